@@ -1,1 +1,20 @@
-//! stub
+//! The data that the installer and a host exchange: what a host shall look like, what it looks like, and what happened.
+//!
+//! Pure data: no IO, nothing that only Linux has, so that the installer also builds elsewhere. In: a resolved cluster
+//! (the installer computes a [`HostState`] from it). Out: JSON, framed by [`wire`]. Depends on no other crate of ours.
+
+pub mod bundle;
+pub mod facts;
+pub mod resource;
+pub mod wire;
+
+pub use bundle::BundleManifest;
+pub use facts::Facts;
+pub use resource::{Content, HostState, ImageSource, Resource};
+pub use wire::{Action, Change, Event, HostManifest, Request};
+
+/// Lower-case hexadecimal SHA-256.
+pub fn sha256_hex(data: &[u8]) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(data))
+}

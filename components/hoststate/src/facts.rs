@@ -1,0 +1,89 @@
+//! What a host is, as far as preflight checks and templates need to know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::HostManifest;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Facts {
+    pub hostname: String,
+    pub machine_id: String,
+    /// SMBIOS/DMI product UUID where readable.
+    pub product_uuid: Option<String>,
+    /// `x86_64`, `aarch64`, …
+    pub arch: String,
+    pub kernel: String,
+    /// From os-release.
+    pub os_id: String,
+    pub os_version: String,
+    pub os_pretty_name: String,
+    pub init_is_systemd: bool,
+    pub systemd_version: Option<u32>,
+    pub cgroup: CgroupMode,
+    /// Controllers usable for pods.
+    pub cgroup_controllers: Vec<String>,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub swap_bytes: u64,
+    /// Free bytes at /var/lib, /opt and /run.
+    pub disks: Vec<Disk>,
+    /// Milliseconds since the Unix epoch when the facts were taken.
+    pub clock_millis: u64,
+    pub addresses: Vec<Address>,
+    pub default_route_interface: Option<String>,
+    pub listening: Vec<ListeningPort>,
+    /// Kernel features by name (`overlay`, `nf_tables`, `vxlan`, `br_netfilter`, `veth`, `bridge`, …) → usable.
+    pub features: std::collections::BTreeMap<String, bool>,
+    pub user: String,
+    pub uid: u32,
+    /// This host's manifest if kinstall was here before.
+    pub manifest: Option<HostManifest>,
+    /// Signs of another cluster: path or process → what it is ("/etc/kubernetes/kubelet.conf": "kubeadm").
+    pub other_kubernetes: std::collections::BTreeMap<String, String>,
+    /// Nameservers of /etc/resolv.conf (or systemd-resolved's upstream file, which is then `resolv_conf`).
+    pub nameservers: Vec<String>,
+    pub resolv_conf: String,
+    /// Whether the kernel lets us lower `oom_score_adj` (CAP_SYS_RESOURCE); false in some containers.
+    pub can_lower_oom_score: bool,
+    pub selinux_enforcing: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CgroupMode {
+    #[default]
+    None,
+    V1,
+    Hybrid,
+    V2,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Disk {
+    pub path: String,
+    pub filesystem: String,
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+    pub free_inodes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    pub interface: String,
+    pub address: String,
+    pub prefix: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListeningPort {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    pub address: String,
+    pub port: u16,
+    /// Name and path of the process, where it could be found.
+    pub process: Option<String>,
+}

@@ -1,0 +1,163 @@
+//! What installer and host say to each other over one SSH channel.
+//!
+//! Each message is one line of JSON. The installer's [`Request::Blob`] line is followed by exactly `size` raw bytes.
+//! `kinstall-components converge` reads requests from stdin until its end and writes events to stdout.
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::Facts;
+use crate::resource::{ClusterRef, HostState};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Request {
+    /// Answered by [`Event::Facts`].
+    Facts,
+    /// What would change; touches nothing. Answered by [`Event::Plan`].
+    Plan { state: HostState },
+    /// Answered by [`Event::NeedBlobs`] (possibly empty), then, as blobs arrive, `Step` events, then `Done` or `Failed`.
+    Apply { state: HostState },
+    /// `size` raw bytes follow this line.
+    Blob { sha256: String, size: u64 },
+    /// Back to what the host was. Answered by `Step` events, then `Done` or `Failed`.
+    Down { keep_data: bool },
+    /// Answered by [`Event::Manifest`].
+    Manifest,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Event {
+    /// First line after start: lets the installer skip what a login shell may have printed.
+    Hello {
+        version: String,
+    },
+    Facts {
+        facts: Box<Facts>,
+    },
+    Plan {
+        changes: Vec<Change>,
+    },
+    NeedBlobs {
+        sha256: Vec<String>,
+    },
+    /// A resource is being worked on (`finished` false) or is done.
+    Step {
+        index: usize,
+        total: usize,
+        resource: String,
+        action: Action,
+        finished: bool,
+        millis: u64,
+    },
+    /// A command that was run on the host, for the log file; secrets are already redacted.
+    Command {
+        line: String,
+        status: Option<i32>,
+        millis: u64,
+    },
+    Manifest {
+        manifest: Option<HostManifest>,
+    },
+    Done {
+        changed: usize,
+        unchanged: usize,
+    },
+    Failed(Failure),
+}
+
+/// Why a host could not be brought to its state; nothing after the failed step was attempted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+#[error("{step}: {message}")]
+pub struct Failure {
+    /// Id of the resource, or the name of the phase.
+    pub step: String,
+    pub message: String,
+    /// The command that failed, if one did, with its exit status and the last lines of its stderr.
+    pub command: Option<String>,
+    pub status: Option<i32>,
+    pub stderr: Vec<String>,
+    /// What the operator can do.
+    pub hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    None,
+    Create,
+    Update,
+    Start,
+    Restart,
+    Remove,
+    Restore,
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// [`crate::Resource::id`].
+    pub resource: String,
+    pub action: Action,
+    /// Unified diff of a text file or a short "was → will be"; empty for secrets.
+    pub detail: String,
+}
+
+/// What converge made on a host and what was there before; kept on the host, read by `down`, `status` and `plan`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostManifest {
+    pub cluster: ClusterRef,
+    pub host: String,
+    pub version: String,
+    /// RFC 3339, UTC.
+    pub applied: String,
+    /// Whether the last apply went to its end.
+    pub complete: bool,
+    pub entries: Vec<ManifestEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestEntry {
+    /// The resource as applied, without file contents.
+    pub resource: String,
+    pub kind: String,
+    /// Path, unit, sysctl key, module or image name.
+    pub name: String,
+    pub undo: Undo,
+}
+
+/// How one entry is taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Undo {
+    /// It was not there before.
+    Remove,
+    /// A directory of ours; see [`crate::resource::Contents`].
+    RemoveDirectory {
+        contents: crate::resource::Contents,
+    },
+    /// A file was there before; its content is kept at `backup`, with its mode and owner.
+    RestoreFile {
+        backup: String,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    RestoreSysctl {
+        value: String,
+    },
+    /// It was there before as we want it, or cannot be taken back (a loaded kernel module in use).
+    Keep,
+}
