@@ -80,14 +80,8 @@ impl Resource {
     /// The digests of bundle blobs this resource is made from.
     pub fn blobs(&self) -> Option<&str> {
         match self {
-            Self::File {
-                content: Content::Blob { sha256, .. },
-                ..
-            } => Some(sha256),
-            Self::Image {
-                source: ImageSource::Archive { sha256, .. },
-                ..
-            } => Some(sha256),
+            Self::File { content: Content::Blob { sha256, .. }, .. } => Some(sha256),
+            Self::Image { source: ImageSource::Archive { sha256, .. }, .. } => Some(sha256),
             _ => None,
         }
     }
@@ -106,11 +100,7 @@ pub enum Contents {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "from",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "from", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Content {
     /// UTF-8 text. `secret`: never shown in plans, events and logs.
     Inline {
@@ -123,17 +113,10 @@ pub enum Content {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "from",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "from", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ImageSource {
     /// Made on the host: one layer that holds this host file (a static executable) at `/<file name>`, with this entrypoint.
-    Executable {
-        path: String,
-        entrypoint: Vec<String>,
-    },
+    Executable { path: String, entrypoint: Vec<String> },
     /// An OCI archive from the bundle.
     Archive { sha256: String, size: u64 },
 }

@@ -1,0 +1,64 @@
+//! Reading certificates.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
+
+use crate::{Error, Result, Subject};
+
+/// What a certificate says, as far as Kubernetes and an operator care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateInfo {
+    pub subject: Subject,
+    pub issuer: String,
+    pub dns_names: Vec<String>,
+    pub ip_addresses: Vec<IpAddr>,
+    pub not_before: OffsetDateTime,
+    pub not_after: OffsetDateTime,
+    pub is_ca: bool,
+    /// The subject's public key as its bit string.
+    pub public_key: Vec<u8>,
+}
+
+/// Reads the first certificate of a PEM text.
+pub fn inspect(cert_pem: &str) -> Result<CertificateInfo> {
+    let bad = |why: String| Error::Parse { what: "the certificate", why };
+    let (_, block) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).map_err(|e| bad(e.to_string()))?;
+    let (_, cert) = X509Certificate::from_der(&block.contents).map_err(|e| bad(e.to_string()))?;
+    let mut info = CertificateInfo {
+        subject: subject_of(cert.subject()),
+        issuer: subject_of(cert.issuer()).common_name,
+        dns_names: Vec::new(),
+        ip_addresses: Vec::new(),
+        not_before: cert.validity().not_before.to_datetime(),
+        not_after: cert.validity().not_after.to_datetime(),
+        is_ca: cert.is_ca(),
+        public_key: cert.public_key().subject_public_key.data.to_vec(),
+    };
+    if let Ok(Some(names)) = cert.subject_alternative_name() {
+        for name in &names.value.general_names {
+            match name {
+                GeneralName::DNSName(dns) => info.dns_names.push((*dns).to_owned()),
+                GeneralName::IPAddress(bytes) => info.ip_addresses.extend(address(bytes)),
+                _ => {}
+            }
+        }
+    }
+    Ok(info)
+}
+
+pub(crate) fn subject_of(name: &X509Name<'_>) -> Subject {
+    Subject {
+        common_name: name.iter_common_name().filter_map(|cn| cn.as_str().ok()).next().unwrap_or_default().to_owned(),
+        organizations: name.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect(),
+    }
+}
+
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(|b| Ipv4Addr::from(b).into()),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(|b| Ipv6Addr::from(b).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,84 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! What is issued is what was asked for, and openssl agrees.
+
+use std::process::Command;
+
+use certs::{Ca, Csr, Error, Leaf, Subject, Usage, create_csr, generate_key, inspect};
+
+#[test]
+fn a_leaf_says_what_was_asked_for() {
+    let ca = Ca::generate("kubernetes-ca").unwrap();
+    let leaf = Leaf::new(Subject::new("kube-apiserver", &[]), Usage::Server)
+        .names(["kubernetes.default", "10.96.0.1"])
+        .days(30);
+    let info = inspect(&ca.issue(&leaf).unwrap().cert_pem).unwrap();
+    assert_eq!(info.subject.common_name, "kube-apiserver");
+    assert_eq!(info.issuer, "kubernetes-ca");
+    assert_eq!(info.dns_names, ["kubernetes.default"]);
+    assert_eq!(info.ip_addresses, ["10.96.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert!(!info.is_ca);
+    let days = (info.not_after - info.not_before).whole_days();
+    assert_eq!(days, 30);
+}
+
+#[test]
+fn openssl_verifies_a_chain_of_a_reloaded_ca() {
+    let made = Ca::generate("etcd-ca").unwrap();
+    let ca = Ca::from_pem(made.cert_pem(), &made.key_pem()).unwrap();
+    let key = generate_key().unwrap();
+    let request =
+        create_csr(&key, &Subject::new("system:node:h1", &["system:nodes"]), &["h1".into(), "10.99.0.11".into()])
+            .unwrap();
+    let csr = Csr::parse(&request).unwrap();
+    assert_eq!(csr.subject, Subject::new("system:node:h1", &["system:nodes"]));
+    assert_eq!(csr.dns_names, ["h1"]);
+    let cert = ca.sign(&csr, Usage::Both, 365).unwrap();
+    let info = inspect(&cert).unwrap();
+    assert_eq!(info.subject.organizations, ["system:nodes"]);
+    assert_eq!(info.ip_addresses.len(), 1);
+
+    let dir = std::env::temp_dir().join(format!("kinstall-certs-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("ca.crt"), ca.cert_pem()).unwrap();
+    std::fs::write(dir.join("leaf.crt"), &cert).unwrap();
+    let verified = Command::new("openssl")
+        .args(["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile"])
+        .args([dir.join("ca.crt"), dir.join("leaf.crt")])
+        .output()
+        .expect("openssl is part of `make deps`");
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+#[test]
+fn a_foreign_key_or_a_leaf_is_no_ca() {
+    let (a, b) = (Ca::generate("a").unwrap(), Ca::generate("b").unwrap());
+    assert!(Ca::from_pem(a.cert_pem(), &b.key_pem()).is_err());
+    let leaf = a.issue(&Leaf::new(Subject::new("x", &[]), Usage::Client)).unwrap();
+    assert!(Ca::from_pem(&leaf.cert_pem, &leaf.key_pem).is_err());
+}
+
+#[test]
+fn several_groups_are_refused_instead_of_lost() {
+    let ca = Ca::generate("ca").unwrap();
+    let subject = Subject::new("x", &["one", "two"]);
+    assert!(matches!(ca.issue(&Leaf::new(subject, Usage::Client)), Err(Error::SeveralOrganizations(2))));
+}
+
+#[test]
+fn a_tampered_request_is_refused() {
+    let key = generate_key().unwrap();
+    let pem = create_csr(&key, &Subject::new("x", &[]), &[]).unwrap();
+    let mut lines: Vec<String> = pem.lines().map(str::to_owned).collect();
+    let last = lines.len() - 2;
+    let flipped: String = lines[last].chars().rev().collect();
+    lines[last] = flipped;
+    assert!(Csr::parse(&lines.join("\n")).is_err());
+}
+
+#[test]
+fn the_key_is_not_in_debug_output() {
+    let ca = Ca::generate("ca").unwrap();
+    let issued = ca.issue(&Leaf::new(Subject::new("x", &[]), Usage::Client)).unwrap();
+    assert!(!format!("{issued:?}").contains("PRIVATE"));
+}
