@@ -1,0 +1,193 @@
+//! Applying a host's state, one resource after the other, with its undo information written first.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use hoststate::wire::{Failure, ManifestEntry, Undo};
+use hoststate::{Action, Event, HostManifest, HostState, Resource};
+
+use crate::resources::{self, Context, Observation, file, unit};
+use crate::{command, manifest, runtime};
+
+const UNIT_DIR: &str = "/etc/systemd/system/";
+
+/// Blobs that have to come from the installer for these changes, in the order in which they will be used.
+pub fn missing_blobs(context: Context<'_>, state: &HostState, observations: &[Observation]) -> Vec<String> {
+    let mut asked = HashSet::new();
+    changed(state, observations)
+        .filter_map(|(_, resource, _)| resource.blobs())
+        .filter(|sha256| asked.insert(*sha256) && !context.blobs.have(sha256))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn changed<'a>(
+    state: &'a HostState,
+    observations: &'a [Observation],
+) -> impl Iterator<Item = (usize, &'a Resource, &'a Observation)> {
+    state
+        .resources
+        .iter()
+        .zip(observations)
+        .enumerate()
+        .map(|(i, (r, o))| (i, r, o))
+        .filter(|(_, _, o)| o.action != Action::None)
+}
+
+/// Makes every change; the first failure ends it. Gives how many resources changed.
+pub fn apply(context: Context<'_>, state: &HostState, observations: &[Observation]) -> Result<usize, Failure> {
+    let before = manifest::load(context.root).map_err(|error| resources::io("manifest", &error))?;
+    let stale = write_ahead(context, state, observations, before.as_ref())?;
+
+    let mut run = Run { context, total: state.resources.len(), changed: 0, starting: Vec::new(), reload: false };
+    for (index, (resource, observation)) in state.resources.iter().zip(observations).enumerate() {
+        run.one(index, resource, observation)?;
+    }
+    run.join(|_| true)?;
+    let mut changed = run.changed;
+    for entry in stale {
+        crate::down::undo(context, &entry)?;
+        changed += 1;
+    }
+    let finished = HostManifest { complete: true, ..new_manifest(state, observations, before.as_ref()) };
+    manifest::save(context.root, &finished).map_err(|error| resources::io("manifest", &error))?;
+    context.blobs.clear();
+    Ok(changed)
+}
+
+/// Writes down what is about to be made and keeps what is there, before anything is touched. Gives the entries of an
+/// earlier apply that this state no longer has.
+fn write_ahead(
+    context: Context<'_>,
+    state: &HostState,
+    observations: &[Observation],
+    before: Option<&HostManifest>,
+) -> Result<Vec<ManifestEntry>, Failure> {
+    let new = new_manifest(state, observations, before);
+    let kept: HashSet<(&str, &str)> = new.entries.iter().map(|e| (e.kind.as_str(), e.name.as_str())).collect();
+    let stale: Vec<ManifestEntry> = before
+        .map(|m| m.entries.as_slice())
+        .unwrap_or_default()
+        .iter()
+        .filter(|entry| !kept.contains(&(entry.kind.as_str(), entry.name.as_str())))
+        .cloned()
+        .collect();
+    for entry in &new.entries {
+        if let Undo::RestoreFile { backup, .. } = &entry.undo {
+            file::back_up(context.root, &entry.name, backup).map_err(|error| resources::io(&entry.resource, &error))?;
+        }
+    }
+    // Until it is complete the manifest also names what an earlier version made, so that `down` finds everything.
+    let ahead = HostManifest { entries: stale.iter().cloned().chain(new.entries).collect(), ..new };
+    manifest::save(context.root, &ahead).map_err(|error| resources::io("manifest", &error))?;
+    Ok(stale)
+}
+
+fn new_manifest(state: &HostState, observations: &[Observation], before: Option<&HostManifest>) -> HostManifest {
+    let known = before.map(|m| m.entries.as_slice()).unwrap_or_default();
+    let entries = state
+        .resources
+        .iter()
+        .zip(observations)
+        .map(|(resource, observation)| {
+            let (kind, name) = kind_and_name(resource);
+            // What was there before us was seen on the first run; later runs see our own work.
+            let undo = known.iter().find(|e| e.kind == kind && e.name == name).map_or(&observation.undo, |e| &e.undo);
+            ManifestEntry { resource: resource.id(), kind: kind.to_owned(), name: name.to_owned(), undo: undo.clone() }
+        })
+        .collect();
+    HostManifest {
+        cluster: state.cluster.clone(),
+        host: state.host.clone(),
+        version: state.version.clone(),
+        applied: time::OffsetDateTime::now_utc()
+            .format(&time::format_description::well_known::Rfc3339)
+            .unwrap_or_default(),
+        complete: false,
+        entries,
+    }
+}
+
+fn kind_and_name(resource: &Resource) -> (&'static str, &str) {
+    match resource {
+        Resource::Directory { path, .. } => ("directory", path),
+        Resource::File { path, .. } => ("file", path),
+        Resource::Symlink { path, .. } => ("symlink", path),
+        Resource::Sysctl { key, .. } => ("sysctl", key),
+        Resource::KernelModule { name } => ("kernelModule", name),
+        Resource::Unit { name, .. } => ("unit", name),
+        Resource::Image { name, .. } => ("image", name),
+    }
+}
+
+/// The state of one apply.
+struct Run<'a> {
+    context: Context<'a>,
+    total: usize,
+    changed: usize,
+    /// Units on their way up.
+    starting: Vec<(unit::Starting, Action)>,
+    /// Unit files changed since systemd last read them.
+    reload: bool,
+}
+
+impl Run<'_> {
+    fn one(&mut self, index: usize, resource: &Resource, observation: &Observation) -> Result<(), Failure> {
+        if observation.action == Action::None {
+            return Ok(());
+        }
+        match resource {
+            Resource::Unit { name, enabled, active, .. } => {
+                if self.reload {
+                    self.join(|_| true)?;
+                    command::run(self.context.sink, &resource.id(), "systemctl", &["daemon-reload"])?;
+                    self.reload = false;
+                }
+                self.step(index, &resource.id(), observation.action, None);
+                let starting = unit::start(self.context.sink, index, name, *enabled, *active, observation.action);
+                self.starting.push((starting, observation.action));
+                return Ok(());
+            }
+            Resource::Image { .. } => self.join(|name| name == runtime::UNIT)?,
+            Resource::File { path, .. } => self.reload |= path.starts_with(UNIT_DIR),
+            _ => {}
+        }
+        self.step(index, &resource.id(), observation.action, None);
+        let started = Instant::now();
+        resources::apply(self.context, resource)?;
+        self.changed += 1;
+        self.step(index, &resource.id(), observation.action, Some(command::millis(started)));
+        Ok(())
+    }
+
+    /// Waits for those units on their way up that `which` names.
+    fn join(&mut self, which: impl Fn(&str) -> bool) -> Result<(), Failure> {
+        let (waited, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.starting).into_iter().partition(|(starting, _)| which(&starting.name));
+        self.starting = rest;
+        let mut failed = None;
+        for (starting, action) in waited {
+            let (index, id) = (starting.index, format!("unit {}", starting.name));
+            match starting.wait() {
+                Ok(millis) => {
+                    self.changed += 1;
+                    self.step(index, &id, action, Some(millis));
+                }
+                // The first failure is told; the others of the group are waited for all the same.
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn step(&self, index: usize, resource: &str, action: Action, millis: Option<u64>) {
+        self.context.sink.send(&Event::Step {
+            index,
+            total: self.total,
+            resource: resource.to_owned(),
+            action,
+            finished: millis.is_some(),
+            millis: millis.unwrap_or(0),
+        });
+    }
+}

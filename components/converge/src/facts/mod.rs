@@ -1,0 +1,74 @@
+//! Looking at a host. Nothing here changes anything.
+
+mod kernel;
+mod network;
+mod system;
+
+use std::collections::BTreeMap;
+
+use hoststate::Facts;
+
+use crate::{Root, manifest};
+pub use kernel::module_present;
+
+/// Everything preflight and templates ask about; what cannot be read stays at its default.
+pub fn collect(root: &Root) -> Facts {
+    let os = system::os_release(root);
+    let (cgroup, cgroup_controllers) = system::cgroups(root);
+    let (memory_bytes, swap_bytes) = system::memory(root);
+    let (resolv_conf, nameservers) = network::resolver(root);
+    let os_field = |key: &str| os.get(key).cloned().unwrap_or_default();
+    Facts {
+        hostname: system::read(root, "/proc/sys/kernel/hostname"),
+        machine_id: system::read(root, "/etc/machine-id"),
+        product_uuid: Some(system::read(root, "/sys/class/dmi/id/product_uuid")).filter(|uuid| !uuid.is_empty()),
+        arch: std::env::consts::ARCH.to_owned(),
+        kernel: system::read(root, "/proc/sys/kernel/osrelease"),
+        os_id: os_field("ID"),
+        os_version: os_field("VERSION_ID"),
+        os_pretty_name: os_field("PRETTY_NAME"),
+        init_is_systemd: root.path("/run/systemd/system").is_dir(),
+        systemd_version: system::systemd_version(),
+        cgroup,
+        cgroup_controllers,
+        cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        memory_bytes,
+        swap_bytes,
+        disks: ["/var/lib", "/opt", "/run"].iter().filter_map(|path| system::disk(root, path)).collect(),
+        clock_millis: system::clock_millis(),
+        addresses: network::addresses(),
+        default_route_interface: network::default_route_interface(root),
+        listening: network::listening(root),
+        features: kernel::features(root),
+        user: std::env::var("USER").unwrap_or_default(),
+        uid: nix::unistd::geteuid().as_raw(),
+        manifest: manifest::load(root).ok().flatten(),
+        other_kubernetes: other_kubernetes(root),
+        nameservers,
+        resolv_conf,
+        can_lower_oom_score: system::can_lower_oom_score(),
+        selinux_enforcing: system::read(root, "/sys/fs/selinux/enforce") == "1",
+    }
+}
+
+/// Files that only another Kubernetes leaves.
+const OTHERS: [(&str, &str); 10] = [
+    ("/etc/kubernetes/kubelet.conf", "kubeadm"),
+    ("/etc/kubernetes/admin.conf", "kubeadm"),
+    ("/etc/kubernetes/manifests/kube-apiserver.yaml", "kubeadm"),
+    ("/etc/rancher/k3s/k3s.yaml", "k3s"),
+    ("/etc/systemd/system/k3s.service", "k3s"),
+    ("/etc/systemd/system/k3s-agent.service", "k3s"),
+    ("/etc/rancher/rke2", "RKE2"),
+    ("/var/lib/k0s", "k0s"),
+    ("/var/snap/microk8s", "MicroK8s"),
+    ("/etc/systemd/system/kubelet.service", "a kubelet of another installer"),
+];
+
+fn other_kubernetes(root: &Root) -> BTreeMap<String, String> {
+    OTHERS
+        .iter()
+        .filter(|(path, _)| root.path(path).exists())
+        .map(|(path, what)| ((*path).to_owned(), (*what).to_owned()))
+        .collect()
+}

@@ -1,0 +1,41 @@
+//! Directories of ours.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+use hoststate::Action;
+use hoststate::resource::Contents;
+use hoststate::wire::Undo;
+
+use super::Observation;
+use crate::{Root, files};
+
+pub fn observe(root: &Root, path: &str, wanted: u32, contents: Contents) -> io::Result<Observation> {
+    match fs::symlink_metadata(root.path(path)) {
+        Ok(meta) if !meta.is_dir() => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{path} is there but is no directory: move it away"),
+        )),
+        // What was there before us stays, with its mode.
+        Ok(_) if contents == Contents::Foreign => Ok(Observation::new(Action::None, "", Undo::Keep)),
+        Ok(meta) if files::mode(&meta) == wanted => {
+            Ok(Observation::new(Action::None, "", Undo::RemoveDirectory { contents }))
+        }
+        Ok(meta) => Ok(Observation::new(
+            Action::Update,
+            format!("mode {:o} → {wanted:o}", files::mode(&meta)),
+            Undo::RemoveDirectory { contents },
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Observation::new(Action::Create, format!("mode {wanted:o}"), Undo::RemoveDirectory { contents }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub fn apply(root: &Root, path: &str, mode: u32) -> io::Result<()> {
+    let path = root.path(path);
+    fs::create_dir_all(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(mode))
+}

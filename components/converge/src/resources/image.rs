@@ -1,0 +1,165 @@
+//! Images in the runtime's store, imported from archives or made here from an executable.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use hoststate::wire::{Failure, Undo};
+use hoststate::{Action, ImageSource, sha256_hex};
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Observation};
+use crate::{Root, STATE_DIR, files, runtime};
+
+/// Which source each imported image came from. The runtime knows only the image's own digest, and an archive is not kept.
+#[derive(Default, Serialize, Deserialize)]
+struct Imported {
+    images: BTreeMap<String, String>,
+}
+
+fn record_path(root: &Root) -> std::path::PathBuf {
+    root.path(STATE_DIR).join("images.json")
+}
+
+fn imported(root: &Root) -> Imported {
+    fs::read(record_path(root)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// A digest that changes whenever the image would.
+fn fingerprint(root: &Root, source: &ImageSource) -> io::Result<String> {
+    match source {
+        ImageSource::Archive { sha256, .. } => Ok(sha256.clone()),
+        ImageSource::Executable { path, entrypoint } => {
+            Ok(sha256_hex(format!("{} {entrypoint:?}", files::sha256(&root.path(path))?).as_bytes()))
+        }
+    }
+}
+
+pub fn observe(root: &Root, name: &str, source: &ImageSource) -> Observation {
+    let recorded = imported(root).images.remove(name);
+    let wanted = fingerprint(root, source).ok();
+    let there = recorded.is_some() && recorded == wanted && runtime_has(root, name);
+    let action = match (there, recorded.is_some()) {
+        (true, _) => Action::None,
+        (false, true) => Action::Update,
+        (false, false) => Action::Create,
+    };
+    // Images go with the runtime's root.
+    Observation::new(action, if there { "" } else { "import" }, Undo::Keep)
+}
+
+/// Somebody may have removed an image by hand; a runtime that is down cannot be asked and gets the benefit of the doubt.
+fn runtime_has(root: &Root, name: &str) -> bool {
+    if root.prefix != Path::new("/") {
+        return true;
+    }
+    let filter = format!("name=={name}");
+    runtime::look(&["images", "ls", "-q", &filter]).is_none_or(|listed| listed.lines().any(|line| line == name))
+}
+
+pub fn apply(context: Context<'_>, step: &str, name: &str, source: &ImageSource) -> Result<(), Failure> {
+    let fail = |error: io::Error| super::io(step, &error);
+    let archive = match source {
+        ImageSource::Archive { sha256, .. } => context.blobs.wait(sha256).map_err(|why| fail(io::Error::other(why)))?,
+        ImageSource::Executable { path, entrypoint } => {
+            let archive = context.root.path(STATE_DIR).join("image.tar");
+            files::create_private(&archive)
+                .and_then(|file| write_archive(file, name, &context.root.path(path), entrypoint))
+                .map_err(fail)?;
+            archive
+        }
+    };
+    let shown = archive.display().to_string();
+    let imported_now = runtime::run(context.sink, step, &["images", "import", &shown]);
+    fs::remove_file(&archive).map_err(fail)?;
+    imported_now?;
+    let mut record = imported(context.root);
+    record.images.insert(name.to_owned(), fingerprint(context.root, source).map_err(fail)?);
+    let text = serde_json::to_vec_pretty(&record).map_err(|error| fail(error.into()))?;
+    files::write_atomic(&record_path(context.root), 0o600, text.as_slice()).map_err(fail)
+}
+
+/// An OCI image layout (image-spec v1) of one uncompressed layer that holds the executable. The same input gives the same
+/// bytes.
+fn write_archive(out: impl Write, name: &str, executable: &Path, entrypoint: &[String]) -> io::Result<()> {
+    let file_name = executable.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut layer = tar::Builder::new(Vec::new());
+    append_dir(&mut layer, "tmp/", 0o1777)?;
+    append(&mut layer, &file_name, 0o755, &fs::read(executable)?)?;
+    let layer = layer.into_inner()?;
+
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let layer_digest = sha256_hex(&layer);
+    let config = serde_json::to_vec(&serde_json::json!({
+        "architecture": arch,
+        "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "config": { "Entrypoint": entrypoint, "WorkingDir": "/", "Env": ["PATH=/"] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
+        "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": "kinstall" }],
+    }))?;
+    let descriptor = |media_type: &str, bytes: &[u8]| serde_json::json!({ "mediaType": media_type, "digest": format!("sha256:{}", sha256_hex(bytes)), "size": bytes.len() });
+    let manifest = serde_json::to_vec(&serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    }))?;
+    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    entry["platform"] = serde_json::json!({ "architecture": arch, "os": "linux" });
+    entry["annotations"] = serde_json::json!({
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name.rsplit(':').next().unwrap_or_default(),
+    });
+    let index = serde_json::to_vec(&serde_json::json!({ "schemaVersion": 2, "manifests": [entry] }))?;
+
+    let mut archive = tar::Builder::new(out);
+    append(&mut archive, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    append(&mut archive, "index.json", 0o644, &index)?;
+    for blob in [&layer, &config, &manifest] {
+        append(&mut archive, &format!("blobs/sha256/{}", sha256_hex(blob)), 0o644, blob)?;
+    }
+    archive.into_inner()?.flush()
+}
+
+fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(bytes.len() as u64);
+    tar.append_data(&mut header, path, bytes)
+}
+
+fn append_dir<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_mode(mode);
+    header.set_size(0);
+    tar.append_data(&mut header, path, io::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_same_executable_gives_the_same_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let executable = dir.path().join("pause");
+        fs::write(&executable, b"ELF").unwrap();
+        let make = || {
+            let mut out = Vec::new();
+            write_archive(&mut out, "kinstall.local/pause:1", &executable, &["/pause".to_owned()]).unwrap();
+            out
+        };
+        assert_eq!(make(), make());
+        let names: Vec<String> = tar::Archive::new(make().as_slice())
+            .entries()
+            .unwrap()
+            .map(|e| e.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert_eq!(names[..2], ["oci-layout", "index.json"]);
+        assert_eq!(names.len(), 5);
+    }
+}

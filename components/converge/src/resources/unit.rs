@@ -1,0 +1,82 @@
+//! systemd units.
+
+use std::thread::JoinHandle;
+
+use hoststate::Action;
+use hoststate::wire::{Failure, Undo};
+
+use super::Observation;
+use crate::command;
+use crate::sink::Sink;
+
+pub fn observe(name: &str, enabled: bool, active: bool) -> Observation {
+    let shown = command::look("systemctl", &["show", "-p", "ActiveState,UnitFileState,LoadState", "--", name])
+        .unwrap_or_default();
+    let property = |key: &str| {
+        shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().to_owned()
+    };
+    let (is_active, is_enabled) = (property("ActiveState") == "active", property("UnitFileState") == "enabled");
+    let action = match (is_active == active, is_enabled == enabled) {
+        (true, true) => Action::None,
+        (false, _) if active => Action::Start,
+        _ => Action::Update,
+    };
+    let detail = if action == Action::None {
+        String::new()
+    } else {
+        let state = |a: bool, e: bool| {
+            format!("{}, {}", if a { "active" } else { "inactive" }, if e { "enabled" } else { "disabled" })
+        };
+        format!("{} → {}", state(is_active, is_enabled), state(active, enabled))
+    };
+    Observation::new(action, detail, Undo::Remove)
+}
+
+/// One unit on its way up.
+pub struct Starting {
+    pub index: usize,
+    pub name: String,
+    started: std::time::Instant,
+    thread: JoinHandle<Result<(), Failure>>,
+}
+
+impl Starting {
+    /// Waits until the unit is up; gives the milliseconds it took.
+    pub fn wait(self) -> Result<u64, Failure> {
+        let result = self.thread.join().unwrap_or_else(|_| {
+            Err(super::io(
+                &format!("unit {}", self.name),
+                &std::io::Error::other("the thread that started it panicked"),
+            ))
+        });
+        result.map(|()| command::millis(self.started))
+    }
+}
+
+/// Begins to bring a unit to its state; other units may be brought up at the same time.
+pub fn start(sink: &Sink, index: usize, name: &str, enabled: bool, active: bool, action: Action) -> Starting {
+    let (sink, unit) = (sink.clone(), name.to_owned());
+    let started = std::time::Instant::now();
+    let thread = std::thread::spawn(move || bring(&sink, &unit, enabled, active, action));
+    Starting { index, name: name.to_owned(), started, thread }
+}
+
+fn bring(sink: &Sink, unit: &str, enabled: bool, active: bool, action: Action) -> Result<(), Failure> {
+    let step = format!("unit {unit}");
+    command::run(sink, &step, "systemctl", &[if enabled { "enable" } else { "disable" }, "--quiet", "--", unit])?;
+    let verb = match (active, action) {
+        (false, _) => "stop",
+        (true, Action::Restart) => "restart",
+        (true, _) => "start",
+    };
+    command::run(sink, &step, "systemctl", &[verb, "--", unit]).map(|_| ()).map_err(|failure| explain(failure, unit))
+}
+
+/// What the unit itself said is worth more than systemctl's "see the journal".
+fn explain(mut failure: Failure, unit: &str) -> Failure {
+    if let Some(journal) = command::look("journalctl", &["-u", unit, "-n", "15", "-o", "cat", "--no-pager"]) {
+        failure.stderr.extend(journal.lines().map(str::to_owned));
+    }
+    failure.hint = Some(format!("see `journalctl -u {unit}` on the host, mend the cause, then run the command again"));
+    failure
+}

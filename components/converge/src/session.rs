@@ -1,0 +1,247 @@
+//! One conversation with the installer.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hoststate::wire::Failure;
+use hoststate::{Event, HostState, Request};
+
+use crate::blobs::Blobs;
+use crate::resources::{self, Context};
+use crate::sink::Sink;
+use crate::{Root, STATE_DIR, apply, down, facts, manifest, plan};
+
+/// Longest request line; a HostState with every config inline stays far below.
+const LINE_LIMIT: u64 = 64 << 20;
+
+/// Serves requests until the input ends.
+pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static) -> anyhow::Result<()> {
+    let sink = Sink::new(output);
+    sink.send(&Event::Hello { version: env!("CARGO_PKG_VERSION").to_owned() });
+    let blobs = Arc::new(Blobs::new(root.path(STATE_DIR).join("blobs")));
+    let mut input = BufReader::with_capacity(1 << 18, input);
+    // While a state is applied on its own thread this one goes on reading: the blobs come through the same input.
+    let mut applying: Option<JoinHandle<()>> = None;
+    while let Some(request) = next(&mut input)? {
+        match request {
+            Request::Blob { sha256, size } => {
+                if let Err(error) = blobs.receive(&sha256, size, &mut input) {
+                    blobs.end(&format!("the connection ended while blob {sha256} was sent: {error}"));
+                    break;
+                }
+                continue;
+            }
+            // One thing at a time; a new request waits for the work before it.
+            _ => join(applying.take()),
+        }
+        match request {
+            Request::Apply { state } => {
+                let (root, sink, blobs) = (root.clone(), sink.clone(), blobs.clone());
+                applying = Some(std::thread::spawn(move || {
+                    let context = Context { root: &root, sink: &sink, blobs: &blobs };
+                    let event = run_apply(context, &state).unwrap_or_else(Event::Failed);
+                    sink.send(&event);
+                }));
+            }
+            other => sink.send(&answer(Context { root, sink: &sink, blobs: &blobs }, other)),
+        }
+    }
+    blobs.end("the connection to the installer ended; run the command again");
+    join(applying);
+    Ok(())
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread {
+        // A panic has been printed to stderr, which the installer shows.
+        let _ = thread.join();
+    }
+}
+
+fn next(input: &mut impl BufRead) -> anyhow::Result<Option<Request>> {
+    let mut line = Vec::new();
+    input.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}
+
+fn answer(context: Context<'_>, request: Request) -> Event {
+    match request {
+        Request::Facts => Event::Facts { facts: Box::new(facts::collect(context.root)) },
+        Request::Manifest => match manifest::load(context.root) {
+            Ok(manifest) => Event::Manifest { manifest },
+            Err(error) => Event::Failed(resources::io("manifest", &error)),
+        },
+        Request::Plan { state } => match plan::observe(context.root, &state) {
+            Ok(observations) => Event::Plan { changes: plan::changes(&state, &observations) },
+            Err(error) => Event::Failed(resources::io("plan", &error)),
+        },
+        Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
+        Request::Apply { .. } | Request::Blob { .. } => unreachable!("handled by the caller"),
+    }
+}
+
+fn run_apply(context: Context<'_>, state: &HostState) -> Result<Event, Failure> {
+    refuse_other_cluster(context, state)?;
+    let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
+    context.sink.send(&Event::NeedBlobs { sha256: apply::missing_blobs(context, state, &observations) });
+    let changed = apply::apply(context, state, &observations)?;
+    Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
+}
+
+/// The installer has checked this too; here it holds even when two operators come at once.
+fn refuse_other_cluster(context: Context<'_>, state: &HostState) -> Result<(), Failure> {
+    let there = manifest::load(context.root).map_err(|error| resources::io("manifest", &error))?;
+    match there {
+        Some(manifest) if manifest.cluster.id != state.cluster.id => Err(Failure {
+            hint: Some(
+                "run `kinstall down` with that cluster's inventory first, or take this host out of this one".into(),
+            ),
+            ..resources::io(
+                "manifest",
+                &std::io::Error::other(format!("this host belongs to the cluster {:?}", manifest.cluster.name)),
+            )
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+    use std::sync::Mutex;
+
+    use hoststate::resource::{ClusterRef, Contents};
+    use hoststate::{Action, Content, Resource, sha256_hex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn state(text: &str) -> HostState {
+        let inline = |text: &str| Content::Inline { text: text.into(), secret: false };
+        HostState {
+            cluster: ClusterRef { name: "lab".into(), id: "1".into() },
+            host: "h1".into(),
+            version: "0.1.0".into(),
+            resources: vec![
+                Resource::Directory { path: "/etc/kinstall".into(), mode: 0o700, contents: Contents::Ours },
+                Resource::File { path: "/etc/kinstall/a.yaml".into(), mode: 0o600, content: inline(text) },
+                Resource::File { path: "/etc/motd".into(), mode: 0o644, content: inline("ours") },
+                Resource::File {
+                    path: "/etc/kinstall/blob".into(),
+                    mode: 0o755,
+                    content: Content::Blob { sha256: sha256_hex(b"executable"), size: 10 },
+                },
+                Resource::Symlink { path: "/etc/kinstall/current".into(), target: "a.yaml".into() },
+            ],
+        }
+    }
+
+    fn converse(root: &Root, requests: &[u8]) -> Vec<Event> {
+        let output = Output::default();
+        serve(root, requests, output.clone()).unwrap();
+        let bytes = output.0.lock().unwrap().clone();
+        bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
+    }
+
+    fn apply(root: &Root, state: HostState, blob: &[u8]) -> Vec<Event> {
+        let mut requests = serde_json::to_vec(&Request::Apply { state }).unwrap();
+        requests.push(b'\n');
+        if !blob.is_empty() {
+            let header = Request::Blob { sha256: sha256_hex(b"executable"), size: blob.len() as u64 };
+            requests.extend(serde_json::to_vec(&header).unwrap());
+            requests.push(b'\n');
+            requests.extend(blob);
+        }
+        converse(root, &requests)
+    }
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        fs::write(dir.path().join("etc/motd"), "theirs").unwrap();
+        let root = Root { prefix: dir.path().to_owned() };
+        (dir, root)
+    }
+
+    #[test]
+    fn a_second_apply_changes_nothing_and_what_was_there_is_kept() {
+        let (dir, root) = root();
+        let events = apply(&root, state("x"), b"executable");
+        assert_eq!(events.last().unwrap(), &Event::Done { changed: 5, unchanged: 0 }, "{events:?}");
+        assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "ours");
+        let again = apply(&root, state("x"), b"");
+        assert_eq!(again.last().unwrap(), &Event::Done { changed: 0, unchanged: 5 });
+        assert!(again.contains(&Event::NeedBlobs { sha256: vec![] }));
+
+        let manifest = manifest::load(&root).unwrap().unwrap();
+        assert!(manifest.complete);
+        let output = Sink::new(Output::default());
+        let blobs = Blobs::new(dir.path().join("blobs"));
+        let context = Context { root: &root, sink: &output, blobs: &blobs };
+        for entry in manifest.entries.iter().rev() {
+            down::undo(context, entry).unwrap();
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "theirs");
+        assert!(!dir.path().join("etc/kinstall").exists());
+    }
+
+    #[test]
+    fn a_connection_that_ends_early_fails_and_the_next_run_finishes() {
+        let (_dir, root) = root();
+        let events = apply(&root, state("x"), b"execut");
+        assert!(matches!(events.last().unwrap(), Event::Failed(f) if f.step.contains("blob")), "{events:?}");
+        assert!(!manifest::load(&root).unwrap().unwrap().complete);
+        let events = apply(&root, state("x"), b"executable");
+        assert!(matches!(events.last().unwrap(), Event::Done { changed: 2, .. }), "{events:?}");
+    }
+
+    #[test]
+    fn a_plan_shows_the_diff_and_touches_nothing() {
+        let (dir, root) = root();
+        apply(&root, state("x\ny"), b"executable");
+        let mut request = serde_json::to_vec(&Request::Plan { state: state("x\nz") }).unwrap();
+        request.push(b'\n');
+        let events = converse(&root, &request);
+        let Event::Plan { changes } = &events[1] else { panic!("{events:?}") };
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].action, Action::Update);
+        assert!(changes[0].detail.ends_with("-y\n+z"), "{}", changes[0].detail);
+        assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "x\ny");
+    }
+
+    #[test]
+    fn a_host_of_another_cluster_is_refused() {
+        let (_dir, root) = root();
+        apply(&root, state("x"), b"executable");
+        let mut other = state("x");
+        other.cluster.id = "2".into();
+        let events = apply(&root, other, b"");
+        assert!(matches!(events.last().unwrap(), Event::Failed(f) if f.message.contains("belongs to")), "{events:?}");
+    }
+
+    #[test]
+    fn what_a_newer_state_no_longer_has_is_removed() {
+        let (dir, root) = root();
+        apply(&root, state("x"), b"executable");
+        let mut newer = state("x");
+        newer.resources.retain(|r| r.id() != "file /etc/motd");
+        apply(&root, newer, b"");
+        assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "theirs");
+    }
+}
