@@ -3,7 +3,11 @@
 //! In: transactions that compare on revision. Out: consistent reads at any kept revision and ordered watches. There is
 //! one revision counter for everything, as etcd has. Values are opaque bytes. Depends on no other crate of ours.
 
+mod embedded;
+
 use std::sync::Arc;
+
+pub use embedded::{EmbeddedStore, spawn_compactor};
 
 use bytes::Bytes;
 
@@ -94,9 +98,6 @@ pub enum Error {
     Compacted { requested: Revision, oldest: Revision },
     #[error("revision {requested} is in the future; the newest is {newest}")]
     Future { requested: Revision, newest: Revision },
-    /// The watcher did not read fast enough and was dropped; it must list again.
-    #[error("the watcher fell too far behind")]
-    Lagged,
     #[error("the store's files cannot be used: {0}")]
     Corrupt(String),
     #[error("the store cannot write: {0}")]
@@ -116,8 +117,9 @@ pub trait Store: Send + Sync + 'static {
     async fn range(&self, request: RangeRequest) -> Result<Range>;
     /// Durable when it returns.
     async fn txn(&self, txn: Txn) -> Result<Revision>;
-    /// Everything under `prefix` strictly after revision `after`. Progress marks come at least when asked by
-    /// `revision()` having moved on without an event for this prefix (used for bookmarks).
+    /// Everything under `prefix` strictly after revision `after`. A progress mark comes every few seconds when the
+    /// revision has moved on without an event for this prefix (used for bookmarks). A watcher that reads so slowly that
+    /// what it has not seen is compacted away gets [`Error::Compacted`] and must list again.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream>;
     /// Forgets history before `revision`; the newest value of every live key stays.
     async fn compact(&self, revision: Revision) -> Result<()>;

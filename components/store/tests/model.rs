@@ -1,0 +1,237 @@
+#![allow(clippy::unwrap_used)]
+//! What readers and watchers see is what a simple model of the history says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use rand::Rng;
+use store::{EmbeddedStore, Error, EventKind, Expect, Op, RangeRequest, Revision, Store, Txn, WatchItem};
+
+fn put(key: &str, value: &str, expect: Expect) -> Txn {
+    Txn { ops: vec![Op::Put { key: key.into(), value: Bytes::copy_from_slice(value.as_bytes()), expect }] }
+}
+
+fn delete(key: &str, revision: Revision) -> Txn {
+    Txn { ops: vec![Op::Delete { key: key.into(), expect: Expect::Revision(revision) }] }
+}
+
+fn all(prefix: &str, revision: Option<Revision>) -> RangeRequest {
+    RangeRequest { prefix: prefix.into(), revision, ..Default::default() }
+}
+
+/// One client that creates, updates and deletes random keys and records what was acknowledged.
+async fn client(store: Arc<EmbeddedStore>, id: u32) -> BTreeMap<Revision, (String, Option<String>)> {
+    let mut acknowledged = BTreeMap::new();
+    for n in 0..200 {
+        let key = format!("/pods/a/{}", rand::rng().random_range(0..20));
+        let value = format!("{id}-{n}");
+        let current = store.get(&key).await.unwrap();
+        let (txn, after) = match &current {
+            None => (put(&key, &value, Expect::Absent), Some(value)),
+            Some(kv) if rand::rng().random_bool(0.3) => (delete(&key, kv.mod_revision), None),
+            Some(kv) => (put(&key, &value, Expect::Revision(kv.mod_revision)), Some(value)),
+        };
+        match store.txn(txn).await {
+            Ok(revision) => assert!(acknowledged.insert(revision, (key, after)).is_none()),
+            Err(Error::Conflict { actual, .. }) => {
+                assert_ne!(actual.map(|kv| kv.mod_revision), current.map(|kv| kv.mod_revision));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    acknowledged
+}
+
+async fn collect(store: &EmbeddedStore, after: Revision, until: Revision) -> Vec<(Revision, String, Option<String>)> {
+    let mut seen = Vec::new();
+    if after == until {
+        return seen;
+    }
+    let mut watch = store.watch("/pods/", after).await.unwrap();
+    while let Some(item) = watch.next().await {
+        if let WatchItem::Event(event) = item.unwrap() {
+            let value = String::from_utf8(event.kv.value.to_vec()).unwrap();
+            seen.push((
+                event.kv.mod_revision,
+                event.kv.key.to_string(),
+                (event.kind == EventKind::Put).then_some(value),
+            ));
+            if event.kv.mod_revision >= until {
+                break;
+            }
+        }
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_histories_are_what_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let live = tokio::spawn({
+        let store = store.clone();
+        async move {
+            // Reads along while the clients write; ends by the marker.
+            let mut watch = store.watch("/pods/", 0).await.unwrap();
+            let mut revisions = Vec::new();
+            while let Some(item) = watch.next().await {
+                if let WatchItem::Event(event) = item.unwrap() {
+                    if &*event.kv.key == "/pods/z/end" {
+                        break;
+                    }
+                    revisions.push(event.kv.mod_revision);
+                }
+            }
+            revisions
+        }
+    });
+    let clients: Vec<_> = (0..8).map(|id| tokio::spawn(client(store.clone(), id))).collect();
+    let mut model = BTreeMap::new();
+    for client in clients {
+        model.extend(client.await.unwrap());
+    }
+    let last = store.revision();
+    assert_eq!(model.len() as u64, last, "every revision belongs to one acknowledged write");
+    store.txn(put("/pods/z/end", "", Expect::Absent)).await.unwrap();
+
+    let expected: Vec<_> = model.keys().copied().collect();
+    assert_eq!(live.await.unwrap(), expected, "nothing lost, repeated or reordered");
+
+    for after in [0, 1, last / 2, last - 1] {
+        let seen = collect(&store, after, last).await;
+        let wanted: Vec<_> = model.range(after + 1..=last).map(|(r, (k, v))| (*r, k.clone(), v.clone())).collect();
+        assert_eq!(seen.len(), wanted.len());
+        for (seen, wanted) in seen.iter().zip(&wanted) {
+            assert_eq!((&seen.0, &seen.1, &seen.2), (&wanted.0, &wanted.1, &wanted.2));
+        }
+    }
+    for revision in [1, last / 3, last / 2, last] {
+        let mut then = BTreeMap::new();
+        for (key, value) in model.range(..=revision).map(|(_, change)| change) {
+            match value {
+                Some(value) => then.insert(key.clone(), value.clone()),
+                None => then.remove(key),
+            };
+        }
+        let read = store.range(all("/pods/a/", Some(revision))).await.unwrap();
+        let read: BTreeMap<String, String> =
+            read.items.iter().map(|kv| (kv.key.to_string(), String::from_utf8(kv.value.to_vec()).unwrap())).collect();
+        assert_eq!(read, then, "the state at revision {revision}");
+    }
+}
+
+#[tokio::test]
+async fn pages_are_complete_and_of_one_revision() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    for n in 0..25 {
+        store.txn(put(&format!("/a/{n:02}"), "x", Expect::Absent)).await.unwrap();
+    }
+    store.txn(put("/a-b/0", "x", Expect::Absent)).await.unwrap();
+    let first = store.range(RangeRequest { prefix: "/a/".into(), limit: 10, ..Default::default() }).await.unwrap();
+    assert_eq!((first.items.len(), first.remaining, first.revision), (10, 15, 26));
+    store.txn(delete("/a/15", 16)).await.unwrap();
+    store.txn(put("/a/10x", "new", Expect::Absent)).await.unwrap();
+    let mut keys: Vec<String> = first.items.iter().map(|kv| kv.key.to_string()).collect();
+    let mut after = keys.last().cloned();
+    while keys.len() < 25 {
+        let page = store
+            .range(RangeRequest { prefix: "/a/".into(), limit: 10, start_after: after, revision: Some(26) })
+            .await
+            .unwrap();
+        assert_eq!(page.revision, 26);
+        keys.extend(page.items.iter().map(|kv| kv.key.to_string()));
+        after = keys.last().cloned();
+    }
+    assert_eq!(keys, (0..25).map(|n| format!("/a/{n:02}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_refused_transaction_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let one = store.txn(put("/a", "1", Expect::Absent)).await.unwrap();
+    let mut txn = put("/b", "1", Expect::Absent);
+    txn.ops.extend(put("/a", "2", Expect::Revision(one + 7)).ops);
+    let refused = store.txn(txn).await.unwrap_err();
+    assert!(matches!(refused, Error::Conflict { key, actual: Some(kv) } if key == "/a" && kv.mod_revision == one));
+    assert_eq!(store.get("/b").await.unwrap(), None);
+    assert_eq!(store.revision(), one);
+}
+
+#[tokio::test]
+async fn everything_is_there_after_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let a = store.txn(put("/a", "1", Expect::Absent)).await.unwrap();
+    store.txn(put("/b", "1", Expect::Absent)).await.unwrap();
+    store.txn(put("/a", "2", Expect::Revision(a))).await.unwrap();
+    store.txn(delete("/b", 2)).await.unwrap();
+    let busy = EmbeddedStore::open(dir.path()).err().unwrap();
+    assert!(busy.to_string().contains("another process"), "{busy}");
+    store.close();
+    assert!(matches!(store.txn(put("/c", "", Expect::Absent)).await, Err(Error::Unavailable(_))));
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.revision(), 4);
+    let kv = store.get("/a").await.unwrap().unwrap();
+    assert_eq!((&kv.value[..], kv.create_revision, kv.mod_revision), (&b"2"[..], 1, 3));
+    assert_eq!(store.range(all("/", None)).await.unwrap().items.len(), 1);
+    assert!(matches!(store.watch("/", 1).await, Err(Error::Compacted { oldest: 4, .. })));
+}
+
+#[tokio::test]
+async fn compaction_forgets_history_and_keeps_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let mut revision = store.txn(put("/a", "0", Expect::Absent)).await.unwrap();
+    for n in 1..10 {
+        revision = store.txn(put("/a", &n.to_string(), Expect::Revision(revision))).await.unwrap();
+    }
+    let mut slow = store.watch("/", 2).await.unwrap();
+    assert!(matches!(slow.next().await, Some(Ok(WatchItem::Event(event))) if event.kv.mod_revision == 3));
+    store.compact(8).await.unwrap();
+    assert!(matches!(store.range(all("/", Some(7))).await, Err(Error::Compacted { requested: 7, oldest: 8 })));
+    assert_eq!(&store.range(all("/", Some(9))).await.unwrap().items[0].value[..], b"8");
+    assert!(matches!(store.range(all("/", Some(99))).await, Err(Error::Future { .. })));
+    assert_eq!(&store.get("/a").await.unwrap().unwrap().value[..], b"9");
+    // What it had taken before the compaction is still delivered, in order.
+    let mut seen = Vec::new();
+    while seen.len() < 7 {
+        match slow.next().await.unwrap() {
+            Ok(WatchItem::Event(event)) => seen.push(event.kv.mod_revision),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, (4..=10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn damaged_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    for n in 0..200 {
+        store.txn(put(&format!("/{n}"), &"x".repeat(500), Expect::Absent)).await.unwrap();
+    }
+    store.close();
+    drop(store);
+    let path = dir.path().join("store.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for byte in bytes.iter_mut().skip(8192).take(4096) {
+        *byte = 0x5a;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let error = EmbeddedStore::open(dir.path()).err().unwrap();
+    assert!(matches!(&error, Error::Corrupt(why) if why.contains("store.db")), "{error}");
+}
+
+#[tokio::test]
+async fn a_quiet_watcher_hears_that_the_revision_moved_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let mut watch = store.watch("/pods/", 0).await.unwrap();
+    let writer = store.clone();
+    let revision = writer.txn(put("/leases/a", "", Expect::Absent)).await.unwrap();
+    assert!(matches!(watch.next().await, Some(Ok(WatchItem::Progress(told))) if told == revision));
+}
