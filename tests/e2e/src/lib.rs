@@ -1,1 +1,8 @@
-//! stub
+//! End-to-end tests: the shipped executables, real SSH, systemd, containerd and kubectl, on hosts of the lab.
+//!
+//! In: a release build (`target/…/release`), the lab. Out: a list of named, timed scenarios, passed or failed. The scenarios
+//! are in `tests/story.rs`; this library is what they are written with. Depends on `lab`.
+
+pub mod operator;
+pub mod scenario;
+pub mod snapshot;

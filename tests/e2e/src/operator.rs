@@ -1,0 +1,182 @@
+//! The person at the keyboard: a working directory with an inventory, and the `kinstall` executable.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::Lab;
+
+/// Files that the build and the lab made; `make test` says where they are.
+pub struct Artifacts {
+    pub kinstall: PathBuf,
+    pub bundle: PathBuf,
+    pub kubectl: PathBuf,
+}
+
+impl Artifacts {
+    /// From the environment of `make test` and `make demo`.
+    pub fn from_env() -> Result<Self> {
+        let path = |name: &str| {
+            let value = std::env::var_os(name).with_context(|| format!("{name} is not set: run `make test`"))?;
+            let path = PathBuf::from(value);
+            ensure!(path.is_file(), "{} ({name}) is missing: run `make test`", path.display());
+            Ok(path)
+        };
+        Ok(Self {
+            kinstall: path("KINSTALL_BIN")?,
+            bundle: path("KINSTALL_BUNDLE")?,
+            kubectl: path("KINSTALL_KUBECTL")?,
+        })
+    }
+}
+
+pub struct Operator {
+    pub directory: PathBuf,
+    artifacts: Artifacts,
+}
+
+/// What an inventory of the lab says; tests change one thing at a time.
+#[derive(Clone)]
+pub struct Inventory {
+    pub user: String,
+    pub key: PathBuf,
+    pub known_hosts: PathBuf,
+    pub sudo_password_file: Option<PathBuf>,
+    pub bundle: PathBuf,
+    /// Name, address, role.
+    pub hosts: Vec<(String, String, &'static str)>,
+    pub wordpress: bool,
+    /// Lines put at the end as they are.
+    pub more: String,
+}
+
+impl Inventory {
+    /// The first host is the control plane, the others are workers.
+    pub fn of(lab: &Lab, artifacts: &Artifacts) -> Self {
+        let role = |n: usize| if n == 0 { "controlPlane" } else { "worker" };
+        Self {
+            user: "root".into(),
+            key: lab.key(),
+            known_hosts: lab.known_hosts(),
+            sudo_password_file: None,
+            bundle: artifacts.bundle.clone(),
+            hosts: lab
+                .inventory_hosts()
+                .into_iter()
+                .enumerate()
+                .map(|(n, (name, address))| (name, address, role(n)))
+                .collect(),
+            wordpress: true,
+            more: String::new(),
+        }
+    }
+
+    fn to_yaml(&self) -> String {
+        let mut yaml = format!(
+            "cluster: lab\nbundle: {}\nssh:\n  user: {}\n  identityFile: {}\n  knownHostsFile: {}\n",
+            self.bundle.display(),
+            self.user,
+            self.key.display(),
+            self.known_hosts.display()
+        );
+        if let Some(file) = &self.sudo_password_file {
+            let _ = writeln!(yaml, "  sudo:\n    passwordFile: {}", file.display());
+        }
+        yaml.push_str("hosts:\n");
+        for (name, address, role) in &self.hosts {
+            let _ = writeln!(yaml, "  - name: {name}\n    address: {address}\n    roles: [{role}]");
+        }
+        let _ = writeln!(yaml, "sample:\n  wordpress:\n    enabled: {}\n    host: wordpress.lab", self.wordpress);
+        yaml + &self.more
+    }
+}
+
+impl Operator {
+    /// In a new, empty directory below the lab's.
+    pub fn new(lab: &Lab, name: &str, artifacts: Artifacts) -> Result<Self> {
+        let directory = lab.state_dir().join(name);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        std::fs::create_dir_all(&directory)?;
+        Ok(Self { directory, artifacts })
+    }
+
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    pub fn write(&self, inventory: &Inventory) -> Result<()> {
+        Ok(std::fs::write(self.directory.join("inventory.yaml"), inventory.to_yaml())?)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.artifacts.kinstall);
+        command.current_dir(&self.directory).args(args).stdin(Stdio::null());
+        command
+    }
+
+    pub fn start(&self, args: &[&str]) -> Result<Child> {
+        Ok(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    }
+
+    pub fn run(&self, args: &[&str]) -> Result<Output> {
+        self.command(args).output().with_context(|| format!("cannot run {}", self.artifacts.kinstall.display()))
+    }
+
+    /// Its stdout; what it said is in the error when it fails.
+    pub fn ok(&self, args: &[&str]) -> Result<String> {
+        let output = self.run(args)?;
+        if !output.status.success() {
+            bail!("kinstall {} ended with {}:\n{}", args.join(" "), output.status, both(&output));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// It must fail and say each of `words`.
+    pub fn fails_saying(&self, args: &[&str], words: &[&str]) -> Result<String> {
+        let output = self.run(args)?;
+        let said = both(&output);
+        ensure!(!output.status.success(), "kinstall {} succeeded, but should have failed:\n{said}", args.join(" "));
+        ensure!(output.status.code().is_some_and(|code| code != 101), "kinstall panicked:\n{said}");
+        for word in words {
+            ensure!(said.contains(word), "{word:?} is missing in what kinstall {} said:\n{said}", args.join(" "));
+        }
+        Ok(said)
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.join(".kinstall/lab/admin.kubeconfig")
+    }
+
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_with(args, "")
+    }
+
+    /// With a manifest on stdin (`-f -`).
+    pub fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
+        use std::io::Write;
+        let mut child = Command::new(&self.artifacts.kubectl)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(args)
+            .env("HOME", &self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "kubectl {} ended with {}:\n{}", args.join(" "), output.status, both(&output));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        Path::new(&self.directory).join(name)
+    }
+}
+
+pub fn both(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -1,0 +1,61 @@
+//! Things die, and heal without help.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::Story;
+
+/// The post that `up` published is read back through the Ingress, with everything else that `validate` checks.
+fn validate(story: &Story) -> Result<()> {
+    story.operator.ok(&["validate", "-i", "inventory.yaml"]).map(|_| ())
+}
+
+/// Asks until it is so. What is waited for is another machine's work, seen from outside.
+fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Result<Duration> {
+    let started = Instant::now();
+    while !holds() {
+        if started.elapsed() > limit {
+            bail!("after {} s still not: {what}", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(started.elapsed())
+}
+
+pub fn control_plane_killed(story: &Story) -> Result<()> {
+    story.lab.host(1).ssh_ok("systemctl kill --signal=KILL kinstall-control-plane.service")?;
+    let healed =
+        until(Duration::from_secs(30), "the API answers", || story.operator.kubectl(&["get", "nodes"]).is_ok())?;
+    println!("        the API answered again after {:.1} s", healed.as_secs_f64());
+    validate(story)
+}
+
+pub fn kubelet_killed(story: &Story) -> Result<()> {
+    let host = story.lab.host(2);
+    let pauses = "pgrep -x pause | sort | tr '\\n' ' '";
+    let before = host.ssh_ok(pauses)?;
+    host.ssh_ok("systemctl kill --signal=KILL kinstall-kubelet.service")?;
+    until(Duration::from_secs(30), "the kubelet runs", || {
+        host.ssh("curl -sf http://127.0.0.1:10248/healthz || wget -qO- http://127.0.0.1:10248/healthz")
+            .is_ok_and(|o| o.success())
+    })?;
+    let after = host.ssh_ok(pauses)?;
+    anyhow::ensure!(before == after, "sandboxes before: {before}, after: {after}");
+    validate(story)
+}
+
+pub fn worker_power_cut(story: &Story) -> Result<()> {
+    let host = story.lab.host(3);
+    host.poweroff()?;
+    let status = || story.operator.kubectl(&["get", "node", "h3", "--no-headers"]).unwrap_or_default();
+    let noticed = until(Duration::from_secs(60), "h3 is NotReady", || status().contains("NotReady"))?;
+    host.start()?;
+    let healed = until(Duration::from_secs(90), "h3 is Ready", || status().contains(" Ready"))?;
+    println!(
+        "        NotReady after {:.1} s, Ready {:.1} s after power came back",
+        noticed.as_secs_f64(),
+        healed.as_secs_f64()
+    );
+    validate(story)
+}

@@ -1,0 +1,109 @@
+//! A cluster's first day: what goes wrong before it stands, its birth, its use, its accidents, its end.
+
+mod accidents;
+mod bad_input;
+mod ending;
+mod using;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use e2e::operator::{Artifacts, Inventory, Operator};
+use e2e::scenario::Runner;
+use e2e::snapshot::Snapshot;
+use lab::Lab;
+
+/// Everything the scenarios share.
+pub struct Story {
+    pub lab: Lab,
+    pub operator: Operator,
+    pub inventory: Inventory,
+    pub before: Vec<Snapshot>,
+}
+
+fn main() -> ExitCode {
+    match begin() {
+        Ok(story) => tell(story),
+        Err(error) => {
+            eprintln!("the lab does not come up: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin() -> Result<Story> {
+    let artifacts = Artifacts::from_env()?;
+    let lab = Lab::up(3).context("cannot boot three hosts")?;
+    let inventory = Inventory::of(&lab, &artifacts);
+    let operator = Operator::new(&lab, "operator", artifacts)?;
+    for host in lab.hosts() {
+        ending::place_foreign_things(host)?;
+    }
+    let before = lab.hosts().iter().map(Snapshot::take).collect::<Result<_>>()?;
+    Ok(Story { lab, operator, inventory, before })
+}
+
+type Scenario = fn(&Story) -> Result<()>;
+
+/// Refused or failed before there is a cluster.
+const BEFORE: [(&str, Scenario); 9] = [
+    ("an inventory's errors are all told, with line and column", bad_input::inventory_errors),
+    ("a wrong key is told apart from an unreachable host", bad_input::wrong_key),
+    ("an unreachable host is named", bad_input::unreachable_host),
+    ("a changed host key stops that host", bad_input::changed_host_key),
+    ("a wrong sudo password is told", bad_input::wrong_sudo_password),
+    ("a port in use is told with its process", bad_input::port_in_use),
+    ("a corrupt bundle is refused before any host is touched", bad_input::corrupt_bundle),
+    ("a full disk is told and loses nothing", bad_input::full_disk),
+    ("nothing of all this has changed a host", bad_input::hosts_are_untouched),
+];
+
+const BIRTH: [(&str, Scenario); 2] = [
+    ("an installer killed half-way is simply run again", using::killed_and_run_again),
+    ("up on a finished cluster changes nothing", using::up_again),
+];
+
+const LIFE: [(&str, Scenario); 10] = [
+    ("everything is Running and Ready", using::everything_is_ready),
+    ("kubectl reads, writes, watches and describes", using::kubectl_basics),
+    ("a Deployment rolls out, scales and rolls on", using::deployments),
+    ("StatefulSet, DaemonSet and Job do their work", using::workloads),
+    ("ownership, finalizers and namespaces are cleaned up", using::garbage),
+    ("logs and exec reach a container", using::logs_and_exec),
+    ("nobody without credentials or rights gets in", using::security),
+    ("a killed control plane comes back by itself", accidents::control_plane_killed),
+    ("a killed kubelet leaves containers running", accidents::kubelet_killed),
+    ("a worker loses power and comes back", accidents::worker_power_cut),
+];
+
+const END: [(&str, Scenario); 2] = [
+    ("down --keep-data keeps the volumes, the next up finds them", ending::keep_data),
+    ("down leaves the hosts as they were", ending::down_restores),
+];
+
+fn tell(story: Story) -> ExitCode {
+    let mut runner = Runner::from_args();
+    for (name, scenario) in BEFORE {
+        runner.run(name, || scenario(&story));
+    }
+    let mut born = true;
+    for (name, scenario) in BIRTH {
+        born &= runner.run(name, || scenario(&story));
+    }
+    if born {
+        for (name, scenario) in LIFE {
+            runner.run(name, || scenario(&story));
+        }
+    } else {
+        for (name, _) in LIFE {
+            runner.not_run(name, BIRTH[0].0);
+        }
+    }
+    for (name, scenario) in END {
+        runner.run(name, || scenario(&story));
+    }
+    if let Err(error) = story.lab.down() {
+        runner.run("the lab goes without a trace", || Err(error));
+    }
+    runner.finish()
+}
