@@ -1,0 +1,18 @@
+#!/bin/bash
+# Installs the Debian packages that building and testing need, those that are missing, by name.
+set -euo pipefail
+packages=(
+  build-essential cmake                                                  # rusqlite, aws-lc-rs
+  systemd-container mmdebstrap debian-archive-keyring e2fsprogs          # lab: hosts
+  iproute2 openssh-client util-linux kmod uidmap tar zstd xz-utils       # lab: network, access, images
+)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} = 0 ] && exit 0
+echo "deps: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+sudo=(); [ "$(id -u)" = 0 ] || sudo=(sudo)
+"${sudo[@]}" apt-get update -qq || echo "deps: apt-get update had errors; trying with the lists there are" >&2
+"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"

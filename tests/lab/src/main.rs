@@ -1,0 +1,142 @@
+//! `lab`: hosts, images and tools for tests and the demo, on the command line.
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use lab::{Host, Lab, Options, Size};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Bare Debian hosts on this machine (10.99.0.11, .12, …).
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot N fresh hosts and wait until they answer SSH.
+    Up {
+        #[arg(default_value_t = 3)]
+        hosts: u32,
+        /// Size of each disk.
+        #[arg(long)]
+        disk: Option<Size>,
+    },
+    /// End the lab and remove all of it, also after a crash.
+    Down,
+    /// One more fresh host.
+    Add {
+        #[arg(long)]
+        disk: Option<Size>,
+    },
+    /// Name, address and state of each host.
+    List,
+    /// A shell or a command on a host over SSH.
+    Ssh {
+        host: String,
+        #[arg(long, short = 'l', default_value = "root")]
+        user: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// A command in a host without its network.
+    Exec {
+        host: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Copy a file or folder to a host.
+    Put { host: String, local: PathBuf, remote: String },
+    /// Copy a file or folder from a host.
+    Get { host: String, remote: String, local: PathBuf },
+    /// Orderly shutdown.
+    Stop { host: String },
+    /// Power on, with the disk as it was left.
+    Start { host: String },
+    /// Orderly shutdown and start.
+    Restart { host: String },
+    /// Power cut.
+    Poweroff { host: String },
+    /// Pull the network cable.
+    Cut { host: String },
+    /// Plug the network cable in again.
+    Heal { host: String },
+    /// Power cut, and the disk is gone.
+    Destroy { host: String },
+    /// Build the hosts' disk image if it is missing; print its path.
+    Base,
+    /// Build the sample application's image archives that are missing; print their paths.
+    Images,
+    /// Unpack containerd and runc from Debian's packages; print the folder.
+    Runtime,
+    /// Unpack kubectl from Debian's package; print its path.
+    Kubectl,
+    /// Print paths of the running lab: state, key, known_hosts, ssh_config.
+    Paths,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up { hosts, disk } => {
+            let lab = Lab::up_with(&Options { disk, keep: true, ..Options::new(hosts) })?;
+            list(&lab)?;
+        }
+        Command::Down => Lab::down_any()?,
+        Command::Add { disk } => println!("{}", Lab::attach()?.add(disk)?.name()),
+        Command::List => list(&Lab::attach()?)?,
+        Command::Ssh { host, user, command } => return become_(host_of(&host)?.ssh_command(&user).args(command)),
+        Command::Exec { host, command } => return become_(&mut host_of(&host)?.exec_command(&command)?),
+        Command::Put { host, local, remote } => host_of(&host)?.put(&local, &remote)?,
+        Command::Get { host, remote, local } => host_of(&host)?.get(&remote, &local)?,
+        Command::Stop { host } => host_of(&host)?.stop()?,
+        Command::Start { host } => host_of(&host)?.start()?,
+        Command::Restart { host } => host_of(&host)?.restart()?,
+        Command::Poweroff { host } => host_of(&host)?.poweroff()?,
+        Command::Cut { host } => host_of(&host)?.cut()?,
+        Command::Heal { host } => host_of(&host)?.heal()?,
+        Command::Destroy { host } => host_of(&host)?.destroy()?,
+        Command::Base => println!("{}", lab::host_image()?.display()),
+        Command::Images => {
+            for image in lab::images::all()? {
+                println!("{}", image.display());
+            }
+        }
+        Command::Runtime => println!("{}", lab::tools::runtime()?.display()),
+        Command::Kubectl => println!("{}", lab::tools::kubectl()?.display()),
+        Command::Paths => {
+            let lab = Lab::attach()?;
+            for (name, path) in [("state", lab.state_dir().to_owned()), ("key", lab.key()), ("known_hosts", lab.known_hosts()), ("ssh_config", lab.ssh_config())] {
+                println!("{name} {}", path.display());
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn host_of(name: &str) -> Result<Host> {
+    Ok(Lab::attach()?.find(name)?.clone())
+}
+
+fn list(lab: &Lab) -> Result<()> {
+    for host in lab.hosts() {
+        println!("{}\t{}\t{:?}", host.name(), host.address(), host.state()?);
+    }
+    Ok(())
+}
+
+/// Replaces this process, so that terminal, signals and exit status are the command's own.
+fn become_(command: &mut std::process::Command) -> Result<ExitCode> {
+    Err(command.exec()).context("cannot run the command")
+}
