@@ -32,9 +32,17 @@ fn builtin_modules(root: &Path, kernel: &str) -> Result<()> {
         return Ok(());
     }
     const BUILTIN: &[&str] = &[
-        "drivers/net/bridge/br_netfilter", "drivers/net/vxlan/vxlan", "drivers/net/veth", "fs/overlayfs/overlay",
-        "net/bridge/bridge", "net/ipv4/netfilter/ip_tables", "net/netfilter/nf_conntrack", "net/netfilter/nf_tables",
-        "net/netfilter/nft_chain_nat", "net/netfilter/nft_masq", "net/netfilter/nft_numgen",
+        "drivers/net/bridge/br_netfilter",
+        "drivers/net/vxlan/vxlan",
+        "drivers/net/veth",
+        "fs/overlayfs/overlay",
+        "net/bridge/bridge",
+        "net/ipv4/netfilter/ip_tables",
+        "net/netfilter/nf_conntrack",
+        "net/netfilter/nf_tables",
+        "net/netfilter/nft_chain_nat",
+        "net/netfilter/nft_masq",
+        "net/netfilter/nft_numgen",
     ];
     let dir = root.join("usr/lib/modules").join(kernel);
     std::fs::create_dir_all(&dir)?;
@@ -63,7 +71,21 @@ fn make_ext4(root: &Path, image: &Path) -> Result<()> {
     let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,hash_seed=6b696e73-7461-6c6c-0000-000000000001";
     command::run(
         Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0", "-L", "kinstall-lab", "-U", "6b696e73-7461-6c6c-0000-000000000002", "-J", "size=32", "-E", options, "-d"])
+            .args([
+                "-q",
+                "-F",
+                "-m",
+                "0",
+                "-L",
+                "kinstall-lab",
+                "-U",
+                "6b696e73-7461-6c6c-0000-000000000002",
+                "-J",
+                "size=32",
+                "-E",
+                options,
+                "-d",
+            ])
             .arg(root)
             .arg(image),
     )?;

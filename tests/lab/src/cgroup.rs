@@ -23,7 +23,9 @@ impl Manager {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
         let dirs = hierarchies(&own, &mounts);
         if !dirs.iter().any(|dir| dir.starts_with("/sys/fs/cgroup/memory")) {
-            bail!("this machine runs neither systemd nor cgroup v1 with a memory controller; the lab knows no way to limit hosts here");
+            bail!(
+                "this machine runs neither systemd nor cgroup v1 with a memory controller; the lab knows no way to limit hosts here"
+            );
         }
         Ok(Manager::ByHand(dirs))
     }

@@ -45,7 +45,12 @@ impl Disk {
             return Ok(());
         }
         fs::create_dir_all(&self.mountpoint)?;
-        command::run(Command::new("mount").args(["-t", "ext4", "-o", "loop,noatime,noinit_itable"]).arg(&self.image).arg(&self.mountpoint))?;
+        command::run(
+            Command::new("mount")
+                .args(["-t", "ext4", "-o", "loop,noatime,noinit_itable"])
+                .arg(&self.image)
+                .arg(&self.mountpoint),
+        )?;
         Ok(())
     }
 

@@ -75,12 +75,19 @@ impl Host {
         disk.mount()?;
         let root = &disk.mountpoint;
         fs::write(root.join("etc/hostname"), format!("{}\n", self.name))?;
-        fs::write(root.join("etc/hosts"), format!("127.0.0.1\tlocalhost\n127.0.1.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n", self.name))?;
+        fs::write(
+            root.join("etc/hosts"),
+            format!("127.0.0.1\tlocalhost\n127.0.1.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n", self.name),
+        )?;
         let id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot read a random id")?;
         fs::write(root.join("etc/machine-id"), id.replace('-', ""))?;
         self.shared.trust.personalise(root, &self.name)?;
         let keys = self.shared.trust.host_lines(root, &self.address())?;
-        OpenOptions::new().create(true).append(true).open(self.shared.trust.known_hosts())?.write_all(keys.as_bytes())?;
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.shared.trust.known_hosts())?
+            .write_all(keys.as_bytes())?;
         Ok(())
     }
 
@@ -88,7 +95,9 @@ impl Host {
         match self.lock_file()?.try_lock() {
             Ok(()) => Ok(State::Stopped),
             Err(fs::TryLockError::WouldBlock) => Ok(State::Running),
-            Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock a file of host {}", self.name)),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock a file of host {}", self.name))
+            }
         }
     }
 
@@ -127,7 +136,11 @@ impl Host {
                 let log = fs::read_to_string(self.console_log()).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(10).collect();
                 let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-                bail!("host {} ({}) does not answer SSH after {limit:?}; its console ends with:\n{tail}", self.name, self.address());
+                bail!(
+                    "host {} ({}) does not answer SSH after {limit:?}; its console ends with:\n{tail}",
+                    self.name,
+                    self.address()
+                );
             }
             std::thread::sleep(Duration::from_millis(25));
         }
@@ -138,7 +151,9 @@ impl Host {
         let address = SocketAddr::from((Ipv4Addr::new(10, 99, 0, (10 + self.n) as u8), 22));
         let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else { return false };
         let mut greeting = [0; 4];
-        stream.set_read_timeout(Some(Duration::from_secs(2))).is_ok() && stream.read_exact(&mut greeting).is_ok() && &greeting == b"SSH-"
+        stream.set_read_timeout(Some(Duration::from_secs(2))).is_ok()
+            && stream.read_exact(&mut greeting).is_ok()
+            && &greeting == b"SSH-"
     }
 
     /// Orderly shutdown, as by the power button; power is cut when that takes more than 20 s.
@@ -185,7 +200,12 @@ impl Host {
         fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))?;
         let known = self.shared.trust.known_hosts();
         let address = format!("{} ", self.address());
-        let kept: String = fs::read_to_string(&known).unwrap_or_default().lines().filter(|line| !line.starts_with(&address)).map(|line| format!("{line}\n")).collect();
+        let kept: String = fs::read_to_string(&known)
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| !line.starts_with(&address))
+            .map(|line| format!("{line}\n"))
+            .collect();
         fs::write(known, kept)?;
         Ok(())
     }
@@ -228,7 +248,19 @@ impl Host {
     /// A command inside the host without its network or SSH, also while the cable is pulled.
     pub fn exec_command(&self, words: &[String]) -> Result<Command> {
         let mut nsenter = Command::new("nsenter");
-        nsenter.args(["--target", &self.leader()?.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"]);
+        nsenter.args([
+            "--target",
+            &self.leader()?.to_string(),
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+            "--pid",
+            "--cgroup",
+            "--root",
+            "--wd",
+            "--",
+        ]);
         nsenter.args(words);
         Ok(nsenter)
     }
@@ -244,7 +276,10 @@ impl Host {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             // the name in parentheses may hold anything; state and parent follow the last one
-            let ppid = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).and_then(|word| word.parse::<u32>().ok());
+            let ppid = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.split(' ').nth(1))
+                .and_then(|word| word.parse::<u32>().ok());
             if ppid == Some(parent) {
                 return Ok(pid);
             }
@@ -253,18 +288,26 @@ impl Host {
     }
 
     fn nspawn_pid(&self) -> Result<u32> {
-        let text = fs::read_to_string(self.dir.join("nspawn.pid")).with_context(|| format!("host {} is not running", self.name))?;
+        let text = fs::read_to_string(self.dir.join("nspawn.pid"))
+            .with_context(|| format!("host {} is not running", self.name))?;
         text.trim().parse().with_context(|| format!("host {} has a broken process file", self.name))
     }
 
     /// Locked while the host runs; see `supervise.sh`.
     fn lock_file(&self) -> Result<File> {
         let path = self.dir.join("running");
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(|| format!("there is no host {}", self.name))
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("there is no host {}", self.name))
     }
 
     fn wait_off(&self, seconds: u32) -> Result<()> {
-        command::run(Command::new("flock").args(["-w", &seconds.to_string()]).arg(self.dir.join("running")).arg("true"))?;
+        command::run(
+            Command::new("flock").args(["-w", &seconds.to_string()]).arg(self.dir.join("running")).arg("true"),
+        )?;
         Ok(())
     }
 

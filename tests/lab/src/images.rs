@@ -13,7 +13,10 @@ const IMAGES: [&str; 2] = ["mariadb", "wordpress"];
 pub fn all() -> Result<Vec<PathBuf>> {
     std::thread::scope(|scope| {
         let builds = IMAGES.map(|name| scope.spawn(move || build(name)));
-        builds.into_iter().map(|build| build.join().unwrap_or_else(|_| anyhow::bail!("an image build panicked"))).collect()
+        builds
+            .into_iter()
+            .map(|build| build.join().unwrap_or_else(|_| anyhow::bail!("an image build panicked")))
+            .collect()
     })
 }
 

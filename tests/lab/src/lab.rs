@@ -71,7 +71,10 @@ impl Lab {
         }
         let state = paths::state_dir();
         fs::create_dir_all(&state).with_context(|| format!("cannot make the lab's folder {}", state.display()))?;
-        fs::write(RECORD, serde_json::to_vec(&Record { state: state.clone(), pid: std::process::id(), keep: options.keep })?)?;
+        fs::write(
+            RECORD,
+            serde_json::to_vec(&Record { state: state.clone(), pid: std::process::id(), keep: options.keep })?,
+        )?;
         let mut lab = Lab::at(state)?;
         lab.lock = Some(lock);
         lab.keep = options.keep;
@@ -122,7 +125,8 @@ impl Lab {
 
     /// One more fresh host.
     pub fn add(&mut self, disk: Option<Size>) -> Result<Host> {
-        let n = (1..=MAX_HOSTS).find(|n| self.hosts.iter().all(|host| host.number() != *n)).context("the lab is full")?;
+        let n =
+            (1..=MAX_HOSTS).find(|n| self.hosts.iter().all(|host| host.number() != *n)).context("the lab is full")?;
         let host = Host::new(n, self.shared.clone());
         self.hosts.push(host.clone());
         self.write_ssh_config()?;
@@ -146,7 +150,10 @@ impl Lab {
 
     pub fn find(&self, name: &str) -> Result<&Host> {
         let names = || self.hosts.iter().map(Host::name).collect::<Vec<_>>().join(", ");
-        self.hosts.iter().find(|host| host.name() == name).ok_or_else(|| anyhow!("there is no host {name:?}; there are: {}", names()))
+        self.hosts
+            .iter()
+            .find(|host| host.name() == name)
+            .ok_or_else(|| anyhow!("there is no host {name:?}; there are: {}", names()))
     }
 
     pub fn state_dir(&self) -> &Path {
@@ -220,7 +227,11 @@ fn each(hosts: &[Host], work: impl Fn(&Host) -> Result<()> + Sync) -> Result<()>
 }
 
 fn existing_hosts(shared: &Arc<Shared>) -> Vec<Host> {
-    (1..=MAX_HOSTS).filter(|n| shared.state.join(format!("h{n}")).exists()).map(|n| Host::new(n, shared.clone())).filter(|host| host.exists()).collect()
+    (1..=MAX_HOSTS)
+        .filter(|n| shared.state.join(format!("h{n}")).exists())
+        .map(|n| Host::new(n, shared.clone()))
+        .filter(|host| host.exists())
+        .collect()
 }
 
 fn need_root() -> Result<()> {
@@ -233,16 +244,28 @@ fn need_root() -> Result<()> {
 
 /// The machine-wide lock, held until the returned file is closed.
 fn own(wait: Duration) -> Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(RECORD).with_context(|| format!("cannot open {RECORD}"))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(RECORD)
+        .with_context(|| format!("cannot open {RECORD}"))?;
     let deadline = Instant::now() + wait;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(fs::TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {RECORD}")),
-            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100))
+            }
             Err(fs::TryLockError::WouldBlock) => {
                 let record = read_record()?.unwrap_or_default();
-                bail!("another lab is in use by process {} ({}); there can be one at a time", record.pid, record.state.display());
+                bail!(
+                    "another lab is in use by process {} ({}); there can be one at a time",
+                    record.pid,
+                    record.state.display()
+                );
             }
         }
     }

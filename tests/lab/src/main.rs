@@ -117,7 +117,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Kubectl => println!("{}", lab::tools::kubectl()?.display()),
         Command::Paths => {
             let lab = Lab::attach()?;
-            for (name, path) in [("state", lab.state_dir().to_owned()), ("key", lab.key()), ("known_hosts", lab.known_hosts()), ("ssh_config", lab.ssh_config())] {
+            for (name, path) in [
+                ("state", lab.state_dir().to_owned()),
+                ("key", lab.key()),
+                ("known_hosts", lab.known_hosts()),
+                ("ssh_config", lab.ssh_config()),
+            ] {
                 println!("{name} {}", path.display());
             }
         }

@@ -59,8 +59,10 @@ pub fn write(spec: &Spec, root: &Path, archive: &Path) -> Result<()> {
     let mut entry = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
     let tag = spec.reference.rsplit(':').next().unwrap_or_default();
     entry["platform"] = json!({"architecture": architecture(), "os": "linux"});
-    entry["annotations"] = json!({"io.containerd.image.name": spec.reference, "org.opencontainers.image.ref.name": tag});
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]});
+    entry["annotations"] =
+        json!({"io.containerd.image.name": spec.reference, "org.opencontainers.image.ref.name": tag});
+    let index =
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]});
 
     let mut tar = tar::Builder::new(BufWriter::new(File::create(archive)?));
     append(&mut tar, "oci-layout", &serde_json::to_vec(&json!({"imageLayoutVersion": "1.0.0"}))?)?;
@@ -76,7 +78,11 @@ pub fn write(spec: &Spec, root: &Path, archive: &Path) -> Result<()> {
 fn layer(root: &Path) -> Result<(Blob, String)> {
     // GNU tar, because it also keeps file capabilities and hard links
     let mut child = std::process::Command::new("tar")
-        .args(["--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", "--numeric-owner"])
+        .args([
+            "--format=posix",
+            "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+            "--numeric-owner",
+        ])
         .args(["--sort=name", "--mtime=@0", "--xattrs", "--xattrs-include=security.capability", "-C"])
         .arg(root)
         .args(["-cf", "-", "."])
@@ -138,7 +144,10 @@ mod tests {
         let spec = || Spec { reference: "example.org/a:1".into(), config: json!({"Entrypoint": ["/bin/x"]}) };
         let (one, two) = (dir.path().join("1.tar"), dir.path().join("2.tar"));
         write(&spec(), &root, &one).unwrap();
-        fs::File::open(root.join("bin/x")).unwrap().set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(9)).unwrap();
+        fs::File::open(root.join("bin/x"))
+            .unwrap()
+            .set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(9))
+            .unwrap();
         write(&spec(), &root, &two).unwrap();
         assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
 
@@ -154,7 +163,10 @@ mod tests {
         assert_eq!(digest(&blobs[&name]), index["manifests"][0]["digest"]);
         let manifest: Value = serde_json::from_slice(&blobs[&name]).unwrap();
         let layer = &blobs[&manifest["layers"][0]["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/")];
-        let config: Value = serde_json::from_slice(&blobs[&manifest["config"]["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/")]).unwrap();
+        let config: Value = serde_json::from_slice(
+            &blobs[&manifest["config"]["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/")],
+        )
+        .unwrap();
         assert_eq!(config["rootfs"]["diff_ids"][0], digest(&zstd::decode_all(&layer[..]).unwrap()));
     }
 }

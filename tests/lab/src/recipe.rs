@@ -49,7 +49,13 @@ impl Recipe {
     pub fn build(&self, target: &Path) -> Result<()> {
         let packages = self.packages_tar()?;
         fs::create_dir_all(target)?;
-        command::run(Command::new("tar").args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf"]).arg(&packages).arg("-C").arg(target))?;
+        command::run(
+            Command::new("tar")
+                .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf"])
+                .arg(&packages)
+                .arg("-C")
+                .arg(target),
+        )?;
         let rootfs = self.file("rootfs");
         if rootfs.exists() {
             command::run(Command::new("cp").args(["-a", "--no-preserve=ownership"]).arg(rootfs.join(".")).arg(target))?;
@@ -61,8 +67,10 @@ impl Recipe {
 
     /// The cached tar with the packages installed.
     fn packages_tar(&self) -> Result<PathBuf> {
-        let list = fs::read_to_string(self.file("packages")).with_context(|| format!("recipe {} has no list of packages", self.name))?;
-        let list: Vec<&str> = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        let list = fs::read_to_string(self.file("packages"))
+            .with_context(|| format!("recipe {} has no list of packages", self.name))?;
+        let list: Vec<&str> =
+            list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         let mut hash = Sha256::new();
         hash.update(format!("{FORMAT}{SUITE}{list:?}"));
         let cache = paths::cache_dir();
@@ -98,7 +106,9 @@ pub fn cached(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()>
 pub fn remove(path: &Path) -> Result<()> {
     let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match gone {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -120,8 +130,14 @@ fn mmdebstrap(packages: &[&str], debs: &Path, tar: &Path) -> Result<()> {
         .args(["man", "locale", "doc"].map(|dir| format!("--dpkgopt=path-exclude=/usr/share/{dir}/*")))
         .arg("--dpkgopt=path-include=/usr/share/doc/*/copyright")
         .arg("--skip=essential/unlink")
-        .arg(format!("--setup-hook=mkdir -p \"$1/{archives}\"; cp {}/*.deb \"$1/{archives}\" 2>/dev/null || true", debs.display()))
-        .arg(format!("--customize-hook=cp -n \"$1/{archives}/\"*.deb {} && rm -f \"$1/{archives}/\"*.deb", debs.display()))
+        .arg(format!(
+            "--setup-hook=mkdir -p \"$1/{archives}\"; cp {}/*.deb \"$1/{archives}\" 2>/dev/null || true",
+            debs.display()
+        ))
+        .arg(format!(
+            "--customize-hook=cp -n \"$1/{archives}/\"*.deb {} && rm -f \"$1/{archives}/\"*.deb",
+            debs.display()
+        ))
         .args([SUITE, &tar.display().to_string()]);
     // the machine's own mirror where it runs the same release; else mmdebstrap's default
     let own = "/etc/apt/sources.list.d/debian.sources";
@@ -167,7 +183,13 @@ mod tests {
     fn a_failed_build_leaves_no_entry_and_is_tried_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("entry");
-        assert!(cached(&path, |partial| { fs::write(partial, "half")?; anyhow::bail!("no") }).is_err());
+        assert!(
+            cached(&path, |partial| {
+                fs::write(partial, "half")?;
+                anyhow::bail!("no")
+            })
+            .is_err()
+        );
         assert!(!path.exists());
         cached(&path, |partial| Ok(fs::write(partial, "whole")?)).unwrap();
         cached(&path, |_| anyhow::bail!("built twice")).unwrap();

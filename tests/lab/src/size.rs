@@ -30,7 +30,8 @@ impl FromStr for Size {
             "G" | "g" | "Gi" => 30,
             unit => bail!("size {text:?} has the unknown unit {unit:?}; write for example 512M or 8G"),
         };
-        let number: u64 = digits.parse().with_context(|| format!("size {text:?} is not a number; write for example 8G"))?;
+        let number: u64 =
+            digits.parse().with_context(|| format!("size {text:?} is not a number; write for example 8G"))?;
         Ok(Size(number.checked_mul(1 << shift).with_context(|| format!("size {text:?} is too large"))?))
     }
 }

@@ -1,16 +1,16 @@
 //! Programs taken out of Debian's packages without installing them: the container runtime for the bundle, and a kubectl.
 
 use crate::command::{self, sh};
-use crate::recipe;
 use crate::paths;
+use crate::recipe;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder with `bin/{containerd,containerd-shim-runc-v2,ctr,runc}`, and `lib/` with the shared libraries that a minimal
-/// Debian does not have.
+/// A folder with `bin/{containerd,containerd-shim-runc-v2,ctr,runc}`. Besides libc they need libseccomp (runc), which every
+/// Debian has: apt and systemd depend on it.
 pub fn runtime() -> Result<PathBuf> {
     let packages = ["containerd", "runc"];
     let target = paths::cache_dir().join("runtime").join(versions(&packages)?);
@@ -20,7 +20,8 @@ pub fn runtime() -> Result<PathBuf> {
         fs::create_dir_all(partial.join("bin"))?;
         for program in ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "sbin/runc"] {
             let name = Path::new(program).file_name().unwrap_or_default();
-            fs::copy(unpacked.join("usr").join(program), partial.join("bin").join(name)).with_context(|| format!("Debian's package has no usr/{program}"))?;
+            fs::copy(unpacked.join("usr").join(program), partial.join("bin").join(name))
+                .with_context(|| format!("Debian's package has no usr/{program}"))?;
         }
         recipe::remove(&unpacked)
     })?;
@@ -35,7 +36,8 @@ pub fn kubectl() -> Result<PathBuf> {
         let unpacked = partial.with_added_extension("unpacked");
         unpack(&packages, &unpacked)?;
         fs::create_dir_all(partial)?;
-        fs::copy(unpacked.join("usr/bin/kubectl"), partial.join("kubectl")).context("Debian's kubernetes-client has no kubectl")?;
+        fs::copy(unpacked.join("usr/bin/kubectl"), partial.join("kubectl"))
+            .context("Debian's kubernetes-client has no kubectl")?;
         recipe::remove(&unpacked)
     })?;
     Ok(target.join("kubectl"))
@@ -45,8 +47,12 @@ pub fn kubectl() -> Result<PathBuf> {
 fn versions(packages: &[&str]) -> Result<String> {
     let mut hash = Sha256::new();
     for package in packages {
-        let text = sh(&["apt-cache", "show", "--no-all-versions", package]).context("apt knows no such package; run `apt-get update`")?;
-        let sum = text.lines().find(|line| line.starts_with("SHA256:")).with_context(|| format!("apt knows no download of {package}; run `apt-get update`"))?;
+        let text = sh(&["apt-cache", "show", "--no-all-versions", package])
+            .context("apt knows no such package; run `apt-get update`")?;
+        let sum = text
+            .lines()
+            .find(|line| line.starts_with("SHA256:"))
+            .with_context(|| format!("apt knows no download of {package}; run `apt-get update`"))?;
         hash.update(sum);
     }
     Ok(recipe::short(hash))
@@ -56,7 +62,12 @@ fn unpack(packages: &[&str], target: &Path) -> Result<()> {
     recipe::remove(target)?;
     let downloads = target.join("downloads");
     fs::create_dir_all(&downloads)?;
-    command::run(Command::new("apt-get").args(["-qq", "-o", "APT::Sandbox::User=root", "download"]).args(packages).current_dir(&downloads))?;
+    command::run(
+        Command::new("apt-get")
+            .args(["-qq", "-o", "APT::Sandbox::User=root", "download"])
+            .args(packages)
+            .current_dir(&downloads),
+    )?;
     for entry in fs::read_dir(&downloads)? {
         command::run(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(target))?;
     }

@@ -1,0 +1,160 @@
+//! Two hosts through everything that the lab promises. One test: there is one lab on a machine.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lab::{Lab, Options, Size, State};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+#[test]
+fn two_hosts_live_and_vanish() {
+    let mut lab = Lab::up_with(&Options {
+        wait: Duration::from_secs(600),
+        keep: false,
+        disk: Some(Size::gib(2)),
+        ..Options::new(2)
+    })
+    .unwrap();
+    bare_debian(&lab);
+    users_and_keys(&lab);
+    networks(&lab);
+    limits(&lab);
+    power(&lab);
+    disk_full(&lab);
+    second_lab_is_refused();
+    let third = lab.add(None).unwrap();
+    assert_eq!(third.ssh_ok("hostname").unwrap(), "h3");
+    third.destroy().unwrap();
+    assert_ne!(traces(), Vec::<String>::new(), "the search for traces finds nothing while a lab runs");
+
+    let started = Instant::now();
+    lab.down().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10), "down took {:?}", started.elapsed());
+    assert_eq!(traces(), Vec::<String>::new());
+}
+
+fn bare_debian(lab: &Lab) {
+    let ids: Vec<String> = lab
+        .hosts()
+        .iter()
+        .map(|host| {
+            host.exec("systemctl is-system-running --wait").unwrap().ok().unwrap();
+            assert_eq!(host.ssh_ok("hostname; cat /proc/1/comm").unwrap(), format!("{}\nsystemd", host.name()));
+            host.ssh_ok("cat /etc/machine-id").unwrap()
+        })
+        .collect();
+    assert_ne!(ids[0], ids[1]);
+    let host = lab.host(1);
+    assert_eq!(host.ssh_ok("ls -d /opt/* /etc/kubernetes /etc/kinstall /var/lib/kubelet 2>/dev/null; command -v containerd runc docker kubectl; true").unwrap(), "");
+    host.ssh_ok("modprobe overlay && modprobe br_netfilter").unwrap();
+    host.ssh_ok("mkdir -p /o/l /o/u /o/w /o/m && mount -t overlay overlay -o lowerdir=/o/l,upperdir=/o/u,workdir=/o/w /o/m && umount /o/m && rm -r /o").unwrap();
+}
+
+fn users_and_keys(lab: &Lab) {
+    let host = lab.host(1);
+    assert!(!host.ssh_as("admin", "sudo -n true").unwrap().success(), "admin's sudo asks for a password");
+    assert_eq!(host.ssh_as("admin", "echo admin-password | sudo -S -p '' id -u").unwrap().ok().unwrap(), "0");
+    assert_eq!(host.ssh_as("ops", "sudo -n id -u").unwrap().ok().unwrap(), "0");
+    let known = fs::read_to_string(lab.known_hosts()).unwrap();
+    assert_eq!(known.lines().filter(|line| line.starts_with("10.99.0.11 ")).count(), 2);
+}
+
+fn networks(lab: &Lab) {
+    let (one, two) = (lab.host(1), lab.host(2));
+    one.ssh_ok("ping -c 1 -W 2 10.99.0.12").unwrap();
+    // a default route, and nothing behind it
+    one.ssh_ok("ip route show default | grep 10.99.0.1").unwrap();
+    two.cut().unwrap();
+    assert!(!one.ssh("ping -c 1 -W 1 10.99.0.12").unwrap().success(), "the cable is pulled");
+    two.exec("hostname").unwrap().ok().unwrap();
+    two.heal().unwrap();
+    one.ssh_ok("ping -c 1 -W 2 10.99.0.12").unwrap();
+    assert!(lab::in_network(two, &["ip", "-brief", "address"]).unwrap().contains("10.99.0.12"));
+    // what a host writes to the machine's own parameters stays in the host
+    let before = fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap();
+    one.ssh_ok("sysctl -w vm.overcommit_memory=2 kernel.panic=77 net.ipv4.ip_forward=1").unwrap();
+    assert_eq!(fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap(), before);
+}
+
+fn limits(lab: &Lab) {
+    let host = lab.host(1);
+    let run = |limit: &str| {
+        host.ssh(&format!("systemd-run --wait --quiet -p MemoryMax={limit} -p MemorySwapMax=0 sh -c 'head -c 60M /dev/zero | tail -c 60M >/dev/null'")).unwrap()
+    };
+    assert!(run("200M").success());
+    assert!(!run("20M").success(), "a memory limit kills");
+}
+
+fn power(lab: &Lab) {
+    let host = lab.host(2);
+    let boot =
+        || host.ssh_ok("cat /proc/sys/kernel/random/boot_id /run/kept 2>/dev/null; cat /root/kept; true").unwrap();
+    host.ssh_ok("echo disk > /root/kept; echo memory > /run/kept; sync").unwrap();
+    assert!(boot().contains("memory"));
+    host.poweroff().unwrap();
+    assert_eq!(host.state().unwrap(), State::Stopped);
+    host.start().unwrap();
+    assert!(boot().ends_with("disk") && !boot().contains("memory"));
+    host.restart().unwrap();
+    assert!(boot().ends_with("disk"));
+    // asked for from inside: a reboot comes back by itself, a shutdown does not
+    host.ssh_ok("echo memory > /run/kept").unwrap();
+    let _ = host.ssh("systemctl reboot");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while host.ssh("test ! -e /run/kept").map_or(true, |out| !out.success()) {
+        assert!(Instant::now() < deadline, "the host does not come back from its reboot");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    host.stop().unwrap();
+    assert_eq!(host.state().unwrap(), State::Stopped);
+    host.start().unwrap();
+}
+
+fn disk_full(lab: &Lab) {
+    let host = lab.host(1);
+    let out = host
+        .ssh("fallocate -l 3G /big || (dd if=/dev/zero of=/big bs=1M count=1 2>&1; fallocate -l 3G /big2)")
+        .unwrap();
+    assert!(out.stderr.contains("No space left on device"), "{out:?}");
+    host.ssh_ok("rm -f /big /big2").unwrap();
+}
+
+fn second_lab_is_refused() {
+    let error = format!("{:#}", Lab::up(1).err().expect("a second lab was started"));
+    assert!(error.contains("another lab is in use by process"), "{error}");
+}
+
+/// Everything a lab could leave on the machine.
+fn traces() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut search = |what: &str, text: &str, word: &str| {
+        found.extend(text.lines().filter(|line| line.contains(word)).map(|line| format!("{what}: {line}")));
+    };
+    search("mount", &fs::read_to_string("/proc/self/mountinfo").unwrap(), "kinstall-lab");
+    search("link", &names("/sys/class/net"), "klab");
+    search("network namespace", &names("/run/netns"), "klab");
+    search(
+        "state",
+        &names(lab::state_dir().parent().unwrap()),
+        &lab::state_dir().file_name().unwrap().to_string_lossy(),
+    );
+    for entry in fs::read_dir("/sys/block").unwrap() {
+        let backing = entry.unwrap().path().join("loop/backing_file");
+        search("loop device", &fs::read_to_string(backing).unwrap_or_default(), "kinstall-lab");
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
+        search("cgroup", &names(&hierarchy.unwrap().path()), "klab");
+    }
+    for entry in fs::read_dir("/proc").unwrap() {
+        let line = fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
+        search("process", &String::from_utf8_lossy(&line).replace('\0', " "), "/kinstall-lab/h");
+    }
+    found
+}
+
+fn names(dir: impl AsRef<Path>) -> String {
+    let entries = fs::read_dir(dir).map(|entries| {
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    });
+    entries.unwrap_or_default().join("\n")
+}
