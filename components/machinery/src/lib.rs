@@ -1,1 +1,24 @@
-//! stub
+//! API machinery: everything about Kubernetes objects that needs no network and no disk.
+//!
+//! In: objects as `serde_json::Value` (the write path) or as encoded bytes (the read path). Out: defaulted, validated, patched,
+//! selected and rendered objects, and the errors clients expect. One static table (`resources`) says what is served; one schema
+//! engine (`schema`) knows the shape of every kind. Pure: no I/O; only `time` reads the clock and `names` draws random characters.
+//! Depends on no other crate of ours.
+
+pub mod encoding;
+pub mod field;
+pub mod names;
+pub mod patch;
+pub mod quantity;
+pub mod request_info;
+pub mod resources;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod table;
+pub mod time;
+pub mod value;
+
+pub use field::{FieldError, Path};
+pub use resources::Resource;
+pub use status::ApiError;

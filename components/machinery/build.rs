@@ -1,0 +1,67 @@
+//! Writes the schema definitions of all kinds that the resource table names, as JSON, from k8s-openapi's types. Descriptions are left
+//! out: only shapes are needed at run time.
+
+use std::{env, fs, path::Path};
+
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1 as admissionregistration, apps::v1 as apps, authentication::v1 as authentication,
+        authorization::v1 as authorization, autoscaling::v1 as autoscaling, batch::v1 as batch, certificates::v1 as certificates,
+        coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, networking::v1 as networking, node::v1 as node,
+        policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
+    },
+    apimachinery::pkg::apis::meta::v1 as meta,
+};
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::Value;
+
+macro_rules! register {
+    ($generator:expr, $($kind:ty),* $(,)?) => { $( let _ = $generator.subschema_for::<$kind>(); )* };
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=build.rs");
+    let mut generator = SchemaSettings::default().into_generator();
+    core_kinds(&mut generator);
+    other_kinds(&mut generator);
+    let mut definitions = Value::Object(generator.take_definitions(true));
+    strip(&mut definitions);
+    let out = env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?;
+    fs::write(Path::new(&out).join("definitions.json"), serde_json::to_vec(&definitions)?)?;
+    Ok(())
+}
+
+fn core_kinds(g: &mut SchemaGenerator) {
+    register!(
+        g,
+        core::Namespace, core::Node, core::Pod, core::PodTemplate, core::Service, core::Endpoints, core::ConfigMap, core::Secret,
+        core::ServiceAccount, core::PersistentVolume, core::PersistentVolumeClaim, core::Event, core::LimitRange, core::ResourceQuota,
+        core::ReplicationController, core::Binding, discovery::EndpointSlice, apps::Deployment, apps::ReplicaSet, apps::StatefulSet,
+        apps::DaemonSet, apps::ControllerRevision, batch::Job, batch::CronJob,
+    );
+}
+
+fn other_kinds(g: &mut SchemaGenerator) {
+    register!(
+        g,
+        storage::StorageClass, storage::CSINode, storage::CSIDriver, storage::VolumeAttachment, networking::Ingress,
+        networking::IngressClass, networking::NetworkPolicy, rbac::Role, rbac::ClusterRole, rbac::RoleBinding, rbac::ClusterRoleBinding,
+        coordination::Lease, certificates::CertificateSigningRequest, scheduling::PriorityClass, node::RuntimeClass,
+        policy::PodDisruptionBudget, policy::Eviction, autoscaling::Scale, authentication::TokenRequest, authentication::TokenReview,
+        authentication::SelfSubjectReview, authorization::SubjectAccessReview, authorization::SelfSubjectAccessReview,
+        authorization::LocalSubjectAccessReview, authorization::SelfSubjectRulesReview, meta::DeleteOptions,
+        admissionregistration::ValidatingWebhookConfiguration, admissionregistration::MutatingWebhookConfiguration,
+    );
+}
+
+/// Removes every description that is a text (a property may be called "description", and is an object then).
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, v| !(key == "description" && v.is_string()));
+            map.values_mut().for_each(strip);
+        }
+        Value::Array(list) => list.iter_mut().for_each(strip),
+        _ => {}
+    }
+}

@@ -1,0 +1,191 @@
+//! Validation of `metadata`, the same for every kind (apimachinery `pkg/api/validation/objectmeta.go`).
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{NameRule, Resource};
+use crate::{
+    field::{FieldError, Path},
+    names,
+    value::{bool_at, get, list_at, map_at, str_at},
+};
+
+pub(super) const IMMUTABLE: &str = "field is immutable";
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// Gives a new object its first status.
+pub(super) fn set_status(object: &mut Value, status: Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert("status".into(), status);
+    }
+}
+
+/// What is wrong with a name under a rule.
+pub(super) fn name_problems(rule: NameRule, name: &str) -> Vec<String> {
+    match rule {
+        NameRule::DnsSubdomain => names::dns1123_subdomain(name),
+        NameRule::DnsLabel => names::dns1123_label(name),
+        NameRule::Dns1035Label => names::dns1035_label(name),
+        NameRule::PathSegment => names::path_segment(name),
+    }
+}
+
+/// Checks `metadata` of an object to be created or written.
+pub fn validate_metadata(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    let path = Path::new("metadata");
+    let mut errors = Vec::new();
+    let name = str_at(object, "metadata.name");
+    if name.is_empty() {
+        errors.push(FieldError::required(&path.child("name"), "name or generateName is required"));
+    } else {
+        let problems = name_problems(resource.strategy.name, name);
+        errors.extend(problems.into_iter().map(|p| FieldError::invalid(&path.child("name"), name, p)));
+    }
+    let namespace = str_at(object, "metadata.namespace");
+    if !resource.namespaced && !namespace.is_empty() {
+        errors.push(FieldError::forbidden(&path.child("namespace"), "not allowed on this type"));
+    } else if resource.namespaced && namespace.is_empty() {
+        errors.push(FieldError::required(&path.child("namespace"), ""));
+    } else if resource.namespaced {
+        let problems = names::dns1123_label(namespace);
+        errors.extend(problems.into_iter().map(|p| FieldError::invalid(&path.child("namespace"), namespace, p)));
+    }
+    errors.extend(labels(get(object, "metadata.labels"), &path.child("labels")));
+    errors.extend(annotations(get(object, "metadata.annotations"), &path.child("annotations")));
+    errors.extend(owner_references(list_at(object, "metadata.ownerReferences"), &path.child("ownerReferences")));
+    for finalizer in list_at(object, "metadata.finalizers").iter().filter_map(Value::as_str) {
+        let problems = names::qualified_name(finalizer);
+        errors.extend(problems.into_iter().map(|p| FieldError::invalid(&path.child("finalizers"), finalizer, p)));
+    }
+    errors
+}
+
+/// What an update may not change in `metadata`.
+pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let path = Path::new("metadata");
+    let mut errors = Vec::new();
+    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let at = |o: &Value| o.get("metadata").and_then(|m| m.get(field)).cloned().unwrap_or_default();
+        if at(new) != at(old) {
+            errors.push(FieldError::invalid(&path.child(field), at(new), IMMUTABLE));
+        }
+    }
+    if get(old, "metadata.deletionTimestamp").is_some() {
+        let before = list_at(old, "metadata.finalizers");
+        let added: Vec<&Value> = list_at(new, "metadata.finalizers").iter().filter(|f| !before.contains(f)).collect();
+        if !added.is_empty() {
+            let list: Vec<String> = added.iter().map(|f| f.to_string()).collect();
+            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", list.join(", "));
+            errors.push(FieldError::forbidden(&path.child("finalizers"), detail));
+        }
+    }
+    errors
+}
+
+pub(super) fn labels(labels: Option<&Value>, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (key, value) in labels.and_then(Value::as_object).into_iter().flatten() {
+        errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(path, key.as_str(), p)));
+        let value = value.as_str().unwrap_or_default();
+        errors.extend(names::label_value(value).into_iter().map(|p| FieldError::invalid(path, value, p)));
+    }
+    errors
+}
+
+fn annotations(annotations: Option<&Value>, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut size = 0;
+    for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
+        // annotation keys are compared in lower case
+        errors.extend(names::qualified_name(&key.to_lowercase()).into_iter().map(|p| FieldError::invalid(path, key.as_str(), p)));
+        size += key.len() + value.as_str().unwrap_or_default().len();
+    }
+    if size > ANNOTATIONS_MAX {
+        errors.push(FieldError::too_long(path, ANNOTATIONS_MAX));
+    }
+    errors
+}
+
+fn owner_references(owners: &[Value], path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, owner) in owners.iter().enumerate() {
+        let at = path.index(i);
+        for (field, what) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+            if str_at(owner, field).is_empty() {
+                let detail = if what == "version" { "version must not be empty".to_owned() } else { format!("{what} must not be empty") };
+                errors.push(FieldError::invalid(&at.child(field), str_at(owner, field), detail));
+            }
+        }
+    }
+    let controllers: BTreeSet<&str> = owners.iter().filter(|o| bool_at(o, "controller")).map(|o| str_at(o, "uid")).collect();
+    if controllers.len() > 1 {
+        errors.push(FieldError::invalid(path, owners.to_vec(), "Only one reference can have Controller set to true"));
+    }
+    errors
+}
+
+/// A `metav1.LabelSelector`.
+pub(super) fn label_selector(selector: Option<&Value>, path: &Path) -> Vec<FieldError> {
+    let Some(selector) = selector.filter(|s| !s.is_null()) else { return Vec::new() };
+    let mut errors = labels(selector.get("matchLabels"), &path.child("matchLabels"));
+    for (i, expression) in list_at(selector, "matchExpressions").iter().enumerate() {
+        let at = path.child("matchExpressions").index(i);
+        let values = list_at(expression, "values");
+        match str_at(expression, "operator") {
+            "In" | "NotIn" if values.is_empty() => {
+                errors.push(FieldError::required(&at.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+            }
+            "In" | "NotIn" => {}
+            "Exists" | "DoesNotExist" if values.is_empty() => {}
+            "Exists" | "DoesNotExist" => {
+                errors.push(FieldError::forbidden(&at.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+            }
+            other => errors.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator")),
+        }
+        let key = str_at(expression, "key");
+        errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
+    }
+    errors
+}
+
+/// Whether a selector asks for nothing in particular.
+pub(super) fn selector_is_empty(selector: Option<&Value>) -> bool {
+    selector.is_none_or(|s| map_at(s, "matchLabels").is_none_or(serde_json::Map::is_empty) && list_at(s, "matchExpressions").is_empty())
+}
+
+/// An error for each field that differs and may not.
+pub(super) fn immutable(new: &Value, old: &Value, fields: &[&str]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for field in fields {
+        let at = |o: &Value| get(o, field).cloned().unwrap_or_default();
+        if at(new) != at(old) {
+            errors.push(FieldError::invalid(&Path::new(field), at(new), IMMUTABLE));
+        }
+    }
+    errors
+}
+
+/// One of the values upstream knows; an empty one is required.
+pub(super) fn one_of(object: &Value, field: &str, path: &Path, supported: &[&str]) -> Option<FieldError> {
+    let value = str_at(object, field);
+    let path = path.child(field);
+    if value.is_empty() {
+        Some(FieldError::required(&path, ""))
+    } else if supported.contains(&value) {
+        None
+    } else {
+        Some(FieldError::not_supported(&path, value, supported))
+    }
+}
+
+/// As `one_of`, but absent is fine.
+pub(super) fn optional_one_of(object: &Value, field: &str, path: &Path, supported: &[&str]) -> Option<FieldError> {
+    if str_at(object, field).is_empty() { None } else { one_of(object, field, path, supported) }
+}
+
+/// An integer that must not be negative, if there.
+pub(super) fn non_negative(object: &Value, field: &str, path: &Path) -> Option<FieldError> {
+    let value = object.get(field).and_then(Value::as_i64)?;
+    (value < 0).then(|| FieldError::invalid(&path.child(field), value, "must be greater than or equal to 0"))
+}

@@ -1,0 +1,202 @@
+//! The resource table: one row for each built-in resource. Serving another kind is adding a row and its hooks.
+
+use serde_json::Value;
+
+use crate::field::FieldError;
+
+mod apps;
+mod columns;
+mod core;
+mod meta;
+mod other;
+mod pod;
+mod pod_columns;
+mod pod_update;
+mod storage;
+mod workload;
+mod writing;
+
+pub use meta::{validate_metadata, validate_metadata_update};
+
+/// What the names of a kind must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    DnsSubdomain,
+    DnsLabel,
+    Dns1035Label,
+    PathSegment,
+}
+
+/// A subresource, as discovery lists it and the router knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource {
+    pub name: &'static str,
+    /// Group, version and kind of what it takes; an empty kind means the resource's own group, version and kind.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    /// As in discovery: `get`, `patch`, `update`, `create`.
+    pub verbs: &'static [&'static str],
+}
+
+/// Where a printer column takes its cell from.
+#[derive(Clone, Copy)]
+pub enum Cell {
+    /// A dotted path; absent gives `<none>`.
+    Path(&'static str),
+    /// The age of the timestamp at a dotted path.
+    Age(&'static str),
+    /// Computed from the whole object.
+    Of(fn(&Value) -> Value),
+}
+
+/// One column of a Table.
+#[derive(Clone, Copy)]
+pub struct Column {
+    pub name: &'static str,
+    /// `string`, `integer`, `boolean`.
+    pub kind: &'static str,
+    /// `name` for the name column.
+    pub format: &'static str,
+    /// 0: always shown; 1: only with `-o wide`.
+    pub priority: i32,
+    pub description: &'static str,
+    pub cell: Cell,
+}
+
+/// What a kind does on writes. All hooks are pure; generic code does metadata, generation and status separation around them.
+#[derive(Clone, Copy)]
+pub struct Strategy {
+    pub name: NameRule,
+    /// Fills defaults; idempotent. Runs after decoding, on every write, and never sees invalid types.
+    pub default: fn(&mut Value),
+    /// Before a create is validated (drop what a client may not set; initial status).
+    pub prepare_create: fn(&mut Value),
+    /// Before an update of the main resource is validated: (new, old).
+    pub prepare_update: fn(&mut Value, &Value),
+    pub validate_create: fn(&Value) -> Vec<FieldError>,
+    /// (new, old); runs with `validate_create`'s checks included where they apply.
+    pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// (new, old) for `/status`.
+    pub validate_status_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// PUT of a missing object creates it.
+    pub create_on_update: bool,
+    /// PUT without `resourceVersion` is allowed.
+    pub unconditional_update: bool,
+    /// `metadata.generation` counts changes outside metadata and status.
+    pub generation: bool,
+}
+
+/// One row.
+pub struct Resource {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub list_kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+    /// Name in the schema definitions: `io.k8s.api.core.v1.Pod`.
+    pub definition: &'static str,
+    /// All columns, the name included.
+    pub columns: &'static [Column],
+    /// Fields selectable beside `metadata.name` and `metadata.namespace`: (label, path).
+    pub field_selectors: &'static [(&'static str, &'static str)],
+    pub strategy: Strategy,
+}
+
+impl Resource {
+    /// `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether status is written through `/status` only.
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+
+    pub fn supports(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// Where a selectable field lies, see `selector::FieldSelector`.
+    pub fn field_path(&self, label: &str) -> Option<&'static str> {
+        match label {
+            "metadata.name" => Some("metadata.name"),
+            "metadata.namespace" if self.namespaced => Some("metadata.namespace"),
+            _ => self.field_selectors.iter().find(|(l, _)| *l == label).map(|(_, path)| *path),
+        }
+    }
+}
+
+/// The status subresource of a kind.
+const STATUS: Subresource = Subresource { name: "status", group: "", version: "", kind: "", verbs: &["get", "patch", "update"] };
+const SCALE: Subresource = Subresource { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: &["get", "patch", "update"] };
+
+const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// A strategy that leaves objects as they are.
+const PLAIN: Strategy = Strategy {
+    name: NameRule::DnsSubdomain,
+    default: |_| {},
+    prepare_create: |_| {},
+    prepare_update: |_, _| {},
+    validate_create: |_| Vec::new(),
+    validate_update: |_, _| Vec::new(),
+    validate_status_update: |_, _| Vec::new(),
+    create_on_update: false,
+    unconditional_update: true,
+    generation: false,
+};
+
+/// A namespaced row without anything special, to be completed by struct update.
+const fn row(
+    (group, version): (&'static str, &'static str),
+    (kind, list_kind): (&'static str, &'static str),
+    (plural, singular): (&'static str, &'static str),
+    definition: &'static str,
+) -> Resource {
+    Resource {
+        group,
+        version,
+        kind,
+        list_kind,
+        plural,
+        singular,
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        verbs: ALL_VERBS,
+        subresources: &[],
+        definition,
+        columns: columns::NAME_AGE,
+        field_selectors: &[],
+        strategy: PLAIN,
+    }
+}
+
+static TABLES: &[&[Resource]] = &[core::RESOURCES, apps::RESOURCES, storage::RESOURCES, other::RESOURCES];
+
+/// Every built-in resource, grouped by API group, in a fixed order.
+pub fn all() -> impl Iterator<Item = &'static Resource> {
+    TABLES.iter().flat_map(|table| table.iter())
+}
+
+/// By group, version and plural.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+    all().find(|r| r.plural == plural && r.group == group && r.version == version)
+}
+
+/// By group, version and kind.
+pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
+    all().find(|r| r.kind == kind && r.group == group && r.version == version)
+}

@@ -1,0 +1,31 @@
+use serde_json::Value;
+
+use crate::field::FieldError;
+
+pub(in crate::resources) fn defaults(_: &mut Value) {}
+
+pub(in crate::resources) fn validate(_: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
+
+pub(in crate::resources) fn validate_update(_: &Value, _: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
+
+pub(in crate::resources) fn driver(_: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
+
+pub(in crate::resources) fn driver_defaults(_: &mut Value) {}
+
+pub(in crate::resources) fn driver_update(_: &Value, _: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
+
+pub(in crate::resources) fn attachment(_: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
+
+pub(in crate::resources) fn attachment_update(_: &Value, _: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
