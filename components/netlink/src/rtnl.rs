@@ -143,7 +143,6 @@ impl Rtnl {
             w.str(libc::IFLA_IFNAME, pair.name);
             w.u32(libc::IFLA_MTU, pair.mtu);
             w.attr(libc::IFLA_ADDRESS, &pair.mac);
-            w.str(libc::IFLA_IFALIAS, pair.alias);
             w.nest(libc::IFLA_LINKINFO, |w| {
                 w.str(ifla::INFO_KIND, "veth");
                 w.nest(ifla::INFO_DATA, |w| {
@@ -157,7 +156,8 @@ impl Rtnl {
                     });
                 });
             });
-        })
+        })?;
+        self.set_alias(pair.name, pair.alias)
     }
 
     /// Creates a VXLAN device that is up and learns nothing: every peer is told to it.
@@ -167,7 +167,6 @@ impl Rtnl {
             w.str(libc::IFLA_IFNAME, name);
             w.u32(libc::IFLA_MTU, mtu);
             w.attr(libc::IFLA_ADDRESS, &mac);
-            w.str(libc::IFLA_IFALIAS, alias);
             w.nest(libc::IFLA_LINKINFO, |w| {
                 w.str(ifla::INFO_KIND, "vxlan");
                 w.nest(ifla::INFO_DATA, |w| {
@@ -180,6 +179,16 @@ impl Rtnl {
                     }
                 });
             });
+        })?;
+        self.set_alias(name, alias)
+    }
+
+    /// Signs a link (the kernel takes no alias while it creates one).
+    fn set_alias(&mut self, name: &str, alias: &str) -> Result<()> {
+        self.0.request(libc::RTM_NEWLINK, 0, || format!("sign link {name}"), |w| {
+            ifinfo(w, 0, 0, 0);
+            w.str(libc::IFLA_IFNAME, name);
+            w.str(libc::IFLA_IFALIAS, alias);
         })
     }
 
@@ -187,7 +196,6 @@ impl Rtnl {
         self.0.request(libc::RTM_NEWLINK, 0, || format!("set link {index} up"), |w| ifinfo(w, index, IFF_UP, IFF_UP))
     }
 
-    /// Changes a link's MTU and signs it.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<()> {
         self.0.request(libc::RTM_NEWLINK, 0, || format!("set mtu of link {index}"), |w| {
             ifinfo(w, index, 0, 0);

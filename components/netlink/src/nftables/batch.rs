@@ -253,6 +253,11 @@ impl Batch {
         self.elements(msg::DEL_ELEMENT, table, name, None, elements, false);
     }
 
+    /// Deletes map elements only if they have this value.
+    pub fn delete_elements_with_data(&mut self, table: &str, name: &str, elements: &[(&Vec<u8>, &Data)]) {
+        self.elements(msg::DEL_ELEMENT, table, name, None, elements, true);
+    }
+
     fn elements(&mut self, kind: u16, table: &str, name: &str, id: Option<u32>, elements: &[(&Vec<u8>, &Data)], with_data: bool) {
         let flags = if kind == msg::NEW_ELEMENT { flag::CREATE } else { 0 };
         for portion in elements.chunks(ELEMENTS_EACH) {

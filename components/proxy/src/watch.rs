@@ -1,0 +1,147 @@
+//! Watches the API and keeps the kernel in step.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::stream::select_all;
+use futures::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::Event;
+use kube::{Api, Client};
+
+use crate::config::Config;
+use crate::health::{Health, Servers};
+use crate::mirror::Mirror;
+use crate::model::{Node, Service, Slice, State};
+use crate::sync::Syncer;
+use crate::{notify, table};
+
+/// A transaction the kernel refused is tried again after this, unless something changes before.
+const RETRY: Duration = Duration::from_secs(2);
+
+enum Update {
+    Service(Event<core::Service>),
+    Slice(Event<discovery::EndpointSlice>),
+    Node(Event<core::Node>),
+}
+
+/// Never returns but by an error at the start.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let health = Health::starting();
+    let mut servers = Servers::default();
+    servers
+        .serve_healthz(config.healthz_bind_address, health.clone())
+        .await
+        .with_context(|| format!("cannot serve healthz on {}", config.healthz_bind_address))?;
+    let mut seen = Seen::new(&config);
+    crate::route_service_cidr(&seen.node).context("cannot set the route of the Service CIDR")?;
+    let client = client(&config.kubeconfig).await?;
+    // The API server may start later than this node; what depends on the rules asks healthz.
+    notify::ready();
+
+    let mut updates = updates(&client, &config.node_name);
+    let mut syncer = Syncer::default();
+    let mut failed = false;
+    loop {
+        let update = if failed { tokio::time::timeout(RETRY, updates.next()).await.ok().flatten() } else { updates.next().await };
+        if let Some(update) = update {
+            seen.take(update);
+        }
+        // Whatever else has arrived belongs to the same transaction.
+        while let Some(Some(update)) = updates.next().now_or_never() {
+            seen.take(update);
+        }
+        if !seen.complete() {
+            continue;
+        }
+        let state = State { services: std::mem::take(&mut seen.services.objects), slices: std::mem::take(&mut seen.slices.objects) };
+        let desired = table::desired(&seen.node, &state);
+        State { services: seen.services.objects, slices: seen.slices.objects } = state;
+        servers.set_checks(&desired.health_checks).await;
+        let result = syncer.apply(desired, config.node_ip);
+        failed = result.is_err();
+        health.set(result.err().map(|error| {
+            tracing::error!("{error:#}");
+            format!("{error:#}")
+        }));
+    }
+}
+
+/// The mirrors of what the rules depend on.
+struct Seen {
+    services: Mirror<Service>,
+    slices: Mirror<Slice>,
+    node: Node,
+}
+
+impl Seen {
+    fn new(config: &Config) -> Self {
+        let node = Node {
+            name: config.node_name.clone(),
+            ip: config.node_ip,
+            zone: None,
+            cluster_cidr: config.cluster_cidr,
+            service_cidr: config.service_cidr,
+            node_port_addresses: config.node_port_addresses.clone(),
+        };
+        Self { services: Mirror::default(), slices: Mirror::default(), node }
+    }
+
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Service(event) => self.services.apply(event, Service::reduce),
+            Update::Slice(event) => self.slices.apply(event, Slice::reduce),
+            Update::Node(Event::Apply(node) | Event::InitApply(node)) => {
+                self.node.zone = node.metadata.labels.unwrap_or_default().remove("topology.kubernetes.io/zone");
+            }
+            Update::Node(_) => {}
+        }
+    }
+
+    fn complete(&self) -> bool {
+        self.services.complete && self.slices.complete
+    }
+}
+
+fn updates(client: &Client, node_name: &str) -> impl Stream<Item = Update> + Unpin + use<> {
+    const NOT_OURS: &str = "!service.kubernetes.io/service-proxy-name";
+    const HEADLESS: &str = "!service.kubernetes.io/headless";
+    let services = watcher(Api::<core::Service>::all(client.clone()), watcher::Config::default().labels(NOT_OURS));
+    let slices = watcher(
+        Api::<discovery::EndpointSlice>::all(client.clone()),
+        watcher::Config::default().labels(&format!("{HEADLESS},{NOT_OURS}")),
+    );
+    let nodes = watcher(Api::<core::Node>::all(client.clone()), watcher::Config::default().fields(&format!("metadata.name={node_name}")));
+    select_all([
+        good(services.default_backoff(), Update::Service).boxed(),
+        good(slices.default_backoff(), Update::Slice).boxed(),
+        good(nodes.default_backoff(), Update::Node).boxed(),
+    ])
+}
+
+/// A watch that fails is taken up again by itself; the rules stay as they are meanwhile.
+fn good<K: Send + 'static>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    wrap: fn(Event<K>) -> Update,
+) -> impl Stream<Item = Update> + Send + 'static {
+    stream.filter_map(move |event| {
+        std::future::ready(match event {
+            Ok(event) => Some(wrap(event)),
+            Err(error) => {
+                tracing::warn!(%error, "a watch failed and is taken up again");
+                None
+            }
+        })
+    })
+}
+
+async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+    let context = || format!("cannot use the kubeconfig {}", kubeconfig.display());
+    let file = Kubeconfig::read_from(kubeconfig).with_context(context)?;
+    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(context)?;
+    Client::try_from(config).with_context(context)
+}
