@@ -1,0 +1,123 @@
+//! Listeners and connections.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::forward::{Client, Forwarder};
+use crate::{Args, Current, tls, watched};
+
+/// How long requests in flight may take after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(20);
+/// A client that does not finish its handshake or its headers gives up its place.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub struct Listeners {
+    http: TcpListener,
+    https: TcpListener,
+}
+
+pub async fn bind(args: &Args) -> Result<Listeners> {
+    let listen = async |address: SocketAddr| {
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    };
+    Ok(Listeners { http: listen(args.http).await?, https: listen(args.https).await? })
+}
+
+/// Serves both ports until `stop`, then waits for what is in flight.
+pub async fn serve(listeners: Listeners, current: Current, stop: CancellationToken) {
+    let tls = match tls::server_config(current.clone()) {
+        Ok(config) => TlsAcceptor::from(config),
+        Err(error) => return tracing::error!("cannot prepare TLS: {error:#}"),
+    };
+    let client = Client::new();
+    let graceful = GracefulShutdown::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Ok((stream, peer)) = listeners.http.accept() => {
+                let forwarder = Forwarder::new(client.clone(), current.clone(), peer, "http");
+                let watcher = graceful.watcher();
+                prepare(&stream);
+                tokio::spawn(connection(stream, forwarder, watcher));
+            }
+            Ok((stream, peer)) = listeners.https.accept() => {
+                let forwarder = Forwarder::new(client.clone(), current.clone(), peer, "https");
+                let (watcher, tls) = (graceful.watcher(), tls.clone());
+                prepare(&stream);
+                tokio::spawn(async move {
+                    match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => connection(stream, forwarder, watcher).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, "TLS handshake failed: {error}"),
+                        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                    }
+                });
+            }
+        }
+    }
+    drop(listeners);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not finish within {DRAIN:?}");
+    }
+}
+
+fn prepare(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("cannot set TCP_NODELAY: {error}");
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    forwarder: Forwarder,
+    watcher: Watcher,
+) {
+    let forwarder = Arc::new(forwarder);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let forwarder = forwarder.clone();
+        async move { Ok::<_, Infallible>(forwarder.answer(request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http2().timer(TokioTimer::new());
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(served.into_owned()).await {
+        tracing::debug!("connection ended: {error}");
+    }
+}
+
+/// `/healthz` always answers, `/ready` once the routes are known and until the end is asked for.
+pub async fn health(args: &Args, objects: watched::Objects, stop: CancellationToken) -> Result<JoinHandle<()>> {
+    let listener = TcpListener::bind(args.health).await.with_context(|| format!("cannot listen on {}", args.health))?;
+    Ok(tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (objects, stop) = (objects.clone(), stop.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let ready = request.uri().path() != "/ready" || (objects.is_synced() && !stop.is_cancelled());
+                async move {
+                    let (status, text) =
+                        if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
+                    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+                    *response.status_mut() = status;
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    }))
+}
