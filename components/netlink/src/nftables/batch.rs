@@ -29,6 +29,7 @@ mod msg {
     pub const NEW_SET: u16 = 9;
     pub const DEL_SET: u16 = 11;
     pub const NEW_ELEMENT: u16 = 12;
+    pub const GET_ELEMENT: u16 = 13;
     pub const DEL_ELEMENT: u16 = 14;
 }
 
@@ -253,11 +254,6 @@ impl Batch {
         self.elements(msg::DEL_ELEMENT, table, name, None, elements, false);
     }
 
-    /// Deletes map elements only if they have this value.
-    pub fn delete_elements_with_data(&mut self, table: &str, name: &str, elements: &[(&Vec<u8>, &Data)]) {
-        self.elements(msg::DEL_ELEMENT, table, name, None, elements, true);
-    }
-
     fn elements(&mut self, kind: u16, table: &str, name: &str, id: Option<u32>, elements: &[(&Vec<u8>, &Data)], with_data: bool) {
         let flags = if kind == msg::NEW_ELEMENT { flag::CREATE } else { 0 };
         for portion in elements.chunks(ELEMENTS_EACH) {
@@ -308,6 +304,31 @@ impl Batch {
         // A chain's name is attribute 3, every other object's is 2.
         let object = if action.ends_with("chain") { name(3) } else { name(2) };
         format!("nftables: {action} {} {object}", name(1))
+    }
+}
+
+/// What a map has for a key, as bytes; `None` if the table, the map or the key is not there.
+pub fn value(table: &str, name: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
+    let mut found = None;
+    let action = || format!("nftables: look up element {table} {name}");
+    let request = |w: &mut Writer| {
+        w.raw(&[FAMILY, 0, 0, 0]);
+        w.str(1, table);
+        w.str(2, name);
+        w.nest(3, |w| w.nest(1, |w| w.nest(1, |w| w.attr(1, key))));
+    };
+    let result = socket.get(SUBSYSTEM << 8 | msg::GET_ELEMENT, 0, action, request, |_, payload| {
+        let data = payload.get(4..).and_then(|body| {
+            let element = wire::attr(wire::attr(body, 3)?, 1)?;
+            wire::attr(wire::attr(element, 2)?, 1)
+        });
+        found = data.map(<[u8]>::to_vec);
+        Ok(())
+    });
+    match result {
+        Err(error) if error.is_not_found() => Ok(None),
+        other => other.map(|()| found),
     }
 }
 

@@ -9,7 +9,7 @@ mod diff;
 mod expr;
 mod model;
 
-pub use batch::Batch;
+pub use batch::{Batch, value};
 pub use diff::{Change, update};
 pub use expr::{Cmp, Expr, Fib, Found, Meta, NatKind, SetRef, matches};
 pub use model::{BaseChain, Chain, ChainKind, Data, Field, Hook, Rule, Set, Table, Value, Verdict, key};
