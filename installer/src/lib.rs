@@ -1,1 +1,20 @@
-//! stub
+//! kinstall: from bare hosts that answer SSH to a working Kubernetes cluster, and back.
+//!
+//! In: `inventory.yaml`, a bundle. Out: a cluster, events, an exit code. The way of the data: [`inventory`] (as written) →
+//! [`cluster`] (resolved) → facts by [`host`] → [`preflight`] → [`desired`] state of each host (pure) → plan and apply by
+//! [`host`] → API objects by [`api`] → [`validate`]. Each command of [`cli`] has its file in [`commands`]. May depend on
+//! `hoststate`, `certs` and kube; on nothing that only Linux has.
+
+pub mod api;
+pub mod bundle;
+pub mod cli;
+pub mod cluster;
+pub mod commands;
+pub mod desired;
+pub mod host;
+pub mod inventory;
+pub mod preflight;
+pub mod printer;
+pub mod ssh;
+pub mod state;
+pub mod validate;

@@ -1,0 +1,229 @@
+//! Opens a bundle: unpacks it once into the cache, verifying every blob against its name.
+//!
+//! Cache: `$KINSTALL_CACHE` or `~/.cache/kinstall`. `bundles/<key>/` holds `manifest.json` and the blobs of one bundle file;
+//! the key is made from the file's path, size, time and inode, so a replaced bundle is unpacked anew.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use hoststate::bundle::BundleManifest;
+use sha2::Digest as _;
+
+use super::Bundle;
+
+const MANIFEST: &str = "manifest.json";
+const MANIFEST_LIMIT: u64 = 16 * 1024 * 1024;
+
+impl Bundle {
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        Self::open_in(path, &cache_directory()?)
+    }
+
+    pub fn open_in(path: &Path, cache: &Path) -> anyhow::Result<Self> {
+        let directory = cache
+            .join("bundles")
+            .join(key(path).with_context(|| format!("cannot read the bundle {}", path.display()))?);
+        if let Some(bundle) = cached(path, &directory) {
+            return Ok(bundle);
+        }
+        let parent = directory.parent().unwrap_or(cache).to_path_buf();
+        create_private(&parent).with_context(|| format!("cannot create the cache {}", parent.display()))?;
+        let temporary = parent.join(format!("tmp-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&temporary);
+        let unpacked = unpack(path, &temporary).and_then(|()| {
+            let _ = fs::remove_dir_all(&directory);
+            match fs::rename(&temporary, &directory) {
+                // another run was quicker: its result is as good
+                Err(_) if directory.join(MANIFEST).exists() => Ok(()),
+                result => result.with_context(|| format!("cannot keep {}", directory.display())),
+            }
+        });
+        let _ = fs::remove_dir_all(&temporary);
+        unpacked
+            .with_context(|| format!("the bundle {} cannot be used: fetch it or create it again", path.display()))?;
+        cached(path, &directory)
+            .with_context(|| format!("the cache {} is broken: remove it and run again", directory.display()))
+    }
+}
+
+/// Where bundles are unpacked.
+pub fn cache_directory() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("KINSTALL_CACHE").filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let home = std::env::home_dir()
+        .context("there is no home directory; set KINSTALL_CACHE to where bundles may be unpacked")?;
+    Ok(home.join(".cache/kinstall"))
+}
+
+fn key(path: &Path) -> io::Result<String> {
+    let path = fs::canonicalize(path)?;
+    let metadata = fs::metadata(&path)?;
+    let identity = format!(
+        "{}\0{}\0{}.{}\0{}\0{}",
+        path.display(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.dev(),
+        metadata.ino()
+    );
+    Ok(hoststate::sha256_hex(identity.as_bytes())[..32].to_owned())
+}
+
+/// An unpacked bundle, if every blob is there at its full size (contents were verified when they were written, and the host
+/// verifies them again).
+fn cached(path: &Path, directory: &Path) -> Option<Bundle> {
+    let manifest = parse(&fs::read(directory.join(MANIFEST)).ok()?).ok()?;
+    let complete =
+        blobs(&manifest).all(|(sha256, size)| fs::metadata(directory.join(sha256)).is_ok_and(|m| m.len() == size));
+    complete.then(|| Bundle { path: path.to_path_buf(), manifest, blobs: directory.to_path_buf() })
+}
+
+fn blobs(manifest: &BundleManifest) -> impl Iterator<Item = (&str, u64)> {
+    let files = manifest.files.iter().map(|file| (file.sha256.as_str(), file.size));
+    files.chain(manifest.images.iter().map(|image| (image.sha256.as_str(), image.size)))
+}
+
+fn unpack(path: &Path, directory: &Path) -> anyhow::Result<()> {
+    create_private(directory)?;
+    let decoder = zstd::Decoder::new(File::open(path)?).context("it is not a zstd file")?;
+    let mut archive = tar::Archive::new(decoder);
+    let mut entries = archive.entries()?;
+    let first = entries.next().ok_or_else(|| anyhow!("it is empty"))?.context("it is no bundle, or damaged")?;
+    ensure!(first.path()?.as_os_str() == MANIFEST, "its first member is not {MANIFEST}");
+    let mut text = Vec::new();
+    first.take(MANIFEST_LIMIT).read_to_end(&mut text).context("it is cut off")?;
+    let manifest = parse(&text)?;
+    for entry in entries {
+        let mut entry = entry.context("it is cut off or damaged")?;
+        let name = entry.path()?.to_string_lossy().into_owned();
+        let sha256 =
+            name.strip_prefix("blobs/").ok_or_else(|| anyhow!("it holds {name:?}, which no bundle has"))?.to_owned();
+        let Some((_, size)) = blobs(&manifest).find(|(digest, _)| *digest == sha256) else {
+            bail!("it holds a blob {sha256} that its manifest does not name");
+        };
+        store(&mut entry, &sha256, size, directory)?;
+    }
+    for (sha256, _) in blobs(&manifest) {
+        ensure!(directory.join(sha256).exists(), "the blob {sha256} is missing");
+    }
+    fs::write(directory.join(MANIFEST), text)?;
+    Ok(())
+}
+
+fn store(source: &mut impl Read, sha256: &str, size: u64, directory: &Path) -> anyhow::Result<()> {
+    let mut file = File::create(directory.join(sha256))?;
+    let mut hash = sha2::Sha256::new();
+    let mut written = 0;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = source.read(&mut buffer).context("it is cut off or damaged")?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+        io::Write::write_all(&mut file, &buffer[..read]).context("cannot write to the cache; is the disk full?")?;
+        written += read as u64;
+    }
+    let actual = hex::encode(hash.finalize());
+    ensure!(
+        actual == sha256 && written == size,
+        "the blob {sha256} ({size} bytes) has the digest {actual} ({written} bytes): it is damaged"
+    );
+    Ok(())
+}
+
+fn parse(text: &[u8]) -> anyhow::Result<BundleManifest> {
+    let manifest: BundleManifest = serde_json::from_slice(text)
+        .context("its manifest cannot be read; it may come from another version of kinstall")?;
+    ensure!(manifest.format == 1, "its format is {}, this kinstall reads 1", manifest.format);
+    for (sha256, _) in blobs(&manifest) {
+        ensure!(sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit()), "{sha256:?} is no digest");
+    }
+    for file in &manifest.files {
+        let plain = Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_)));
+        ensure!(plain && !file.path.is_empty(), "the path {:?} leaves its directory", file.path);
+    }
+    ensure!(
+        !manifest.version.is_empty()
+            && manifest.version.chars().all(|c| c.is_ascii_alphanumeric() || ".-+_".contains(c))
+            && !manifest.version.starts_with('.'),
+        "{:?} is no version",
+        manifest.version
+    );
+    Ok(manifest)
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::super::create::{Input, create};
+    use super::*;
+
+    fn bundle(directory: &Path) -> PathBuf {
+        let runtime = directory.join("runtime/bin");
+        fs::create_dir_all(&runtime).unwrap();
+        for name in ["containerd", "containerd-shim-runc-v2", "ctr", "runc"] {
+            fs::write(runtime.join(name), format!("this is {name}").repeat(1000)).unwrap();
+        }
+        for name in ["components", "pause", "image.tar"] {
+            fs::write(directory.join(name), format!("{name}\n").repeat(5000)).unwrap();
+        }
+        let input = Input {
+            components: directory.join("components"),
+            pause: directory.join("pause"),
+            runtime_dir: directory.join("runtime"),
+            images: vec![("docker.io/library/mariadb:10.11".into(), directory.join("image.tar"))],
+            arch: "amd64".into(),
+            version: "0.1.0".into(),
+        };
+        let output = directory.join("bundle.tar.zst");
+        create(&input, &output).unwrap();
+        output
+    }
+
+    #[test]
+    fn what_was_put_in_comes_out_and_the_second_time_from_the_cache() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = bundle(directory.path());
+        let opened = Bundle::open_in(&path, &directory.path().join("cache")).unwrap();
+        let components = opened.components().unwrap();
+        assert_eq!(fs::read(opened.blob(&components.sha256)).unwrap(), "components\n".repeat(5000).into_bytes());
+        assert_eq!(opened.manifest.images[0].name, "docker.io/library/mariadb:10.11");
+        let before = fs::metadata(opened.blob(&components.sha256)).unwrap().ino();
+        let again = Bundle::open_in(&path, &directory.path().join("cache")).unwrap();
+        assert_eq!(fs::metadata(again.blob(&components.sha256)).unwrap().ino(), before);
+    }
+
+    #[test]
+    fn a_cut_or_damaged_bundle_is_refused_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = bundle(directory.path());
+        let whole = fs::read(&path).unwrap();
+        let cache = directory.path().join("cache");
+        let half = whole.len() / 2;
+        let mut flipped = whole.clone();
+        flipped[half] ^= 0x55;
+        for bytes in [whole[..half].to_vec(), flipped, Vec::new(), b"no bundle at all".to_vec()] {
+            fs::write(&path, bytes).unwrap();
+            let message = format!("{:#}", Bundle::open_in(&path, &cache).unwrap_err());
+            assert!(message.contains("create it again"), "{message}");
+            assert_eq!(fs::read_dir(cache.join("bundles")).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_leaves_its_directory_is_refused() {
+        let text = br#"{"format":1,"version":"1","arch":"amd64","images":[],"files":[{"path":"../x","mode":1,"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":1}]}"#;
+        assert!(parse(text).unwrap_err().to_string().contains("leaves"));
+    }
+}

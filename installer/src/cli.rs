@@ -1,0 +1,159 @@
+//! The command line, apart from what commands do.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns bare Linux hosts that answer SSH into a Kubernetes cluster, and back.
+///
+/// Exit codes: 0 done; 1 failed; 2 `plan` found changes; 3 validation failed; 64 wrong command line.
+#[derive(Debug, Parser)]
+#[command(name = "kinstall", version, max_term_width = 120)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The file that names the hosts
+    #[arg(short, long, global = true, default_value = "inventory.yaml")]
+    pub inventory: PathBuf,
+    /// How to print
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Print every step; twice: debugging messages too
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// No colours (also: the environment variable NO_COLOR)
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Ask nothing
+    #[arg(short = 'y', long, global = true)]
+    pub yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+    /// JUnit's XML (validate only)
+    Junit,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install or update the cluster, deploy the sample, validate
+    Up(Up),
+    /// Bring the hosts back to what they were
+    Down(Down),
+    /// Show what `up` would change; touches nothing (exit code 2: changes are pending)
+    Plan(Bundled),
+    /// Show hosts, nodes and addons
+    Status(Bundled),
+    /// Print the administrator's kubeconfig
+    Kubeconfig(Kubeconfig),
+    /// Prove that the cluster works (exit code 3: it does not)
+    Validate(Validate),
+    /// Work with bundles
+    Bundle(BundleCommand),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct Bundled {
+    /// The bundle file; overrides the inventory's
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub bundled: Bundled,
+    /// Go on although preflight checks found errors
+    #[arg(long)]
+    pub ignore_preflight: bool,
+    /// Do not validate at the end
+    #[arg(long)]
+    pub no_validate: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Down {
+    #[command(flatten)]
+    pub bundled: Bundled,
+    /// Keep the cluster's data (store and volumes) on the hosts, and its keys here
+    #[arg(long)]
+    pub keep_data: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Kubeconfig {
+    /// Write it to this file (mode 0600) instead of printing it
+    #[arg(short, long = "out", visible_alias = "output-file")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Validate {
+    /// Leave the sample's pods alone: only read back what was published
+    #[arg(long)]
+    pub no_restart: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BundleCommand {
+    #[command(subcommand)]
+    pub command: BundleSubcommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum BundleSubcommand {
+    /// Put executables, the container runtime and images into one file
+    Create(BundleCreate),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BundleCreate {
+    /// kinstall-components, static, for the hosts' architecture
+    #[arg(long)]
+    pub components: PathBuf,
+    /// The pause executable, static, for the hosts' architecture
+    #[arg(long)]
+    pub pause: PathBuf,
+    /// The container runtime: bin/{containerd,containerd-shim-runc-v2,ctr,runc}, lib/ with libraries they need
+    #[arg(long)]
+    pub runtime_dir: PathBuf,
+    /// An image to bring along: full reference and OCI archive; may be repeated
+    #[arg(long = "image", value_name = "REF=FILE", value_parser = image)]
+    pub images: Vec<(String, PathBuf)>,
+    /// The hosts' architecture
+    #[arg(long, default_value = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, value_parser = ["amd64", "arm64"])]
+    pub arch: String,
+    /// The version; names the directory on hosts
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    pub bundle_version: String,
+    /// The file to write [default: kinstall-bundle-<version>-linux-<arch>.tar.zst]
+    #[arg(short, long = "out", visible_alias = "output-file")]
+    pub out: Option<PathBuf>,
+}
+
+fn image(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file))
+            if name.contains('/')
+                && name.rsplit('/').next().is_some_and(|last| last.contains(':'))
+                && !file.is_empty() =>
+        {
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err(
+            "expected a full reference with its tag and a file, such as docker.io/library/mariadb:10.11=mariadb.tar"
+                .into(),
+        ),
+    }
+}

@@ -1,0 +1,145 @@
+//! All hosts at once: connect, look, work; a host that fails does not stop the others.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use hoststate::Facts;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+
+use super::Run;
+use crate::cluster::Host;
+use crate::host::{self, Executable, HostError, Session};
+use crate::preflight::{Finding, Severity, Subject};
+use crate::printer::Printer;
+
+pub struct Fleet {
+    pub uploads: Semaphore,
+    pub hosts: Semaphore,
+    timeout: Duration,
+}
+
+/// A host in conversation.
+pub struct Member<'a> {
+    pub host: &'a Host,
+    pub session: Session,
+    pub facts: Facts,
+    /// The host's clock minus ours.
+    pub clock_skew_millis: i64,
+}
+
+impl Fleet {
+    pub fn new(run: &Run<'_>) -> Self {
+        let limits = &run.cluster.limits;
+        Self {
+            uploads: Semaphore::new(limits.uploads),
+            hosts: Semaphore::new(limits.hosts),
+            timeout: limits.host_timeout,
+        }
+    }
+
+    /// Connects to every host and takes its facts. Hosts where kinstall is not (see [`Executable`]) give `None`.
+    pub async fn open<'a>(
+        &self,
+        run: &'a Run<'_>,
+        executable: Executable<'_>,
+    ) -> Vec<(&'a Host, Result<Option<Member<'a>>, HostError>)> {
+        let connect_timeout = run.cluster.limits.connect_timeout;
+        let opening = run.cluster.hosts.iter().map(|host| async move {
+            let work = async {
+                let transport = host::connect(host, connect_timeout).await?;
+                let Some(mut session) = host::open_session(host, transport, executable, &self.uploads).await? else {
+                    return Ok(None);
+                };
+                let asked = Instant::now();
+                let facts = session.facts().await?;
+                let clock_skew_millis = skew(&facts, asked.elapsed());
+                Ok(Some(Member { host, session, facts, clock_skew_millis }))
+            };
+            (host, self.bounded(host, work).await)
+        });
+        join_all(opening).await
+    }
+
+    /// One host's work: within the number of hosts at once and within its time.
+    pub async fn bounded<T>(
+        &self,
+        host: &Host,
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, HostError> {
+        let Ok(_permit) = self.hosts.acquire().await else {
+            return Err(HostError::new(&host.name, "start", "the run was cancelled"));
+        };
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(result) => result,
+            Err(_) => Err(HostError::new(
+                &host.name,
+                "time limit",
+                format!("it did not end within {} s", self.timeout.as_secs()),
+            )
+            .hint("run the command again: it goes on where it stopped; raise limits.hostTimeout if the host is slow")),
+        }
+    }
+}
+
+/// The facts were taken somewhere within the time that asking took; half of it is the best guess.
+fn skew(facts: &Facts, asking: Duration) -> i64 {
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    let taken = now - i128::try_from(asking.as_millis() / 2).unwrap_or(0);
+    let skew = i128::from(facts.clock_millis) - taken;
+    let tolerance = i128::try_from(asking.as_millis()).unwrap_or(0);
+    if skew.abs() <= tolerance { 0 } else { i64::try_from(skew).unwrap_or(i64::MAX) }
+}
+
+/// Tells every host's error; gives the members that are left, and whether all are.
+pub fn sort_out<'a>(
+    printer: &Printer,
+    opened: Vec<(&'a Host, Result<Option<Member<'a>>, HostError>)>,
+) -> (Vec<Member<'a>>, bool) {
+    let mut members = Vec::new();
+    let mut complete = true;
+    for (_, result) in opened {
+        match result {
+            Ok(member) => members.extend(member),
+            Err(error) => {
+                complete = false;
+                tell(printer, &error);
+            }
+        }
+    }
+    (members, complete)
+}
+
+pub fn tell(printer: &Printer, error: &HostError) {
+    printer.error(&error.to_string(), json!({"hostError": error}));
+}
+
+/// Runs the preflight checks and tells every finding. Whether there were errors.
+pub fn preflight(run: &Run<'_>, cluster_id: &str, members: &[Member<'_>]) -> bool {
+    let subjects: Vec<_> = members
+        .iter()
+        .map(|member| Subject {
+            cluster: &run.cluster,
+            cluster_id,
+            host: member.host,
+            facts: &member.facts,
+            clock_skew_millis: member.clock_skew_millis,
+        })
+        .collect();
+    let findings = crate::preflight::check(&subjects);
+    for finding in &findings {
+        let Finding { severity, host, check, message, fix } = finding;
+        let text = format!("{host}: {check}: {message}\n    remedy: {fix}");
+        match severity {
+            Severity::Error => run.printer.error(&text, json!({"finding": finding})),
+            Severity::Warning => run.printer.warning(&text),
+        }
+    }
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
+/// Ends every conversation.
+pub async fn close(members: Vec<Member<'_>>) {
+    join_all(members.into_iter().map(|member| member.session.close())).await;
+}

@@ -1,0 +1,121 @@
+//! One file for each command; here is what they share.
+
+mod bundle;
+mod down;
+mod fleet;
+mod kubeconfig;
+mod plan;
+mod status;
+mod up;
+mod validate;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::bundle::Bundle;
+use crate::cli::{BundleSubcommand, Cli, Command, Global};
+use crate::cluster::Cluster;
+use crate::printer::Printer;
+use crate::state::StateDir;
+use crate::state::lock::{Holder, Lock};
+use crate::state::log::RunLog;
+
+/// How a command ended; errors are exit code 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Done,
+    /// It reported its errors itself.
+    Failed,
+    ChangesPending,
+    Invalid,
+}
+
+impl Ended {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::ChangesPending => 2,
+            Self::Invalid => 3,
+        }
+    }
+}
+
+pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Bundle(bundle) => match bundle.command {
+            BundleSubcommand::Create(arguments) => bundle::create(arguments, printer),
+        },
+        Command::Up(arguments) => up::run(&Run::locked(&global, printer, "up")?, &arguments).await,
+        Command::Down(arguments) => down::run(&Run::locked(&global, printer, "down")?, &arguments).await,
+        Command::Plan(arguments) => plan::run(&Run::locked(&global, printer, "plan")?, &arguments).await,
+        Command::Validate(arguments) => validate::run(&Run::locked(&global, printer, "validate")?, &arguments).await,
+        Command::Status(arguments) => status::run(&Run::reading(&global, printer)?, &arguments).await,
+        Command::Kubeconfig(arguments) => kubeconfig::run(&Run::reading(&global, printer)?, &arguments),
+    }
+}
+
+/// One run of a command on one cluster.
+pub struct Run<'a> {
+    pub cluster: Cluster,
+    pub state: StateDir,
+    pub printer: &'a Printer,
+    pub yes: bool,
+    /// As written on the command line, for what we tell people to type.
+    pub inventory: String,
+    _lock: Option<Lock>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that only looks.
+    fn reading(global: &Global, printer: &'a Printer) -> anyhow::Result<Self> {
+        let cluster = Cluster::load(&global.inventory)?;
+        let state = StateDir::at(&cluster.directory, &cluster.name);
+        Ok(Self {
+            cluster,
+            state,
+            printer,
+            yes: global.yes,
+            inventory: global.inventory.display().to_string(),
+            _lock: None,
+        })
+    }
+
+    /// A run that changes something: alone, and logged.
+    fn locked(global: &Global, printer: &'a Printer, command: &str) -> anyhow::Result<Self> {
+        let mut run = Self::reading(global, printer)?;
+        run.state.create()?;
+        run._lock = Some(Lock::take(run.state.path(), &Holder::me(command))?);
+        printer.log_to(RunLog::create(run.state.path(), command)?);
+        Ok(run)
+    }
+
+    /// Finds and opens the bundle: the command line's, the inventory's, or the one beside the executable.
+    async fn bundle(&self, named: Option<&Path>) -> anyhow::Result<Bundle> {
+        let path = crate::bundle::find(named.or(self.cluster.bundle.as_deref()))?;
+        tokio::task::spawn_blocking(move || Bundle::open(&path)).await?
+    }
+
+    /// As [`Run::bundle`], where it is possible to do without.
+    async fn bundle_if_any(&self, named: Option<&Path>) -> anyhow::Result<Option<Bundle>> {
+        match crate::bundle::find(named.or(self.cluster.bundle.as_deref())) {
+            Ok(_) => self.bundle(named).await.map(Some),
+            Err(error) if named.is_some() => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The administrator's kubeconfig that `up` wrote.
+    fn kubeconfig(&self) -> anyhow::Result<String> {
+        let path = self.state.path().join("admin.kubeconfig");
+        std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "the cluster {:?} has no kubeconfig here ({}); run `kinstall up` first",
+                self.cluster.name,
+                path.display()
+            )
+        })
+    }
+}

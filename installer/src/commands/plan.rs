@@ -1,0 +1,125 @@
+//! `kinstall plan`: what `up` would change, host by host. Touches nothing.
+
+use futures::future::join_all;
+use hoststate::wire::Change;
+use hoststate::{Action, HostState};
+use serde_json::{Value, json};
+
+use super::fleet::{self, Fleet, Member};
+use super::{Ended, Run};
+use crate::bundle::Bundle;
+use crate::cli::Bundled;
+use crate::desired::{Inputs, host_state};
+use crate::host::{Executable, HostError};
+use crate::printer::{Printer, verb};
+use crate::state::pki::Pki;
+
+pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
+    let bundle = run.bundle(arguments.bundle.as_deref()).await?;
+    let identity = run.state.identity()?;
+    let pki = Pki::load_or_create(&run.state, &run.cluster)?;
+    let fleet = Fleet::new(run);
+    let (mut members, mut good) = fleet::sort_out(run.printer, fleet.open(run, Executable::Of(&bundle)).await);
+    good &= !fleet::preflight(run, &identity.id, &members);
+    let inputs = Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest };
+    let planned = plan_all(&fleet, &mut members, inputs).await;
+    let mut pending = 0;
+    let mut hosts = Vec::new();
+    let mut text = String::new();
+    for planned in &planned {
+        match planned {
+            Ok((state, changes)) => {
+                pending += changes.len();
+                text.push_str(&describe(state, changes, true));
+                hosts.push(json!({"host": state.host, "resources": state.resources.len(), "changes": changes}));
+            }
+            Err(error) => {
+                good = false;
+                fleet::tell(run.printer, error);
+            }
+        }
+    }
+    fleet::close(members).await;
+    text.push_str(&if pending == 0 {
+        "nothing to change on the hosts".to_owned()
+    } else {
+        format!("{pending} changes; `kinstall up -i {}` makes them", run.inventory)
+    });
+    run.printer.result(&text, &json!({"event": "plan", "changes": pending, "hosts": hosts}));
+    Ok(match (good, pending) {
+        (false, _) => Ended::Failed,
+        (true, 0) => Ended::Done,
+        (true, _) => Ended::ChangesPending,
+    })
+}
+
+/// The state of every member and what it would change there.
+pub async fn plan_all(
+    fleet: &Fleet,
+    members: &mut [Member<'_>],
+    inputs: Inputs<'_>,
+) -> Vec<Result<(HostState, Vec<Change>), HostError>> {
+    let planning = members.iter_mut().map(|member| async move {
+        let host = member.host;
+        let state = host_state(inputs, host, &member.facts)
+            .map_err(|error| HostError::new(&host.name, "state", format!("{error:#}")))?;
+        let changes = fleet.bounded(host, member.session.plan(&state)).await?;
+        Ok((state, changes.into_iter().filter(|change| change.action != Action::None).collect()))
+    });
+    join_all(planning).await
+}
+
+/// `h1: 3 create, 1 update` and, in full, every change with its details.
+pub fn describe(state: &HostState, changes: &[Change], full: bool) -> String {
+    if changes.is_empty() {
+        return format!("{}: nothing to change\n", state.host);
+    }
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for change in changes {
+        match counts.iter_mut().find(|(name, _)| *name == verb(change.action)) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((verb(change.action), 1)),
+        }
+    }
+    let summary: Vec<_> = counts.iter().map(|(name, count)| format!("{count} to {name}")).collect();
+    let mut text = format!(
+        "{}: {} of {} resources change: {}\n",
+        state.host,
+        changes.len(),
+        state.resources.len(),
+        summary.join(", ")
+    );
+    for change in changes.iter().filter(|_| full) {
+        text.push_str(&format!("  {:<8} {}\n", verb(change.action), change.resource));
+        for line in change.detail.lines() {
+            text.push_str(&format!("           {line}\n"));
+        }
+    }
+    text
+}
+
+/// Tells each host's counts, or its error; gives the states of those that could be planned.
+pub fn tell(
+    printer: &Printer,
+    planned: Vec<Result<(HostState, Vec<Change>), HostError>>,
+) -> Vec<Option<(HostState, Vec<Change>)>> {
+    planned
+        .into_iter()
+        .map(|planned| match planned {
+            Ok((state, changes)) => {
+                let fields: Value = json!({"host": state.host, "changes": changes});
+                printer.event("plan", format!("  {}", describe(&state, &changes, false)).trim_end(), fields);
+                Some((state, changes))
+            }
+            Err(error) => {
+                fleet::tell(printer, &error);
+                None
+            }
+        })
+        .collect()
+}
+
+/// The bundle must have what hosts need before any of them is asked.
+pub fn check_bundle(bundle: &Bundle) -> anyhow::Result<()> {
+    bundle.components().map(|_| ())
+}

@@ -1,0 +1,339 @@
+//! `kinstall up`: hosts, addons, sample, proof.
+//!
+//! Nothing waits that need not: workers install while the control plane starts, addons go to the API as soon as it is
+//! ready, and only the sample's pods wait for the images on the hosts.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::future::join_all;
+use hoststate::bundle::BundleManifest;
+use hoststate::{Event, HostState};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::fleet::{self, Fleet, Member};
+use super::{Ended, Run, plan};
+use crate::api::apply::{Applier, Outcome, documents};
+use crate::api::{self};
+use crate::bundle::Bundle;
+use crate::cli::Up;
+use crate::cluster::Cluster;
+use crate::desired::render::{names, render};
+use crate::desired::{Inputs, components_image, host_state, kubeconfig};
+use crate::host::{Done, Executable, HostError};
+use crate::state::pki::Pki;
+use crate::state::{StateDir, write_private};
+use crate::validate::{self, Report, wordpress};
+
+const CONTROL_PLANE: &str = "unit kinstall-control-plane.service";
+
+/// What came of the hosts.
+struct Applied {
+    changed: usize,
+    round_trips: Vec<(String, u32)>,
+    good: bool,
+}
+
+pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
+    let printer = run.printer;
+    printer.phase(&format!("cluster {}: {} hosts", run.cluster.name, run.cluster.hosts.len()));
+    let bundle = run.bundle(arguments.bundled.bundle.as_deref()).await?;
+    plan::check_bundle(&bundle)?;
+    let identity = run.state.identity()?;
+    let pki = Pki::load_or_create(&run.state, &run.cluster)?;
+    let inputs = Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest };
+    let admin = kubeconfig(inputs, "kubernetes-admin", &pki.admin)?;
+    write_private(&run.state.path().join("admin.kubeconfig"), admin.as_bytes())?;
+
+    let fleet = Fleet::new(run);
+    printer.phase("connecting");
+    let (mut members, mut good) = fleet::sort_out(printer, fleet.open(run, Executable::Of(&bundle)).await);
+    let errors = fleet::preflight(run, &identity.id, &members);
+    if errors && !arguments.ignore_preflight {
+        fleet::close(members).await;
+        printer.error("preflight found errors; nothing was changed", Value::Null);
+        return Ok(Ended::Failed);
+    }
+    if !members.iter().any(|member| member.host.control_plane) && members.len() < run.cluster.hosts.len() {
+        fleet::close(members).await;
+        printer.error("the control-plane host cannot be reached; nothing was changed", Value::Null);
+        return Ok(Ended::Failed);
+    }
+    let planned = plan::tell(printer, plan::plan_all(&fleet, &mut members, inputs).await);
+    good &= planned.iter().all(Option::is_some);
+    let work: Vec<_> =
+        members.into_iter().zip(planned).filter_map(|(member, planned)| Some((member, planned?.0))).collect();
+    if work.is_empty() {
+        return Ok(Ended::Failed);
+    }
+
+    printer.phase("bringing hosts to their state");
+    let addons = addons(&run.cluster, &bundle.manifest)?;
+    let client = api::client(&admin).await?;
+    let (start, started) = watch::channel(false);
+    let hosts = apply_all(run, &fleet, work, &bundle, start);
+    let objects = apply_addons(run, &client, &addons, started);
+    let (hosts, objects) = tokio::join!(hosts, objects);
+    good &= hosts.good;
+    save_applied(run, inputs).context("cannot remember what was applied")?;
+    let mut changed = hosts.changed;
+    let nodes_ready = match objects {
+        Ok((count, when)) => {
+            changed += count;
+            when
+        }
+        Err(error) => {
+            printer.error(&format!("{error:#}"), Value::Null);
+            return Ok(failed(run, &hosts));
+        }
+    };
+    if !good {
+        return Ok(failed(run, &hosts));
+    }
+
+    let mut report = Report::new(printer);
+    printer.phase("cluster");
+    let mut fine = validate::basics(&mut report, &client, &run.cluster, &addons).await;
+    if fine && run.cluster.wordpress.is_some() {
+        printer.phase("sample WordPress");
+        changed += apply_sample(run, &client, &bundle.manifest).await?;
+        let hint = "see `kubectl -n wordpress get pods,pvc -o wide` and `kubectl -n wordpress describe pods`";
+        fine &= report
+            .check("WordPress's pods are Ready", hint, wordpress::pods_ready(&client, run.cluster.limits.ready_timeout))
+            .await
+            .is_some();
+    }
+    if fine && !arguments.no_validate {
+        printer.phase("validation");
+        // a cluster that did not change is only looked at
+        if changed > 0 {
+            validate::network(&mut report, &client, &run.cluster, &components_image(&bundle.manifest.version)).await;
+        }
+        wordpress::run(&mut report, &client, &run.cluster, &run.state, changed > 0).await;
+    }
+    let passed = report.passed();
+    summary(run, &hosts, changed, nodes_ready, &report);
+    Ok(if passed { Ended::Done } else { Ended::Invalid })
+}
+
+/// Every host to its state, all at once. `start` becomes true when the control plane runs (or needed no change).
+async fn apply_all(
+    run: &Run<'_>,
+    fleet: &Fleet,
+    work: Vec<(Member<'_>, HostState)>,
+    bundle: &Bundle,
+    start: watch::Sender<bool>,
+) -> Applied {
+    let width = work.iter().map(|(member, _)| member.host.name.len()).max().unwrap_or(0);
+    let start = &start;
+    let applying = work.into_iter().map(|(mut member, state)| async move {
+        let host = member.host;
+        let line = run.printer.host(&host.name, width);
+        line.doing("starting");
+        let result = fleet
+            .bounded(
+                host,
+                member.session.apply(&state, bundle, &fleet.uploads, |event| {
+                    line.seen(event);
+                    if let Event::Step { resource, finished: true, .. } = event
+                        && resource == CONTROL_PLANE
+                    {
+                        start.send_replace(true);
+                    }
+                }),
+            )
+            .await;
+        let round_trips = member.session.close().await;
+        if host.control_plane {
+            start.send_replace(true);
+        }
+        match &result {
+            Ok(Done { changed: 0, .. }) => line.done("nothing changed"),
+            Ok(Done { changed, unchanged }) => line.done(&format!("{changed} changed, {unchanged} unchanged")),
+            Err(error) => {
+                line.failed(&error.message);
+                fleet::tell(run.printer, error);
+            }
+        }
+        (host.name.clone(), round_trips, result)
+    });
+    let mut applied = Applied { changed: 0, round_trips: Vec::new(), good: true };
+    for (host, round_trips, result) in join_all(applying).await {
+        applied.round_trips.push((host, round_trips));
+        match result {
+            Ok(done) => applied.changed += done.changed,
+            Err(HostError { .. }) => applied.good = false,
+        }
+    }
+    applied
+}
+
+/// As soon as the API answers: addons, then nodes. Gives how many objects changed and when all nodes were Ready.
+async fn apply_addons(
+    run: &Run<'_>,
+    client: &kube::Client,
+    addons: &[Value],
+    mut started: watch::Receiver<bool>,
+) -> anyhow::Result<(usize, Option<Duration>)> {
+    // a sender that is gone has told what it knew
+    let _ = started.wait_for(|started| *started).await;
+    let timeout = run.cluster.limits.ready_timeout;
+    api::wait_ready(client, timeout.min(Duration::from_secs(90))).await?;
+    run.printer.event(
+        "apiReady",
+        &format!("  API server ready after {:.1} s", run.printer.elapsed().as_secs_f64()),
+        Value::Null,
+    );
+    let outcomes = Applier::new(client.clone()).apply(addons).await?;
+    let changed = tell_outcomes(run, &outcomes);
+    let ready = validate::nodes_ready(client, &run.cluster, timeout).await.is_ok().then(|| run.printer.elapsed());
+    if let Some(ready) = ready {
+        run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
+    }
+    Ok((changed, ready))
+}
+
+async fn apply_sample(run: &Run<'_>, client: &kube::Client, bundle: &BundleManifest) -> anyhow::Result<usize> {
+    let Some(documents) = sample(&run.cluster, &run.state, bundle)? else { return Ok(0) };
+    let outcomes = Applier::new(client.clone()).apply(&documents).await?;
+    Ok(tell_outcomes(run, &outcomes))
+}
+
+fn tell_outcomes(run: &Run<'_>, outcomes: &[(String, Outcome)]) -> usize {
+    let mut changed = 0;
+    for (name, outcome) in outcomes {
+        let word = match outcome {
+            Outcome::Created => "created",
+            Outcome::Updated => "updated",
+            Outcome::Unchanged => continue,
+        };
+        changed += 1;
+        run.printer.event("object", &format!("  {word} {name}"), json!({"object": name, "outcome": word}));
+    }
+    changed
+}
+
+/// The addons' manifests.
+pub fn addons(cluster: &Cluster, bundle: &BundleManifest) -> anyhow::Result<Vec<Value>> {
+    let context = json!({
+        "image": components_image(&bundle.version),
+        "dns_ip": cluster.network.dns_ip(),
+        "domain": cluster.network.domain,
+        "default_class": cluster.storage_default_class,
+    });
+    let mut list = Vec::new();
+    for name in names("addons").into_iter().filter(|name| cluster.ingress || !name.contains("ingress")) {
+        list.extend(documents(&render(name, &context)?).with_context(|| format!("the addon {name} is broken"))?);
+    }
+    if !cluster.storage_default_class {
+        for class in list.iter_mut().filter(|object| object["kind"] == "StorageClass") {
+            class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] = json!("false");
+        }
+    }
+    Ok(list)
+}
+
+/// The sample's manifests. Images: the inventory's, else the bundle's, else the official ones.
+fn sample(cluster: &Cluster, state: &StateDir, bundle: &BundleManifest) -> anyhow::Result<Option<Vec<Value>>> {
+    let Some(wordpress) = &cluster.wordpress else { return Ok(None) };
+    let secrets = state.wordpress()?;
+    let image = |named: &Option<String>, repository: &str, default: &str| {
+        let bundled = || {
+            bundle
+                .images
+                .iter()
+                .map(|image| &image.name)
+                .find(|name| name.strip_prefix(repository).is_some_and(|rest| rest.starts_with(':')))
+        };
+        named.clone().or_else(|| bundled().cloned()).unwrap_or_else(|| default.to_owned())
+    };
+    let context = json!({
+        "host": wordpress.host,
+        "wordpress_image": image(&wordpress.wordpress_image, "docker.io/library/wordpress", "docker.io/library/wordpress:6.8-apache"),
+        "mariadb_image": image(&wordpress.mariadb_image, "docker.io/library/mariadb", "docker.io/library/mariadb:11.4"),
+        "database_password_data": STANDARD.encode(&secrets.database_password),
+        "database_root_password_data": STANDARD.encode(&secrets.database_root_password),
+    });
+    documents(&render("sample/wordpress.yaml", &context)?).map(Some)
+}
+
+/// The last applied states, for people and for later commands; without file contents, so without secrets.
+fn save_applied(run: &Run<'_>, inputs: Inputs<'_>) -> anyhow::Result<()> {
+    let hosts: Vec<Value> = run
+        .cluster
+        .hosts
+        .iter()
+        .map(|host| {
+            let state = host_state(inputs, host, &hoststate::Facts::default())?;
+            let resources: Vec<_> = state.resources.iter().map(hoststate::Resource::id).collect();
+            Ok(json!({"host": host.name, "address": host.address, "resources": resources}))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339)?;
+    run.state.write(
+        "applied.json",
+        &json!({"version": inputs.bundle.version, "applied": now, "cluster": inputs.identity, "hosts": hosts}),
+    )
+}
+
+fn failed(run: &Run<'_>, hosts: &Applied) -> Ended {
+    let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
+    let text = format!(
+        "not finished; mend what is told above and run `kinstall up -i {}` again: it goes on where it stopped\nlog: {log}",
+        run.inventory
+    );
+    run.printer.result(&text, &json!({"event": "summary", "ok": false, "roundTrips": hosts.round_trips, "log": log}));
+    Ended::Failed
+}
+
+fn summary(run: &Run<'_>, hosts: &Applied, changed: usize, nodes_ready: Option<Duration>, report: &Report<'_>) {
+    let total = run.printer.elapsed();
+    let passed = report.passed();
+    let site = wordpress::url(&run.cluster);
+    let mut text = match (passed, changed) {
+        (false, _) => format!("{} of {} checks failed\n", report.failures(), report.outcomes.len()),
+        (true, 0) => "nothing changed: the cluster is as the inventory wants it\n".to_owned(),
+        (true, _) => format!("cluster {} works\n", run.cluster.name),
+    };
+    if let Some(ready) = nodes_ready {
+        text.push_str(&format!("  nodes Ready            {:>6.1} s\n", ready.as_secs_f64()));
+    }
+    let all = if site.is_some() { "WordPress validated" } else { "validated" };
+    text.push_str(&format!("  {all:<22} {:>6.1} s\n", total.as_secs_f64()));
+    let trips: Vec<_> = hosts.round_trips.iter().map(|(host, count)| format!("{host} {count}")).collect();
+    text.push_str(&format!("  SSH round trips        {}\n", trips.join(", ")));
+    let file = run.state.path().join("admin.kubeconfig");
+    text.push_str(&format!("use it:     export KUBECONFIG={}\n", file.display()));
+    if let Some((url, address)) = &site {
+        text.push_str(&format!("WordPress:  curl -H 'Host: {}' http://{address}/   (or put \"{address} {}\" into /etc/hosts and open {url})\n", host_of(url), host_of(url)));
+        text.push_str(&format!(
+            "            user and password: {}\n",
+            run.state.path().join("wordpress.json").display()
+        ));
+    }
+    text.push_str(&format!("remove it:  kinstall down -i {}\n", run.inventory));
+    let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
+    text.push_str(&format!("log:        {log}"));
+    run.printer.result(
+        &text,
+        &json!({
+            "event": "summary",
+            "ok": passed,
+            "changed": changed,
+            "nodesReadySeconds": nodes_ready.map(|d| d.as_secs_f64()),
+            "totalSeconds": total.as_secs_f64(),
+            "roundTrips": hosts.round_trips.iter().map(|(host, count)| (host.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
+            "wordpress": site.map(|(url, address)| json!({"url": url, "address": address})),
+            "kubeconfig": file,
+            "validation": report.json(),
+            "log": log,
+        }),
+    );
+}
+
+fn host_of(url: &str) -> &str {
+    url.trim_start_matches("http://").trim_end_matches('/')
+}

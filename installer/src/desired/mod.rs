@@ -1,0 +1,118 @@
+//! What each host shall look like: a pure function of the resolved cluster, its PKI, the bundle's contents and the host's facts.
+//!
+//! The order of resources is the order in which a host is brought up: directories and files, the runtime together with the
+//! control plane, the images that every pod needs, the node's components, and last the (large) images of the sample.
+
+mod files;
+pub mod render;
+mod units;
+
+pub use files::kubeconfig;
+pub use units::names as unit_names;
+
+use hoststate::bundle::BundleManifest;
+use hoststate::resource::ClusterRef;
+use hoststate::{Facts, HostState, ImageSource, Resource};
+use serde_json::{Value, json};
+
+use crate::bundle::{COMPONENTS, PAUSE};
+use crate::cluster::{Cluster, Host};
+use crate::inventory::Backend;
+use crate::state::pki::Pki;
+
+/// Everything but the host itself.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    pub cluster: &'a Cluster,
+    pub identity: &'a ClusterRef,
+    pub pki: &'a Pki,
+    pub bundle: &'a BundleManifest,
+}
+
+pub fn components_image(version: &str) -> String {
+    format!("kinstall.local/components:{version}")
+}
+
+fn pause_image(version: &str) -> String {
+    format!("kinstall.local/pause:{version}")
+}
+
+/// Kernel modules that are loaded where the kernel has them as modules.
+const MODULES: &[&str] = &["overlay", "nf_tables", "nft_numgen", "nf_conntrack", "nf_nat", "vxlan", "veth"];
+
+/// Routed pods need forwarding; answers of Services may leave by another device than the kernel's strict filter expects.
+const SYSCTLS: &[(&str, &str)] = &[("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "2")];
+
+/// The state of one host.
+pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<HostState> {
+    let context = context(inputs, host, facts)?;
+    let version = &inputs.bundle.version;
+    let mut resources = files::directories(inputs, host);
+    resources.extend(files::bundled(inputs.bundle));
+    resources.extend(files::configs(inputs, host, &context)?);
+    resources
+        .extend(SYSCTLS.iter().map(|(key, value)| Resource::Sysctl { key: (*key).into(), value: (*value).into() }));
+    resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
+    resources.extend(units::files(host, inputs.bundle, &context)?);
+    // the control plane needs no runtime: both start together
+    resources.extend(units::units(host, version, units::Stage::Base));
+    resources.push(executable_image(pause_image(version), version, PAUSE, "/pause"));
+    resources.extend(units::units(host, version, units::Stage::Node));
+    resources.push(executable_image(components_image(version), version, COMPONENTS, "/kinstall-components"));
+    if host.worker {
+        resources.extend(inputs.bundle.images.iter().map(|image| Resource::Image {
+            name: image.name.clone(),
+            source: ImageSource::Archive { sha256: image.sha256.clone(), size: image.size },
+        }));
+    }
+    Ok(HostState { cluster: inputs.identity.clone(), host: host.name.clone(), version: version.clone(), resources })
+}
+
+/// The modules the host can load; those that are built in count as loaded.
+fn modules(facts: &Facts) -> impl Iterator<Item = &'static str> {
+    MODULES.iter().copied().filter(|name| facts.features.get(*name).copied().unwrap_or(false))
+}
+
+fn executable_image(name: String, version: &str, file: &str, entrypoint: &str) -> Resource {
+    Resource::Image {
+        name,
+        source: ImageSource::Executable {
+            path: format!("/opt/kinstall/{version}/{file}"),
+            entrypoint: vec![entrypoint.to_owned()],
+        },
+    }
+}
+
+/// What the templates of this host may use.
+fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Value> {
+    let cluster = inputs.cluster;
+    let network = &cluster.network;
+    let pairs = |list: &mut dyn Iterator<Item = (String, String)>| {
+        list.map(|(key, value)| json!({"key": key, "value": value})).collect::<Vec<_>>()
+    };
+    Ok(json!({
+        "cluster": cluster.name,
+        "server": cluster.api_url()?,
+        "node_name": host.name,
+        "node_ip": host.node_address,
+        "pod_cidr": network.pod_cidr,
+        "service_cidr": network.service_cidr,
+        "dns_ip": network.dns_ip(),
+        "domain": network.domain,
+        "backend": match network.backend { Backend::Vxlan => "vxlan", Backend::HostGateway => "host-gw" },
+        "labels": pairs(&mut host.labels.iter().map(|(key, value)| (key.clone(), value.clone()))),
+        "taints": host.taints.iter().map(|taint| parse_taint(taint)).collect::<Vec<_>>(),
+        "resolv_conf": if facts.resolv_conf.is_empty() { "/etc/resolv.conf" } else { &facts.resolv_conf },
+        "can_lower_oom_score": facts.can_lower_oom_score,
+        "pause_image": pause_image(&inputs.bundle.version),
+        "sysctls": pairs(&mut SYSCTLS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))),
+        "modules": modules(facts).collect::<Vec<_>>(),
+    }))
+}
+
+/// `key=value:Effect`, whose form the inventory has checked.
+fn parse_taint(taint: &str) -> Value {
+    let (left, effect) = taint.rsplit_once(':').unwrap_or((taint, "NoSchedule"));
+    let (key, value) = left.split_once('=').unwrap_or((left, ""));
+    json!({"key": key, "value": value, "effect": effect})
+}

@@ -1,0 +1,204 @@
+//! A conversation with `kinstall-components converge` on one host; [`hoststate::wire`] describes it.
+
+use hoststate::wire::{Change, HostManifest};
+use hoststate::{Event, Facts, HostState, Request};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::HostError;
+use super::staging::send_file;
+use crate::bundle::Bundle;
+use crate::ssh::{Process, Transport};
+
+pub struct Session {
+    host: String,
+    transport: Box<dyn Transport>,
+    process: Process,
+    greeted: bool,
+}
+
+/// How an apply or a down ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    pub changed: usize,
+    pub unchanged: usize,
+}
+
+type Stdin = Option<Box<dyn AsyncWrite + Send + Unpin>>;
+
+impl Session {
+    pub(super) fn new(host: String, transport: Box<dyn Transport>, process: Process) -> Self {
+        Self { host, transport, process, greeted: false }
+    }
+
+    pub fn round_trips(&self) -> u32 {
+        self.transport.round_trips().count()
+    }
+
+    pub async fn facts(&mut self) -> Result<Facts, HostError> {
+        // asked together with the start of converge: no round trip of its own
+        self.send(&Request::Facts, "facts").await?;
+        loop {
+            match self.event("facts").await? {
+                Event::Facts { facts } => return Ok(*facts),
+                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn plan(&mut self, state: &HostState) -> Result<Vec<Change>, HostError> {
+        self.transport.round_trips().add();
+        self.send(&Request::Plan { state: state.clone() }, "plan").await?;
+        loop {
+            match self.event("plan").await? {
+                Event::Plan { changes } => return Ok(changes),
+                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn manifest(&mut self) -> Result<Option<HostManifest>, HostError> {
+        self.transport.round_trips().add();
+        self.send(&Request::Manifest, "manifest").await?;
+        loop {
+            match self.event("manifest").await? {
+                Event::Manifest { manifest } => return Ok(manifest),
+                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Brings the host to `state`; blobs it asks for are sent while it already works. Every event goes to `seen`.
+    pub async fn apply(
+        &mut self,
+        state: &HostState,
+        bundle: &Bundle,
+        uploads: &Semaphore,
+        mut seen: impl FnMut(&Event),
+    ) -> Result<Done, HostError> {
+        self.transport.round_trips().add();
+        self.send(&Request::Apply { state: state.clone() }, "apply").await?;
+        let (asked, wanted) = oneshot::channel();
+        let mut asked = Some(asked);
+        let mut stdin = self.process.stdin.take();
+        let sending = async {
+            let Ok(wanted) = wanted.await else { return };
+            // what goes wrong here shows on the other side as a connection that ended
+            let _ = send_blobs(wanted, bundle, uploads, &mut stdin).await;
+        };
+        let reading = async {
+            loop {
+                let event = self.event("apply").await?;
+                seen(&event);
+                match event {
+                    Event::NeedBlobs { sha256 } => {
+                        if !sha256.is_empty() {
+                            self.transport.round_trips().add();
+                        }
+                        if let Some(asked) = asked.take() {
+                            let _ = asked.send(sha256);
+                        }
+                    }
+                    Event::Done { changed, unchanged } => return Ok(Done { changed, unchanged }),
+                    Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
+                    _ => {}
+                }
+            }
+        };
+        let result = {
+            tokio::pin!(sending, reading);
+            tokio::select! {
+                result = &mut reading => result,
+                () = &mut sending => reading.await,
+            }
+        };
+        self.process.stdin = stdin;
+        result
+    }
+
+    pub async fn down(&mut self, keep_data: bool, mut seen: impl FnMut(&Event)) -> Result<Done, HostError> {
+        self.transport.round_trips().add();
+        self.send(&Request::Down { keep_data }, "down").await?;
+        loop {
+            let event = self.event("down").await?;
+            seen(&event);
+            match event {
+                Event::Done { changed, unchanged } => return Ok(Done { changed, unchanged }),
+                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the conversation; what was staged is removed by the host.
+    pub async fn close(self) -> u32 {
+        let count = self.round_trips();
+        let _ = self.process.finish().await;
+        self.transport.close().await;
+        count
+    }
+
+    async fn send(&mut self, request: &Request, step: &str) -> Result<(), HostError> {
+        let mut line =
+            serde_json::to_vec(request).map_err(|error| HostError::new(&self.host, step, error.to_string()))?;
+        line.push(b'\n');
+        let write = async {
+            let stdin = self.process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+            stdin.write_all(&line).await?;
+            stdin.flush().await
+        };
+        write
+            .await
+            .map_err(|error| HostError::new(&self.host, step, format!("the connection to converge broke: {error}")))
+    }
+
+    async fn event(&mut self, step: &str) -> Result<Event, HostError> {
+        loop {
+            match self.process.line().await {
+                Ok(Some(line)) => match serde_json::from_str(&line) {
+                    Ok(Event::Hello { .. }) => self.greeted = true,
+                    Ok(event) => return Ok(event),
+                    Err(error) if self.greeted => {
+                        let message = format!("the host sent what this kinstall does not understand: {error}");
+                        return Err(HostError::new(&self.host, step, message)
+                            .hint("use the kinstall that the bundle was made with"));
+                    }
+                    Err(_) => {}
+                },
+                Ok(None) => return Err(self.ended(step).await),
+                Err(error) => return Err(HostError::new(&self.host, step, format!("the connection broke: {error}"))),
+            }
+        }
+    }
+
+    /// converge went away: says with which status and last words.
+    async fn ended(&mut self, step: &str) -> HostError {
+        let exit = self.process.exited().await;
+        HostError::exit(&self.host, step, "the connection to the host ended before its work did", &exit)
+            .hint("check that the host is up and reachable, then run the command again: it goes on where it stopped")
+    }
+}
+
+async fn send_blobs(
+    wanted: Vec<String>,
+    bundle: &Bundle,
+    uploads: &Semaphore,
+    stdin: &mut Stdin,
+) -> std::io::Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let _permit = uploads.acquire().await.map_err(std::io::Error::other)?;
+    for sha256 in wanted {
+        let path = bundle.blob(&sha256);
+        let size = tokio::fs::metadata(&path).await?.len();
+        let mut line = serde_json::to_vec(&Request::Blob { sha256, size })?;
+        line.push(b'\n');
+        stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(&line).await?;
+        send_file(&path, stdin).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Reaching a host and bringing `kinstall-components` there.
+//!
+//! It is staged in a directory of root below `/var/lib`, where nobody else can put a file of that name first, and is removed
+//! again when the session has ended well.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hoststate::bundle::BundleFile;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+
+use super::{HostError, Session, privileged};
+use crate::bundle::{Bundle, architecture};
+use crate::cluster::Host;
+use crate::ssh::{SshClient, Transport};
+
+const STAGE: &str = "/var/lib/kinstall-stage";
+const INSTALLED: &str = "/opt/kinstall/current/bin/kinstall-components";
+const MANIFEST: &str = "/var/lib/kinstall/manifest.json";
+const CHUNK: usize = 256 * 1024;
+
+/// What the probe found.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Probe {
+    uid: Option<u32>,
+    arch: String,
+    executable: Option<String>,
+    /// kinstall was here.
+    manifest: bool,
+}
+
+pub async fn connect(host: &Host, timeout: Duration) -> Result<Box<dyn Transport>, HostError> {
+    match SshClient::connect(host, timeout).await {
+        Ok(client) => Ok(Box::new(client)),
+        Err(error) => Err(HostError::ssh(&host.name, "connect", &error)),
+    }
+}
+
+/// Which `kinstall-components` is to do the work.
+#[derive(Clone, Copy)]
+pub enum Executable<'a> {
+    /// Exactly the bundle's.
+    Of(&'a Bundle),
+    /// The one that is installed there; else the bundle's, if there is a bundle.
+    Installed(Option<&'a Bundle>),
+}
+
+/// Starts `converge`, after the executable was brought there if it is not there. `None`: with [`Executable::Installed`] and no
+/// bundle, on a host where kinstall is not.
+pub async fn open_session(
+    host: &Host,
+    transport: Box<dyn Transport>,
+    wanted: Executable<'_>,
+    uploads: &Semaphore,
+) -> Result<Option<Session>, HostError> {
+    let failed = |error: anyhow::Error| HostError::new(&host.name, "probe", format!("{error:#}"));
+    let bundle = match wanted {
+        Executable::Of(bundle) => Some(bundle),
+        Executable::Installed(bundle) => bundle,
+    };
+    let components = bundle.map(|bundle| bundle.components().map(|file| (bundle, file))).transpose().map_err(failed)?;
+    let exact = matches!(wanted, Executable::Of(_));
+    let probe = probe(host, transport.as_ref(), components.map(|(_, file)| file.sha256.as_str()), exact).await?;
+    let is_root = probe.uid == Some(0);
+    let executable = match (probe.executable, components) {
+        (Some(path), _) => path,
+        (None, Some((bundle, file))) => {
+            if architecture(&probe.arch) != bundle.manifest.arch {
+                let message =
+                    format!("the host is {} but the bundle is for {}", architecture(&probe.arch), bundle.manifest.arch);
+                return Err(
+                    HostError::new(&host.name, "probe", message).hint("use a bundle made for this architecture")
+                );
+            }
+            upload(host, transport.as_ref(), is_root, &bundle.blob(&file.sha256), file, uploads).await?
+        }
+        (None, None) if !probe.manifest => {
+            transport.close().await;
+            return Ok(None);
+        }
+        (None, None) => {
+            return Err(HostError::new(&host.name, "probe", "kinstall was here but its executable is gone")
+                .hint("name a bundle with --bundle, so that it can be sent again"));
+        }
+    };
+    let script = format!("{executable} converge; s=$?; [ $s -eq 0 ] && rm -rf {STAGE}; exit $s");
+    let process = privileged::start(host, transport.as_ref(), is_root, "converge", &script).await?;
+    Ok(Some(Session::new(host.name.clone(), transport, process)))
+}
+
+/// One script for all that must be known before: who we are, the architecture, which executable is there.
+async fn probe(host: &Host, transport: &dyn Transport, sha256: Option<&str>, exact: bool) -> Result<Probe, HostError> {
+    let mut script = format!(
+        "echo; echo KINSTALL uid $(id -u); echo KINSTALL arch $(uname -m); \
+         if [ -e {MANIFEST} ]; then echo KINSTALL manifest; fi; "
+    );
+    if !exact {
+        script.push_str(&format!("if [ -x {INSTALLED} ]; then echo KINSTALL executable {INSTALLED}; exit 0; fi; "));
+    }
+    if let Some(sha256) = sha256 {
+        script.push_str(&format!(
+            "for f in {INSTALLED} {STAGE}/{}; do if [ -x $f ] && echo \"{sha256}  $f\" | sha256sum -c >/dev/null 2>&1; \
+             then echo KINSTALL executable $f; exit 0; fi; done",
+            &sha256[..12]
+        ));
+    }
+    let command = format!("sh -c '{script}'");
+    let mut process = transport.start(&command).await.map_err(|error| HostError::ssh(&host.name, "probe", &error))?;
+    let mut lines = Vec::new();
+    while let Ok(Some(line)) = process.line().await {
+        lines.push(line);
+    }
+    let exit = process.finish().await;
+    let probe = parse(&lines);
+    if probe.uid.is_none() {
+        let mut error =
+            HostError::exit(&host.name, "probe", "the host did not run the probe; its user needs a shell", &exit);
+        error.command = Some(command);
+        return Err(error);
+    }
+    Ok(probe)
+}
+
+fn parse(lines: &[String]) -> Probe {
+    let mut probe = Probe::default();
+    for line in lines {
+        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["KINSTALL", "uid", uid] => probe.uid = uid.parse().ok(),
+            ["KINSTALL", "arch", arch] => probe.arch = (*arch).to_owned(),
+            ["KINSTALL", "manifest"] => probe.manifest = true,
+            ["KINSTALL", "executable", path] => probe.executable = Some((*path).to_owned()),
+            _ => {}
+        }
+    }
+    probe
+}
+
+/// Streams the executable into a temporary file, lets the host verify it, then renames it.
+async fn upload(
+    host: &Host,
+    transport: &dyn Transport,
+    is_root: bool,
+    source: &Path,
+    file: &BundleFile,
+    uploads: &Semaphore,
+) -> Result<String, HostError> {
+    const STEP: &str = "upload kinstall-components";
+    let Ok(_permit) = uploads.acquire().await else {
+        return Err(HostError::new(&host.name, STEP, "the run was cancelled"));
+    };
+    let target = format!("{STAGE}/{}", &file.sha256[..12]);
+    let script = format!(
+        "set -e; umask 022; mkdir -p {STAGE}; t={STAGE}/tmp.$$; trap \"rm -f $t\" EXIT; head -c {size} > $t; \
+         echo \"{sha256}  $t\" | sha256sum -c >/dev/null; chmod 755 $t; mv -f $t {target}",
+        size = file.size,
+        sha256 = file.sha256
+    );
+    let mut process = privileged::start(host, transport, is_root, STEP, &script).await?;
+    let sent = send_file(source, &mut process.stdin).await;
+    let exit = process.finish().await;
+    if !exit.ok() {
+        return Err(HostError::exit(&host.name, STEP, "the executable did not arrive whole", &exit));
+    }
+    sent.map_err(|error| HostError::new(&host.name, STEP, format!("cannot send {}: {error}", source.display())))?;
+    Ok(target)
+}
+
+/// Copies a file to a command's stdin.
+pub(super) async fn send_file(
+    source: &Path,
+    stdin: &mut Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
+) -> std::io::Result<()> {
+    let Some(stdin) = stdin else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
+    let mut file = tokio::fs::File::open(source).await?;
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = file.read(&mut chunk).await?;
+        if read == 0 {
+            return stdin.flush().await;
+        }
+        stdin.write_all(&chunk[..read]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_is_read_through_what_a_login_shell_prints() {
+        let lines = ["Welcome to h1!", "", "KINSTALL uid 0", "KINSTALL arch x86_64", "KINSTALL executable /x/y"]
+            .map(str::to_owned);
+        assert_eq!(
+            parse(&lines),
+            Probe { uid: Some(0), arch: "x86_64".into(), executable: Some("/x/y".into()), manifest: false }
+        );
+        assert_eq!(parse(&["This account is not available".to_owned()]).uid, None);
+    }
+}

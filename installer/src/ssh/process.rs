@@ -1,0 +1,127 @@
+//! A command that runs on a host, as streams.
+
+use bytes::Bytes;
+use russh::ChannelMsg;
+use russh::client::Msg;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::io::StreamReader;
+
+/// How much of a command's stderr is kept: enough for its last lines.
+const STDERR_LIMIT: usize = 64 * 1024;
+
+pub struct Process {
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    pub stdout: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Everything that came by stderr up to now (its end, if it is long).
+    pub stderr: watch::Receiver<String>,
+    exit: oneshot::Receiver<(Option<u32>, Option<String>)>,
+    /// The beginning of a line whose end has not come yet; kept here so that [`Process::line`] may be cancelled.
+    partial: Vec<u8>,
+    /// How it ended, once that is known.
+    ended: Option<(Option<u32>, Option<String>)>,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// `None`: killed by a signal or the connection broke.
+    pub status: Option<u32>,
+    pub signal: Option<String>,
+    pub stderr: String,
+}
+
+impl Exit {
+    pub fn ok(&self) -> bool {
+        self.status == Some(0)
+    }
+
+    /// The last lines of stderr, for reports.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        let lines: Vec<_> = self.stderr.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+}
+
+impl Process {
+    /// Splits a channel on which a command was started into streams; a task passes its messages on until it closes.
+    pub fn from_channel(channel: russh::Channel<Msg>) -> Self {
+        let (mut read, write) = channel.split();
+        let stdin = write.make_writer();
+        let (out, out_receiver) = mpsc::channel::<std::io::Result<Bytes>>(64);
+        let (err, stderr) = watch::channel(String::new());
+        let (done, exit) = oneshot::channel();
+        tokio::spawn(async move {
+            let (mut status, mut signal) = (None, None);
+            while let Some(message) = read.wait().await {
+                match message {
+                    // a reader that went away does not stop the command
+                    ChannelMsg::Data { data } => drop(out.send(Ok(data)).await),
+                    ChannelMsg::ExtendedData { data, ext: 1 } => err.send_modify(|text| {
+                        text.push_str(&String::from_utf8_lossy(&data));
+                        if text.len() > STDERR_LIMIT {
+                            let cut = text.ceil_char_boundary(text.len() - STDERR_LIMIT / 2);
+                            text.drain(..cut);
+                        }
+                    }),
+                    ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+                    ChannelMsg::ExitSignal { signal_name, .. } => signal = Some(format!("{signal_name:?}")),
+                    _ => {}
+                }
+            }
+            // keeps the channel's write half until the end; it closes when the last half goes
+            drop(write);
+            let _ = done.send((status, signal));
+        });
+        let stdout: Box<dyn AsyncRead + Send + Unpin> = Box::new(StreamReader::new(tokio_stream_from(out_receiver)));
+        Self {
+            stdin: Some(Box::new(stdin)),
+            stdout: BufReader::with_capacity(64 * 1024, stdout),
+            stderr,
+            exit,
+            partial: Vec::new(),
+            ended: None,
+        }
+    }
+
+    /// The next line of stdout without its end; `None` when there is no more.
+    pub async fn line(&mut self) -> std::io::Result<Option<String>> {
+        if self.stdout.read_until(b'\n', &mut self.partial).await? == 0 && self.partial.is_empty() {
+            return Ok(None);
+        }
+        let mut line = std::mem::take(&mut self.partial);
+        while matches!(line.last(), Some(b'\n' | b'\r')) {
+            line.pop();
+        }
+        Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+    }
+
+    /// Closes stdin and waits for the end.
+    pub async fn finish(mut self) -> Exit {
+        self.exited().await
+    }
+
+    /// As [`Process::finish`], but the process can be asked again.
+    pub async fn exited(&mut self) -> Exit {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        if let Some(mut stdin) = self.stdin.take() {
+            let _ = stdin.shutdown().await;
+        }
+        let mut rest = [0; 8192];
+        while self.stdout.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        let (status, signal) = match self.ended.take() {
+            Some(ended) => ended,
+            None => (&mut self.exit).await.unwrap_or_default(),
+        };
+        self.ended = Some((status, signal.clone()));
+        Exit { status, signal, stderr: self.stderr.borrow().clone() }
+    }
+}
+
+fn tokio_stream_from(
+    receiver: mpsc::Receiver<std::io::Result<Bytes>>,
+) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Unpin {
+    Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| (item, receiver))
+    }))
+}
