@@ -1,7 +1,7 @@
 //! Rows of the core group, events and discovery.
 
 use super::{
-    NameRule, PLAIN, Resource, STATUS, Strategy, Subresource, columns, meta, other::hooks as o, pod, pod_columns, pod_update, row, storage,
+    NameRule, PLAIN, Resource, STATUS, Strategy, Subresource, columns, meta, other::hooks as o, pod, row, storage,
     workload::service, writing,
 };
 
@@ -121,7 +121,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             sub("proxy", "PodProxyOptions", "", PROXY),
             STATUS,
         ],
-        columns: pod_columns::POD,
+        columns: pod::columns::POD,
         field_selectors: &[
             ("spec.nodeName", "spec.nodeName"),
             ("spec.restartPolicy", "spec.restartPolicy"),
@@ -137,7 +137,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_create: pod::prepare_create,
             prepare_update: writing::keep_status,
             validate_create: pod::validate,
-            validate_update: pod_update::validate,
+            validate_update: pod::update::validate,
             generation: true,
             ..PLAIN
         },

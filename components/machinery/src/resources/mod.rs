@@ -10,8 +10,6 @@ mod core;
 mod meta;
 mod other;
 mod pod;
-mod pod_columns;
-mod pod_update;
 mod storage;
 mod workload;
 mod writing;

@@ -43,6 +43,9 @@ pub struct Definition {
     pub fields: BTreeMap<String, Type>,
 }
 
+/// All definitions as JSON, name → schema, with `$ref`s of the form `#/$defs/NAME`: what OpenAPI documents are made from.
+pub const DEFINITIONS_JSON: &str = include_str!(concat!(env!("OUT_DIR"), "/definitions.json"));
+
 static DEFINITIONS: OnceLock<BTreeMap<String, Definition>> = OnceLock::new();
 
 /// Definitions that are not objects with fields of their own.
@@ -60,7 +63,7 @@ fn special(name: &str) -> Option<Type> {
 fn definitions() -> &'static BTreeMap<String, Definition> {
     DEFINITIONS.get_or_init(|| {
         // our own build wrote it; were it unreadable, every kind would be unknown, which `tests` would show
-        let raw: BTreeMap<String, Value> = serde_json::from_slice(include_bytes!(concat!(env!("OUT_DIR"), "/definitions.json"))).unwrap_or_default();
+        let raw: BTreeMap<String, Value> = serde_json::from_str(DEFINITIONS_JSON).unwrap_or_default();
         raw.iter().filter(|(name, _)| special(name).is_none()).map(|(name, schema)| (name.clone(), compile(schema))).collect()
     })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{
+use super::super::{
     Cell, Column,
     columns::{AGE, NAME, condition, or_none, text},
 };
@@ -11,7 +11,7 @@ use crate::{
     value::{bool_at, get, int_at, list_at, str_at},
 };
 
-pub(super) const POD: &[Column] = &[
+pub(in crate::resources) const POD: &[Column] = &[
     NAME,
     text("Ready", 0, Cell::Of(ready)),
     text("Status", 0, Cell::Of(status)),

@@ -1,0 +1,99 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::resources::find;
+
+fn texts(errors: &[FieldError]) -> Vec<String> {
+    errors.iter().map(FieldError::to_string).collect()
+}
+
+fn workload(extra: Value) -> Value {
+    let mut object = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {
+        "selector": {"matchLabels": {"app": "a"}},
+        "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "a", "image": "x:1"}]}}}});
+    crate::patch::merge_patch(&mut object, &extra);
+    object
+}
+
+#[test]
+fn defaults_are_upstreams_and_idempotent() {
+    for (plural, pointer, wanted) in [
+        ("deployments", "/spec/strategy", json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})),
+        ("statefulsets", "/spec/updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})),
+        ("daemonsets", "/spec/updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}})),
+        ("replicasets", "/spec/replicas", json!(1)),
+    ] {
+        let strategy = find("apps", "v1", plural).unwrap().strategy;
+        let mut object = workload(json!({}));
+        (strategy.default)(&mut object);
+        assert_eq!(object.pointer(pointer), Some(&wanted), "{plural}");
+        assert_eq!(object.pointer("/spec/template/spec/restartPolicy"), Some(&json!("Always")));
+        let once = object.clone();
+        (strategy.default)(&mut object);
+        assert_eq!(object, once);
+        assert_eq!(texts(&(strategy.validate_create)(&object)), Vec::<String>::new(), "{plural}");
+        assert!((strategy.validate_update)(&object, &once).is_empty());
+    }
+}
+
+#[test]
+fn selectors_must_fit_and_stay() {
+    let mut wrong = workload(json!({"spec": {"selector": {"matchLabels": {"app": "b"}}}}));
+    deployment_defaults(&mut wrong);
+    assert_eq!(texts(&deployment(&wrong)), ["spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"]);
+    let mut new = workload(json!({"spec": {"selector": {"matchLabels": {"x": "y"}}, "template": {"metadata": {"labels": {"x": "y"}}}}}));
+    let mut old = workload(json!({}));
+    deployment_defaults(&mut new);
+    deployment_defaults(&mut old);
+    assert_eq!(texts(&deployment_update(&new, &old)), ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\",\"x\":\"y\"}}: field is immutable"]);
+    let mut none = workload(json!({"spec": {"selector": null}}));
+    deployment_defaults(&mut none);
+    assert_eq!(texts(&deployment(&none)), ["spec.selector: Required value"]);
+}
+
+#[test]
+fn stateful_sets_change_little() {
+    let mut old = workload(json!({"spec": {"serviceName": "s", "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}));
+    stateful_set_defaults(&mut old);
+    assert_eq!(old["spec"]["volumeClaimTemplates"][0]["spec"]["volumeMode"], "Filesystem");
+    let mut new = old.clone();
+    new["spec"]["replicas"] = 3.into();
+    assert!(stateful_set_update(&new, &old).is_empty());
+    new["spec"]["serviceName"] = "t".into();
+    assert!(texts(&stateful_set_update(&new, &old))[0].starts_with("spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals'"));
+}
+
+#[test]
+fn jobs_select_by_uid() {
+    let strategy = find("batch", "v1", "jobs").unwrap().strategy;
+    let mut object = json!({"metadata": {"name": "j", "uid": "u1"}, "spec": {"template": {"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}}}});
+    (strategy.default)(&mut object);
+    (strategy.prepare_create)(&mut object);
+    assert_eq!(object["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}}));
+    assert_eq!(object["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+    assert_eq!(object["metadata"]["labels"], json!({"a": "b"}));
+    assert_eq!((&object["spec"]["completions"], &object["spec"]["backoffLimit"]), (&json!(1), &json!(6)));
+    assert_eq!(texts(&(strategy.validate_create)(&object)), Vec::<String>::new());
+    object["spec"]["template"]["spec"]["restartPolicy"] = "Always".into();
+    assert_eq!(
+        texts(&(strategy.validate_create)(&object)),
+        ["spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"Never\", \"OnFailure\""]
+    );
+}
+
+#[test]
+fn services_keep_what_was_allocated() {
+    let mut old = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "clusterIP": "10.96.0.5", "ports": [{"port": 80, "nodePort": 30001}]}});
+    service::defaults(&mut old);
+    assert_eq!(old["spec"]["ports"][0], json!({"port": 80, "nodePort": 30001, "protocol": "TCP", "targetPort": 80}));
+    let mut new = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 81}]}});
+    service::defaults(&mut new);
+    service::prepare_update(&mut new, &old);
+    assert_eq!((&new["spec"]["clusterIP"], &new["spec"]["ports"][0]["nodePort"]), (&json!("10.96.0.5"), &json!(30001)));
+    assert_eq!(texts(&service::validate_update(&new, &old)), Vec::<String>::new());
+    new["spec"]["clusterIP"] = "10.96.0.6".into();
+    assert_eq!(texts(&service::validate_update(&new, &old)), ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.6\"]: may not change once set"]);
+    let mut bad = json!({"spec": {}});
+    service::defaults(&mut bad);
+    assert_eq!(texts(&service::validate(&bad)), ["spec.ports: Required value"]);
+}
