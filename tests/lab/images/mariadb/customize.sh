@@ -22,7 +22,6 @@ skip-name-resolve
 host-cache-size = 0
 character-set-server = utf8mb4
 collation-server = utf8mb4_general_ci
-expire_logs_days = 10
 
 [client]
 socket = /run/mysqld/mysqld.sock
@@ -33,7 +32,7 @@ CNF
 template=/usr/local/share/mysql-empty
 chroot "$root" mariadb-install-db --no-defaults --force --user=mysql --datadir=$template --skip-test-db --skip-log-bin \
   --auth-root-authentication-method=normal --innodb-log-file-size=8M >/dev/null
-printf "DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys';\nDELETE FROM mysql.proxies_priv;\n" |
+printf "DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys';\nDELETE FROM mysql.proxies_priv WHERE Host <> 'localhost';\n" |
   chroot "$root" mariadbd --no-defaults --bootstrap --user=mysql --datadir=$template --innodb-log-file-size=8M 2>/dev/null
 rm -f "$root$template"/{*.err,*.pid,ibtmp1,ddl_recovery.log,aria_log_control.bak}
 

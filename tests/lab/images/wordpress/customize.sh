@@ -37,4 +37,7 @@ sed -i -e 's#^\s*ErrorLog .*#ErrorLog /proc/self/fd/2#' -e 's#^\s*CustomLog .*#C
 chroot "$root" a2enmod -q rewrite expires
 chroot "$root" a2enconf -q container
 
-rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/* "$root"/var/log/*.log "$root"/usr/lib/udev/hwdb.d "$root"/usr/share/javascript
+# PHP brings its own MySQL client, and nothing here needs Perl
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/* "$root"/var/log/*.log "$root/usr/lib/udev/hwdb.d" "$root/usr/share/javascript" \
+  "$root"/usr/bin/{mariadb*,mysql*,my_print_defaults,resolveip} "$root"/usr/share/mysql \
+  "$root"/usr/lib/x86_64-linux-gnu/{perl,libperl.so*} "$root"/usr/share/{perl,perl5}

@@ -50,7 +50,6 @@ accounts() {    # SQL that makes them, one statement a line
     echo "CREATE OR REPLACE USER 'root'@$(literal "$host") IDENTIFIED BY $(literal "$root_password");"
     echo "GRANT ALL ON *.* TO 'root'@$(literal "$host") WITH GRANT OPTION;"
   done
-  echo "GRANT PROXY ON ''@'%' TO 'root'@'localhost' WITH GRANT OPTION;"
   [ -z "$database" ] || echo "CREATE DATABASE IF NOT EXISTS $(identifier "$database");"
   [ -n "$user" ] || return 0
   echo "CREATE USER $(literal "$user")@'%' IDENTIFIED BY $(literal "$password");"
