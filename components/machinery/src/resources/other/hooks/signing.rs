@@ -1,0 +1,91 @@
+//! Certificate signing requests (kubernetes `pkg/apis/certificates`). Who asks (`spec.username`, …) is set by the API server.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use crate::{
+    field::{FieldError, Path},
+    resources::meta,
+    value::{default_to, get, int_at, list_at, object_mut, str_at},
+};
+
+const EXPIRATION_MIN: i64 = 600;
+const REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----";
+
+pub(in crate::resources) fn csr_defaults(csr: &mut Value) {
+    if let Some(spec) = object_mut(csr, "spec") {
+        default_to(spec, "usages", json!(["digital signature", "key encipherment"]));
+    }
+}
+
+pub(in crate::resources) fn csr(csr: &Value) -> Vec<FieldError> {
+    let path = Path::new("spec");
+    let mut errors = Vec::new();
+    let decoded = STANDARD.decode(str_at(csr, "spec.request")).unwrap_or_default();
+    if !String::from_utf8_lossy(&decoded).trim_start().starts_with(REQUEST) {
+        errors.push(FieldError::invalid(&path.child("request"), str_at(csr, "spec.request"), "PEM block type must be CERTIFICATE REQUEST"));
+    }
+    if list_at(csr, "spec.usages").is_empty() {
+        errors.push(FieldError::required(&path.child("usages"), "usages must be specified"));
+    }
+    let signer = str_at(csr, "spec.signerName");
+    let at = path.child("signerName");
+    if signer.is_empty() {
+        errors.push(FieldError::required(&at, ""));
+    } else if signer.split_once('/').is_none_or(|(domain, rest)| !domain.contains('.') || rest.is_empty()) {
+        errors.push(FieldError::invalid(&at, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"));
+    } else if signer == "kubernetes.io/legacy-unknown" {
+        errors.push(FieldError::invalid(&at, signer, "the legacy signerName is not allowed via this API version"));
+    }
+    if let Some(seconds) = int_at(csr, "spec.expirationSeconds").filter(|s| *s < EXPIRATION_MIN) {
+        errors.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, "may not specify a duration less than 600 seconds (10 minutes)"));
+    }
+    errors
+}
+
+/// For `/status` and `/approval` alike: decisions stay, a certificate never changes.
+pub(in crate::resources) fn csr_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let path = Path::new("status");
+    let mut errors = meta::immutable(new, old, &["spec"]);
+    let has = |csr: &Value, kind: &str| list_at(csr, "status.conditions").iter().any(|c| str_at(c, "type") == kind);
+    let at = path.child("conditions");
+    for kind in ["Approved", "Denied", "Failed"] {
+        if has(old, kind) && !has(new, kind) {
+            errors.push(FieldError::forbidden(&at, format!("updates may not remove a condition of type \"{kind}\"")));
+        }
+    }
+    if has(new, "Approved") && has(new, "Denied") {
+        errors.push(FieldError::invalid(&at, "Denied", "Approved and Denied conditions are mutually exclusive"));
+    }
+    for (i, condition) in list_at(new, "status.conditions").iter().enumerate() {
+        let at = at.index(i);
+        if str_at(condition, "type").is_empty() {
+            errors.push(FieldError::required(&at.child("type"), ""));
+        }
+        let statuses: &[&str] = if matches!(str_at(condition, "type"), "Approved" | "Denied" | "Failed") { &["True"] } else { &["False", "True", "Unknown"] };
+        errors.extend(meta::one_of(condition, "status", &at, statuses));
+    }
+    let before = str_at(old, "status.certificate");
+    if !before.is_empty() && str_at(new, "status.certificate") != before {
+        let value = get(new, "status.certificate").cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&path.child("certificate"), value, meta::IMMUTABLE));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_decisions() {
+        let pem = STANDARD.encode(format!("{REQUEST}\nx\n"));
+        let good = json!({"spec": {"request": pem, "signerName": "kubernetes.io/kubelet-serving", "usages": ["server auth"]}});
+        assert!(csr(&good).is_empty());
+        assert_eq!(csr(&json!({"spec": {}})).len(), 3);
+        let mut approved = good.clone();
+        approved["status"] = json!({"conditions": [{"type": "Approved", "status": "True"}], "certificate": "eA=="});
+        assert!(csr_status_update(&approved, &good).is_empty());
+        assert_eq!(csr_status_update(&good, &approved).len(), 2);
+    }
+}
