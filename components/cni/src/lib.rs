@@ -9,7 +9,6 @@
 //! Depends on `netlink` for the kernel and on kube-rs; on no server crate.
 
 pub mod agent;
-mod notify;
 mod plugin;
 
 use std::path::{Path, PathBuf};
@@ -50,7 +49,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         };
     }
     let Some(config) = config else { bail!("--config is missing") };
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("cannot listen for SIGTERM")?;
     tokio::select! {
         result = agent::run(config) => result,
         _ = terminate.recv() => Ok(()),
@@ -85,7 +85,9 @@ fn is_ours(alias: &str) -> bool {
 
 fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> anyhow::Result<()> {
     match how(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -34,7 +34,16 @@ fn cable(a: &NetNs, b: &NetNs, a_net: &str, b_net: &str) {
     let mut rt = Rtnl::open_in(a).unwrap();
     let n = a_net.as_bytes().iter().fold(7u8, |n, b| n.wrapping_mul(31).wrapping_add(*b));
     let name = if a_net.starts_with("192") { "eth1" } else { "eth0" };
-    rt.add_veth(&VethPair { name, alias: "cable", mac: [2, 9, 9, 9, n, 1], peer_name: "eth0", peer_mac: [2, 9, 9, 9, n, 2], peer_netns: b.as_fd(), mtu: 1500 }).unwrap();
+    rt.add_veth(&VethPair {
+        name,
+        alias: "cable",
+        mac: [2, 9, 9, 9, n, 1],
+        peer_name: "eth0",
+        peer_mac: [2, 9, 9, 9, n, 2],
+        peer_netns: b.as_fd(),
+        mtu: 1500,
+    })
+    .unwrap();
     let dev = rt.link(name).unwrap().unwrap().index;
     rt.add_address(dev, a_net.parse().unwrap()).unwrap();
     let mut other = Rtnl::open_in(b).unwrap();
@@ -51,10 +60,12 @@ fn node(n: u8, backend: &str) -> Node {
         "kubeconfig: /none\nnodeName: n{n}\nnodeIp: 10.99.0.{n}\nclusterCidr: 10.244.0.0/16\nbackend: {backend}\ncniConfDir: {at}/net.d\ndataDir: {at}/data\n"
     );
     std::fs::write(dir.path().join("config.yaml"), text).unwrap();
-    netns.run(|| {
-        Rtnl::open().unwrap().set_up(1).unwrap();
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-    }).unwrap();
+    netns
+        .run(|| {
+            Rtnl::open().unwrap().set_up(1).unwrap();
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        })
+        .unwrap();
     let config = Config::read(&dir.path().join("config.yaml")).unwrap();
     Node { netns, config, pod_cidr: format!("10.244.{n}.0/24").parse().unwrap(), dir }
 }
@@ -65,11 +76,13 @@ impl Node {
     }
 
     fn connect(&self, peers: &[Peer]) {
-        self.netns.run(|| {
-            let mtu = overlay::ensure(&self.config, self.pod_cidr, peers).unwrap();
-            conflist::write(&self.config, self.pod_cidr, mtu).unwrap();
-            masquerade::ensure(self.config.cluster_cidr).unwrap();
-        }).unwrap();
+        self.netns
+            .run(|| {
+                let mtu = overlay::ensure(&self.config, self.pod_cidr, peers).unwrap();
+                conflist::write(&self.config, self.pod_cidr, mtu).unwrap();
+                masquerade::ensure(self.config.cluster_cidr).unwrap();
+            })
+            .unwrap();
     }
 
     /// Executes the plugin as a container runtime does, with the agent's configuration.
@@ -81,17 +94,25 @@ impl Node {
         conf["name"] = list["name"].clone();
         conf.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         let netns = format!("/proc/{}/fd/{}", std::process::id(), pod.as_fd().as_raw_fd());
-        let out = self.netns.run(|| {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_kinstall-cni"))
-                .env_clear()
-                .envs([("CNI_COMMAND", command), ("CNI_CONTAINERID", id), ("CNI_IFNAME", "eth0"), ("CNI_NETNS", &netns)])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            child.stdin.take().unwrap().write_all(conf.to_string().as_bytes()).unwrap();
-            child.wait_with_output().unwrap()
-        }).unwrap();
+        let out = self
+            .netns
+            .run(|| {
+                let mut child = Command::new(env!("CARGO_BIN_EXE_kinstall-cni"))
+                    .env_clear()
+                    .envs([
+                        ("CNI_COMMAND", command),
+                        ("CNI_CONTAINERID", id),
+                        ("CNI_IFNAME", "eth0"),
+                        ("CNI_NETNS", &netns),
+                    ])
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                child.stdin.take().unwrap().write_all(conf.to_string().as_bytes()).unwrap();
+                child.wait_with_output().unwrap()
+            })
+            .unwrap();
         let value = if out.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&out.stdout).unwrap() };
         (out.status.success(), value)
     }
@@ -121,12 +142,15 @@ fn serve(netns: &NetNs, port: u16) {
 }
 
 fn ask(netns: &NetNs, ip: Ipv4Addr, port: u16) -> Option<String> {
-    netns.run(|| {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((ip, port)), Duration::from_millis(700)).ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(text)
-    }).unwrap()
+    netns
+        .run(|| {
+            let mut stream =
+                TcpStream::connect_timeout(&SocketAddr::from((ip, port)), Duration::from_millis(700)).ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).ok()?;
+            Some(text)
+        })
+        .unwrap()
 }
 
 fn two_nodes(backend: &str) -> (Node, Node) {
@@ -174,7 +198,10 @@ fn the_plugin_keeps_the_specification() {
     assert!(version.0 && version.1["supportedVersions"].as_array().unwrap().contains(&json!("1.0.0")));
     assert!(a.plugin("CHECK", &pod.netns, &pod.id, json!({})).0);
     let (ok, error) = a.plugin("ADD", &pod.netns, &pod.id, json!({}));
-    assert!(!ok && error["code"] == 100 && error["msg"].as_str().unwrap().contains("already has 10.244.1.1"), "{error}");
+    assert!(
+        !ok && error["code"] == 100 && error["msg"].as_str().unwrap().contains("already has 10.244.1.1"),
+        "{error}"
+    );
     assert!(a.plugin("STATUS", &pod.netns, "", json!({})).0);
     for _ in 0..2 {
         assert_eq!(a.plugin("DEL", &pod.netns, &pod.id, json!({})), (true, Value::Null));
@@ -183,13 +210,23 @@ fn the_plugin_keeps_the_specification() {
     assert_eq!(Rtnl::open_in(&pod.netns).unwrap().link("eth0").unwrap(), None);
 
     let (kept, gone) = (a.pod("kept"), a.pod("gone"));
-    assert!(a.plugin("GC", &pod.netns, "", json!({"cni.dev/valid-attachments": [{"containerID": "kept", "ifname": "eth0"}]})).0);
+    assert!(
+        a.plugin(
+            "GC",
+            &pod.netns,
+            "",
+            json!({"cni.dev/valid-attachments": [{"containerID": "kept", "ifname": "eth0"}]})
+        )
+        .0
+    );
     assert!(Rtnl::open_in(&kept.netns).unwrap().link("eth0").unwrap().is_some());
     assert!(Rtnl::open_in(&gone.netns).unwrap().link("eth0").unwrap().is_none());
 
     let bare = NetNs::anonymous().unwrap();
     let (ok, result) = a.plugin("ADD", &bare, "lo", json!({"type": "loopback"}));
-    assert!(ok && result["interfaces"][0]["name"] == "lo" && Rtnl::open_in(&bare).unwrap().link("lo").unwrap().unwrap().up);
+    assert!(
+        ok && result["interfaces"][0]["name"] == "lo" && Rtnl::open_in(&bare).unwrap().link("lo").unwrap().unwrap().up
+    );
 
     let many = NetNs::anonymous().unwrap();
     let start = Instant::now();
@@ -206,7 +243,8 @@ fn host_ports_reach_their_pod_from_everywhere() {
     let outside = NetNs::anonymous().unwrap();
     cable(&a.netns, &outside, "192.0.2.1/24", "192.0.2.2/24");
     let (node_ip, outer, localhost) = (Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::LOCALHOST);
-    let mapping = |ip: &str, proto: &str| json!([{"hostPort": 5000, "containerPort": 80, "protocol": proto, "hostIP": ip}]);
+    let mapping =
+        |ip: &str, proto: &str| json!([{"hostPort": 5000, "containerPort": 80, "protocol": proto, "hostIP": ip}]);
     // Three pods, one port: by address and by protocol.
     let loopback = a.pod_with("loopback", mapping("127.0.0.1", "tcp"));
     let tcp = a.pod_with("tcp", mapping("10.99.0.1", "TCP"));
@@ -230,7 +268,12 @@ fn host_ports_reach_their_pod_from_everywhere() {
     assert!(ask(&a.netns, localhost, 8080).is_some());
     assert!(ask(&everywhere.netns, node_ip, 8080).is_some(), "the pod itself");
     let second = NetNs::anonymous().unwrap();
-    let (ok, error) = a.plugin("ADD", &second, "second", json!({"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 81}]}}));
+    let (ok, error) = a.plugin(
+        "ADD",
+        &second,
+        "second",
+        json!({"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 81}]}}),
+    );
     assert!(!ok && error["msg"].as_str().unwrap().starts_with("host port 8080 is taken"), "{error}");
     assert!(Rtnl::open_in(&second).unwrap().link("eth0").unwrap().is_none(), "rolled back");
     assert!(ask(&outside, outer, 8080).is_some(), "the first pod keeps its port");
@@ -256,19 +299,28 @@ fn policies_are_enforced_between_pods_of_one_node_and_of_several() {
     serve(&stranger.netns, 80);
     serve(&a.netns, 82);
     let mut state = policy::State::default();
-    for (name, node, pod) in [("web", "n1", &web), ("friend", "n1", &friend), ("stranger", "n1", &stranger), ("far", "n2", &far)] {
+    for (name, node, pod) in
+        [("web", "n1", &web), ("friend", "n1", &friend), ("stranger", "n1", &stranger), ("far", "n2", &far)]
+    {
         let app = if name == "far" { "friend" } else { name };
         let ports = vec![("http".to_string(), 6, 80)];
-        state.pods.insert(("ns".into(), name.into()), policy::Pod { ip: pod.ip, node: node.into(), labels: labels(&[("app", app)]), ports });
+        state.pods.insert(
+            ("ns".into(), name.into()),
+            policy::Pod { ip: pod.ip, node: node.into(), labels: labels(&[("app", app)]), ports },
+        );
     }
-    state.namespaces.insert((String::new(), "ns".into()), Namespace { labels: labels(&[("kubernetes.io/metadata.name", "ns")]) });
+    state
+        .namespaces
+        .insert((String::new(), "ns".into()), Namespace { labels: labels(&[("kubernetes.io/metadata.name", "ns")]) });
     let mut before: Option<nftables::Table> = None;
     let mut apply = |state: &policy::State| {
         let table = policy::desired(state, "n1");
-        a.netns.run(|| match &before {
-            None => nftables::replace(&table).unwrap(),
-            Some(old) => drop(nftables::update(old, &table).unwrap()),
-        }).unwrap();
+        a.netns
+            .run(|| match &before {
+                None => nftables::replace(&table).unwrap(),
+                Some(old) => drop(nftables::update(old, &table).unwrap()),
+            })
+            .unwrap();
         before = Some(table);
     };
     let open = |from: &Pod, to: &Pod, port| ask(&from.netns, to.ip, port).is_some();
@@ -291,17 +343,28 @@ fn policies_are_enforced_between_pods_of_one_node_and_of_several() {
     assert!(open(&friend, &web, 80) && open(&far, &web, 80));
     assert!(!open(&friend, &web, 81) && !open(&stranger, &web, 80));
 
-    let by_namespace = vec![PolicyPeer::Pods { namespaces: Some(select(&[("kubernetes.io/metadata.name", "ns")])), pods: None }];
+    let by_namespace =
+        vec![PolicyPeer::Pods { namespaces: Some(select(&[("kubernetes.io/metadata.name", "ns")])), pods: None }];
     state.policies.insert(key.clone(), web_policy(Some(vec![rule(by_namespace, PortName::Range(81, 90))])));
     apply(&state);
     assert!(open(&stranger, &web, 81) && !open(&stranger, &web, 80));
 
-    let block = vec![PolicyPeer::Block { cidr: "10.244.0.0/16".parse().unwrap(), except: vec![format!("{}/32", stranger.ip).parse().unwrap()] }];
+    let block = vec![PolicyPeer::Block {
+        cidr: "10.244.0.0/16".parse().unwrap(),
+        except: vec![format!("{}/32", stranger.ip).parse().unwrap()],
+    }];
     state.policies.insert(key.clone(), web_policy(Some(vec![rule(block, PortName::Any)])));
     apply(&state);
     assert!(!open(&stranger, &web, 80) && open(&friend, &web, 80) && open(&far, &web, 81));
 
-    let egress = Policy { pods: LabelSelector::default(), ingress: None, egress: Some(vec![PolicyRule { peers: vec![PolicyPeer::Pods { namespaces: None, pods: Some(select(&[("app", "web")])) }], ports: vec![] }]) };
+    let egress = Policy {
+        pods: LabelSelector::default(),
+        ingress: None,
+        egress: Some(vec![PolicyRule {
+            peers: vec![PolicyPeer::Pods { namespaces: None, pods: Some(select(&[("app", "web")])) }],
+            ports: vec![],
+        }]),
+    };
     state.policies = [(key, egress)].into();
     apply(&state);
     assert!(open(&friend, &web, 80) && !open(&friend, &stranger, 80));
@@ -315,21 +378,32 @@ fn policies_are_enforced_between_pods_of_one_node_and_of_several() {
 fn cleanup_removes_all_of_ours_and_nothing_else() {
     let (a, _b) = two_nodes("vxlan");
     let _pod = a.pod_with("pod", json!([{"hostPort": 8080, "containerPort": 80}]));
-    a.netns.run(|| {
-        let nft = |args: &[&str]| String::from_utf8(Command::new("nft").args(args).output().unwrap().stdout).unwrap();
-        nft(&["add", "table", "ip", "foreign"]);
-        nftables::replace(&policy::desired(&policy::State::default(), "n1")).unwrap();
-        let mut rt = Rtnl::open().unwrap();
-        let eth0 = rt.link("eth0").unwrap().unwrap().index;
-        let foreign = Route { dst: "172.16.0.0/24".parse().unwrap(), via: Some("10.99.0.2".parse().unwrap()), dev: eth0, onlink: false, src: None, proto: 4, metric: 0 };
-        rt.replace_route(&foreign).unwrap();
-        for _ in 0..2 {
-            cni::cleanup_at(&a.config.cni_conf_dir, &a.config.data_dir).unwrap();
-        }
-        assert_eq!(nft(&["list", "ruleset"]).trim(), "table ip foreign {\n}");
-        let names: Vec<_> = rt.links().unwrap().into_iter().filter(|l| l.up).map(|l| l.name).collect();
-        assert_eq!(names, ["lo", "eth0"]);
-        assert_eq!(rt.routes(4).unwrap(), vec![foreign]);
-        assert!(!a.config.cni_conf_dir.join(cni::CONFLIST).exists() && !a.config.data_dir.exists());
-    }).unwrap();
+    a.netns
+        .run(|| {
+            let nft =
+                |args: &[&str]| String::from_utf8(Command::new("nft").args(args).output().unwrap().stdout).unwrap();
+            nft(&["add", "table", "ip", "foreign"]);
+            nftables::replace(&policy::desired(&policy::State::default(), "n1")).unwrap();
+            let mut rt = Rtnl::open().unwrap();
+            let eth0 = rt.link("eth0").unwrap().unwrap().index;
+            let foreign = Route {
+                dst: "172.16.0.0/24".parse().unwrap(),
+                via: Some("10.99.0.2".parse().unwrap()),
+                dev: eth0,
+                onlink: false,
+                src: None,
+                proto: 4,
+                metric: 0,
+            };
+            rt.replace_route(&foreign).unwrap();
+            for _ in 0..2 {
+                cni::cleanup_at(&a.config.cni_conf_dir, &a.config.data_dir).unwrap();
+            }
+            assert_eq!(nft(&["list", "ruleset"]).trim(), "table ip foreign {\n}");
+            let names: Vec<_> = rt.links().unwrap().into_iter().filter(|l| l.up).map(|l| l.name).collect();
+            assert_eq!(names, ["lo", "eth0"]);
+            assert_eq!(rt.routes(4).unwrap(), vec![foreign]);
+            assert!(!a.config.cni_conf_dir.join(cni::CONFLIST).exists() && !a.config.data_dir.exists());
+        })
+        .unwrap();
 }

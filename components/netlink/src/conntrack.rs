@@ -56,20 +56,31 @@ pub fn udp_flows() -> Result<Vec<Flow>> {
     let mut socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
     let mut flows = Vec::new();
     let head = [libc::AF_INET as u8, 0, 0, 0];
-    socket.get(GET, flag::DUMP, || "list tracked connections".into(), |w| w.raw(&head), |_, payload| {
-        flows.extend(payload.get(4..).and_then(parse).filter(|flow| flow.original.proto == UDP));
-        Ok(())
-    })?;
+    socket.get(
+        GET,
+        flag::DUMP,
+        || "list tracked connections".into(),
+        |w| w.raw(&head),
+        |_, payload| {
+            flows.extend(payload.get(4..).and_then(parse).filter(|flow| flow.original.proto == UDP));
+            Ok(())
+        },
+    )?;
     Ok(flows)
 }
 
 /// Forgets a flow; its next packet is looked at as a new one.
 pub fn delete(flow: &Flow) -> Result<()> {
     let mut socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
-    socket.request(DELETE, 0, || format!("delete tracked connection {:?}", flow.original), |w| {
-        w.raw(&[libc::AF_INET as u8, 0, 0, 0]);
-        w.attr(CTA_TUPLE_ORIG | NESTED, &flow.raw);
-    })
+    socket.request(
+        DELETE,
+        0,
+        || format!("delete tracked connection {:?}", flow.original),
+        |w| {
+            w.raw(&[libc::AF_INET as u8, 0, 0, 0]);
+            w.attr(CTA_TUPLE_ORIG | NESTED, &flow.raw);
+        },
+    )
 }
 
 fn parse(body: &[u8]) -> Option<Flow> {

@@ -99,17 +99,23 @@ impl Rtnl {
     }
 
     pub fn open_in(netns: &NetNs) -> Result<Self> {
-        netns.run(Self::open).map_err(|e| {
-            Error::Socket(e.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw))
-        })?
+        netns
+            .run(Self::open)
+            .map_err(|e| Error::Socket(e.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw)))?
     }
 
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let mut links = Vec::new();
-        self.0.get(libc::RTM_GETLINK, flag::DUMP, || "list links".into(), |w| ifinfo(w, 0, 0, 0), |_, payload| {
-            links.extend(parse_link(payload));
-            Ok(())
-        })?;
+        self.0.get(
+            libc::RTM_GETLINK,
+            flag::DUMP,
+            || "list links".into(),
+            |w| ifinfo(w, 0, 0, 0),
+            |_, payload| {
+                links.extend(parse_link(payload));
+                Ok(())
+            },
+        )?;
         Ok(links)
     }
 
@@ -162,34 +168,44 @@ impl Rtnl {
 
     /// Creates a VXLAN device that is up and learns nothing: every peer is told to it.
     pub fn add_vxlan(&mut self, name: &str, alias: &str, mac: Mac, mtu: u32, vxlan: &Vxlan) -> Result<()> {
-        self.0.request(libc::RTM_NEWLINK, flag::CREATE | flag::EXCL, || format!("create vxlan device {name}"), |w| {
-            ifinfo(w, 0, IFF_UP, IFF_UP);
-            w.str(libc::IFLA_IFNAME, name);
-            w.u32(libc::IFLA_MTU, mtu);
-            w.attr(libc::IFLA_ADDRESS, &mac);
-            w.nest(libc::IFLA_LINKINFO, |w| {
-                w.str(ifla::INFO_KIND, "vxlan");
-                w.nest(ifla::INFO_DATA, |w| {
-                    w.u32(ifla::VXLAN_ID, vxlan.vni);
-                    w.attr(ifla::VXLAN_LEARNING, &[0]);
-                    w.be16(ifla::VXLAN_PORT, vxlan.port);
-                    w.u32(ifla::VXLAN_LINK, vxlan.underlay);
-                    if let Some(local) = vxlan.local {
-                        w.attr(ifla::VXLAN_LOCAL, &local.octets());
-                    }
+        self.0.request(
+            libc::RTM_NEWLINK,
+            flag::CREATE | flag::EXCL,
+            || format!("create vxlan device {name}"),
+            |w| {
+                ifinfo(w, 0, IFF_UP, IFF_UP);
+                w.str(libc::IFLA_IFNAME, name);
+                w.u32(libc::IFLA_MTU, mtu);
+                w.attr(libc::IFLA_ADDRESS, &mac);
+                w.nest(libc::IFLA_LINKINFO, |w| {
+                    w.str(ifla::INFO_KIND, "vxlan");
+                    w.nest(ifla::INFO_DATA, |w| {
+                        w.u32(ifla::VXLAN_ID, vxlan.vni);
+                        w.attr(ifla::VXLAN_LEARNING, &[0]);
+                        w.be16(ifla::VXLAN_PORT, vxlan.port);
+                        w.u32(ifla::VXLAN_LINK, vxlan.underlay);
+                        if let Some(local) = vxlan.local {
+                            w.attr(ifla::VXLAN_LOCAL, &local.octets());
+                        }
+                    });
                 });
-            });
-        })?;
+            },
+        )?;
         self.set_alias(name, alias)
     }
 
     /// Signs a link (the kernel takes no alias while it creates one).
     fn set_alias(&mut self, name: &str, alias: &str) -> Result<()> {
-        self.0.request(libc::RTM_NEWLINK, 0, || format!("sign link {name}"), |w| {
-            ifinfo(w, 0, 0, 0);
-            w.str(libc::IFLA_IFNAME, name);
-            w.str(libc::IFLA_IFALIAS, alias);
-        })
+        self.0.request(
+            libc::RTM_NEWLINK,
+            0,
+            || format!("sign link {name}"),
+            |w| {
+                ifinfo(w, 0, 0, 0);
+                w.str(libc::IFLA_IFNAME, name);
+                w.str(libc::IFLA_IFALIAS, alias);
+            },
+        )
     }
 
     pub fn set_up(&mut self, index: u32) -> Result<()> {
@@ -197,17 +213,27 @@ impl Rtnl {
     }
 
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<()> {
-        self.0.request(libc::RTM_NEWLINK, 0, || format!("set mtu of link {index}"), |w| {
-            ifinfo(w, index, 0, 0);
-            w.u32(libc::IFLA_MTU, mtu);
-        })
+        self.0.request(
+            libc::RTM_NEWLINK,
+            0,
+            || format!("set mtu of link {index}"),
+            |w| {
+                ifinfo(w, index, 0, 0);
+                w.u32(libc::IFLA_MTU, mtu);
+            },
+        )
     }
 
     pub fn delete_link(&mut self, name: &str) -> Result<()> {
-        self.0.request(libc::RTM_DELLINK, 0, || format!("delete link {name}"), |w| {
-            ifinfo(w, 0, 0, 0);
-            w.str(libc::IFLA_IFNAME, name);
-        })
+        self.0.request(
+            libc::RTM_DELLINK,
+            0,
+            || format!("delete link {name}"),
+            |w| {
+                ifinfo(w, 0, 0, 0);
+                w.str(libc::IFLA_IFNAME, name);
+            },
+        )
     }
 
     pub fn add_address(&mut self, dev: u32, address: Ipv4Net) -> Result<()> {
@@ -219,32 +245,48 @@ impl Rtnl {
     }
 
     fn address(&mut self, kind: u16, flags: u16, dev: u32, address: Ipv4Net) -> Result<()> {
-        self.0.request(kind, flags, || format!("address {address} on link {dev}"), |w| {
-            w.raw(&[AF_INET, address.prefix_len(), 0, 0]);
-            w.raw(&dev.to_ne_bytes());
-            w.attr(libc::IFA_LOCAL, &address.addr().octets());
-            w.attr(libc::IFA_ADDRESS, &address.addr().octets());
-        })
+        self.0.request(
+            kind,
+            flags,
+            || format!("address {address} on link {dev}"),
+            |w| {
+                w.raw(&[AF_INET, address.prefix_len(), 0, 0]);
+                w.raw(&dev.to_ne_bytes());
+                w.attr(libc::IFA_LOCAL, &address.addr().octets());
+                w.attr(libc::IFA_ADDRESS, &address.addr().octets());
+            },
+        )
     }
 
     /// Every IPv4 address with the index of its link.
     pub fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Net)>> {
         let mut all = Vec::new();
-        self.0.get(libc::RTM_GETADDR, flag::DUMP, || "list addresses".into(), |w| w.raw(&[AF_INET, 0, 0, 0, 0, 0, 0, 0]), |_, payload| {
-            let parsed = (|| {
-                let (head, rest) = payload.split_at_checked(8)?;
-                let ip = ipv4(wire::attr(rest, libc::IFA_LOCAL).or_else(|| wire::attr(rest, libc::IFA_ADDRESS))?)?;
-                Some((wire::u32_at(head, 4)?, Ipv4Net::new(ip, head[1]).ok()?))
-            })();
-            all.extend(parsed);
-            Ok(())
-        })?;
+        self.0.get(
+            libc::RTM_GETADDR,
+            flag::DUMP,
+            || "list addresses".into(),
+            |w| w.raw(&[AF_INET, 0, 0, 0, 0, 0, 0, 0]),
+            |_, payload| {
+                let parsed = (|| {
+                    let (head, rest) = payload.split_at_checked(8)?;
+                    let ip = ipv4(wire::attr(rest, libc::IFA_LOCAL).or_else(|| wire::attr(rest, libc::IFA_ADDRESS))?)?;
+                    Some((wire::u32_at(head, 4)?, Ipv4Net::new(ip, head[1]).ok()?))
+                })();
+                all.extend(parsed);
+                Ok(())
+            },
+        )?;
         Ok(all)
     }
 
     /// Adds the route, or replaces the one to the same destination with the same metric.
     pub fn replace_route(&mut self, route: &Route) -> Result<()> {
-        self.0.request(libc::RTM_NEWROUTE, flag::CREATE | flag::REPLACE, || format!("route to {}", route.dst), |w| route_body(w, route))
+        self.0.request(
+            libc::RTM_NEWROUTE,
+            flag::CREATE | flag::REPLACE,
+            || format!("route to {}", route.dst),
+            |w| route_body(w, route),
+        )
     }
 
     pub fn delete_route(&mut self, route: &Route) -> Result<()> {
@@ -255,10 +297,16 @@ impl Rtnl {
     pub fn routes(&mut self, proto: u8) -> Result<Vec<Route>> {
         let mut all = Vec::new();
         let head = [AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        self.0.get(libc::RTM_GETROUTE, flag::DUMP, || "list routes".into(), |w| w.raw(&head), |_, payload| {
-            all.extend(parse_route(payload).filter(|route| route.proto == proto));
-            Ok(())
-        })?;
+        self.0.get(
+            libc::RTM_GETROUTE,
+            flag::DUMP,
+            || "list routes".into(),
+            |w| w.raw(&head),
+            |_, payload| {
+                all.extend(parse_route(payload).filter(|route| route.proto == proto));
+                Ok(())
+            },
+        )?;
         Ok(all)
     }
 
@@ -282,14 +330,19 @@ impl Rtnl {
     fn neighbour(&mut self, kind: u16, family: u8, n: &Neighbour) -> Result<()> {
         let flags = if kind == libc::RTM_NEWNEIGH { flag::CREATE | flag::REPLACE } else { 0 };
         let (state, ntf) = if family == AF_BRIDGE { (NUD_PERMANENT | NUD_NOARP, NTF_SELF) } else { (NUD_PERMANENT, 0) };
-        self.0.request(kind, flags, || format!("neighbour {} on link {}", n.ip, n.dev), |w| {
-            w.raw(&[family, 0, 0, 0]);
-            w.raw(&n.dev.to_ne_bytes());
-            w.raw(&state.to_ne_bytes());
-            w.raw(&[ntf, 0]);
-            w.attr(libc::NDA_DST, &n.ip.octets());
-            w.attr(libc::NDA_LLADDR, &n.mac);
-        })
+        self.0.request(
+            kind,
+            flags,
+            || format!("neighbour {} on link {}", n.ip, n.dev),
+            |w| {
+                w.raw(&[family, 0, 0, 0]);
+                w.raw(&n.dev.to_ne_bytes());
+                w.raw(&state.to_ne_bytes());
+                w.raw(&[ntf, 0]);
+                w.attr(libc::NDA_DST, &n.ip.octets());
+                w.attr(libc::NDA_LLADDR, &n.mac);
+            },
+        )
     }
 
     /// The permanent neighbours of a link.
@@ -304,20 +357,26 @@ impl Rtnl {
 
     fn neighbour_dump(&mut self, family: u8, dev: u32) -> Result<Vec<Neighbour>> {
         let mut all = Vec::new();
-        self.0.get(libc::RTM_GETNEIGH, flag::DUMP, || "list neighbours".into(), |w| w.raw(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), |_, payload| {
-            let parsed = (|| {
-                let (head, rest) = payload.split_at_checked(12)?;
-                let permanent = wire::u16_at(head, 8)? & NUD_PERMANENT != 0;
-                let n = Neighbour {
-                    ip: ipv4(wire::attr(rest, libc::NDA_DST)?)?,
-                    mac: wire::attr(rest, libc::NDA_LLADDR)?.try_into().ok()?,
-                    dev: wire::u32_at(head, 4)?,
-                };
-                (permanent && n.dev == dev).then_some(n)
-            })();
-            all.extend(parsed);
-            Ok(())
-        })?;
+        self.0.get(
+            libc::RTM_GETNEIGH,
+            flag::DUMP,
+            || "list neighbours".into(),
+            |w| w.raw(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            |_, payload| {
+                let parsed = (|| {
+                    let (head, rest) = payload.split_at_checked(12)?;
+                    let permanent = wire::u16_at(head, 8)? & NUD_PERMANENT != 0;
+                    let n = Neighbour {
+                        ip: ipv4(wire::attr(rest, libc::NDA_DST)?)?,
+                        mac: wire::attr(rest, libc::NDA_LLADDR)?.try_into().ok()?,
+                        dev: wire::u32_at(head, 4)?,
+                    };
+                    (permanent && n.dev == dev).then_some(n)
+                })();
+                all.extend(parsed);
+                Ok(())
+            },
+        )?;
         Ok(all)
     }
 }

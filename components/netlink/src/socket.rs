@@ -4,7 +4,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -23,7 +24,8 @@ pub struct Socket {
 
 impl Socket {
     pub fn open(protocol: SockProtocol) -> Result<Self> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(Error::Socket)?;
+        let fd =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(Error::Socket)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(Error::Socket)?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_SECONDS)).map_err(Error::Socket)?;
         Ok(Self { fd, seq: 0 })
@@ -35,7 +37,13 @@ impl Socket {
     }
 
     /// Sends one request and waits for the acknowledgement. `action` names the object in the error.
-    pub fn request(&mut self, kind: u16, flags: u16, action: impl Fn() -> String, body: impl FnOnce(&mut Writer)) -> Result<()> {
+    pub fn request(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        action: impl Fn() -> String,
+        body: impl FnOnce(&mut Writer),
+    ) -> Result<()> {
         let seq = self.next_seq();
         let mut w = Writer::default();
         w.message(kind, flag::REQUEST | flag::ACK | flags, seq, body);

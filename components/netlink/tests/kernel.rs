@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use netlink::netns::NetNs;
-use netlink::nftables::{self, Change, ChainKind, Data, Expr, Fib, Field, Hook, Set, SetRef, Table, Value, Verdict, key, matches::*};
+use netlink::nftables::{
+    self, ChainKind, Change, Data, Expr, Fib, Field, Hook, Set, SetRef, Table, Value, Verdict, key, matches::*,
+};
 use netlink::rtnl::{Neighbour, Route, Rtnl, VethPair, Vxlan};
 
 fn ruleset() -> String {
@@ -17,10 +19,13 @@ fn ruleset() -> String {
 }
 
 fn in_netns(f: impl FnOnce() + Send) {
-    NetNs::anonymous().expect("root").run(|| {
-        Rtnl::open().unwrap().set_up(1).unwrap();
-        f();
-    }).unwrap();
+    NetNs::anonymous()
+        .expect("root")
+        .run(|| {
+            Rtnl::open().unwrap().set_up(1).unwrap();
+            f();
+        })
+        .unwrap();
 }
 
 /// A table that uses every expression.
@@ -28,8 +33,12 @@ fn everything(ports: &[u16]) -> Table {
     let ip: Ipv4Addr = "127.0.0.1".parse().unwrap();
     let mut table = Table::new("kinstall-test");
     let mut services = Set::map(&[Field::Ipv4, Field::Proto, Field::Port], Value::Verdict);
-    services.elements.insert(key::ip_proto_port("127.9.9.9".parse().unwrap(), TCP, 80), Data::Verdict(Verdict::Goto("svc".into())));
-    services.elements.insert(key::ip_proto_port("127.9.9.9".parse().unwrap(), UDP, 80), Data::Verdict(Verdict::Goto("svc".into())));
+    services
+        .elements
+        .insert(key::ip_proto_port("127.9.9.9".parse().unwrap(), TCP, 80), Data::Verdict(Verdict::Goto("svc".into())));
+    services
+        .elements
+        .insert(key::ip_proto_port("127.9.9.9".parse().unwrap(), UDP, 80), Data::Verdict(Verdict::Goto("svc".into())));
     table.sets.insert("services".into(), services);
     let mut affinity = Set::new(&[Field::Ipv4]);
     affinity.timeout = Some(Duration::from_secs(60));
@@ -47,17 +56,40 @@ fn everything(ports: &[u16]) -> Table {
         dnat_map(SetRef::Anonymous(Box::new(endpoints))),
     ]);
     let remember = rule([load_source(0), vec![Expr::Remember { set: "affinity".into(), reg: 0 }]]);
-    table.chain("svc", vec![rule([source_not_in("127.0.0.0/8".parse().unwrap()), add_mark(0x4000)]), remember, balance]);
-    table.chain("never", vec![
-        rule([is_local(Fib::Destination), proto(TCP), port_range(1, 5), established(), new_connection(), verdict(Verdict::Drop)]),
-        rule([load_source(0), in_set("affinity"), dnat_to(ip, 5)]),
-    ]);
+    table
+        .chain("svc", vec![rule([source_not_in("127.0.0.0/8".parse().unwrap()), add_mark(0x4000)]), remember, balance]);
+    table.chain(
+        "never",
+        vec![
+            rule([
+                is_local(Fib::Destination),
+                proto(TCP),
+                port_range(1, 5),
+                established(),
+                new_connection(),
+                verdict(Verdict::Drop),
+            ]),
+            rule([load_source(0), in_set("affinity"), dnat_to(ip, 5)]),
+        ],
+    );
     table.base_chain("output", ChainKind::Nat, Hook::Output, -100, vec![rule([load_service(), vmap("services")])]);
-    table.base_chain("postrouting", ChainKind::Nat, Hook::Postrouting, 100, vec![
-        rule([has_mark(0x4000), clear_mark(0x4000), vec![Expr::Masquerade]]),
-        rule([destination_in("10.0.0.0/8".parse().unwrap()), was_dnat(), vec![Expr::Masquerade]]),
-    ]);
-    table.base_chain("filter", ChainKind::Filter, Hook::Output, 0, vec![rule([destination_in("127.8.0.0/16".parse().unwrap()), vec![Expr::Reject]])]);
+    table.base_chain(
+        "postrouting",
+        ChainKind::Nat,
+        Hook::Postrouting,
+        100,
+        vec![
+            rule([has_mark(0x4000), clear_mark(0x4000), vec![Expr::Masquerade]]),
+            rule([destination_in("10.0.0.0/8".parse().unwrap()), was_dnat(), vec![Expr::Masquerade]]),
+        ],
+    );
+    table.base_chain(
+        "filter",
+        ChainKind::Filter,
+        Hook::Output,
+        0,
+        vec![rule([destination_in("127.8.0.0/16".parse().unwrap()), vec![Expr::Reject]])],
+    );
     table
 }
 
@@ -71,7 +103,14 @@ fn packets_follow_a_table_and_its_updates_and_foreign_tables_stay() {
         let one = everything(&[a]);
         nftables::replace(&one).unwrap();
         let listed = ruleset();
-        for wanted in ["goto svc", "numgen random mod 1 map", "masquerade fully-random", "reject", "update @affinity { ip saddr }", "fib daddr type local"] {
+        for wanted in [
+            "goto svc",
+            "numgen random mod 1 map",
+            "masquerade fully-random",
+            "reject",
+            "update @affinity { ip saddr }",
+            "fib daddr type local",
+        ] {
             assert!(listed.contains(wanted), "{wanted} is missing in\n{listed}");
         }
         let service = "127.9.9.9:80";
@@ -146,9 +185,21 @@ fn links_routes_and_neighbours_are_read_back() {
         let mut rt = Rtnl::open().unwrap();
         use std::os::fd::AsFd;
         let mac = [2, 1, 1, 1, 1, 1];
-        rt.add_veth(&VethPair { name: "veth-a", alias: "ours", mac, peer_name: "eth0", peer_mac: [2, 1, 1, 1, 1, 2], peer_netns: other.as_fd(), mtu: 1400 }).unwrap();
+        rt.add_veth(&VethPair {
+            name: "veth-a",
+            alias: "ours",
+            mac,
+            peer_name: "eth0",
+            peer_mac: [2, 1, 1, 1, 1, 2],
+            peer_netns: other.as_fd(),
+            mtu: 1400,
+        })
+        .unwrap();
         let veth = rt.link("veth-a").unwrap().unwrap();
-        assert_eq!((veth.mtu, veth.mac, veth.alias.as_deref(), veth.kind.as_deref(), veth.up), (1400, Some(mac), Some("ours"), Some("veth"), true));
+        assert_eq!(
+            (veth.mtu, veth.mac, veth.alias.as_deref(), veth.kind.as_deref(), veth.up),
+            (1400, Some(mac), Some("ours"), Some("veth"), true)
+        );
         assert_eq!(Rtnl::open_in(&other).unwrap().link("eth0").unwrap().unwrap().mtu, 1400);
         assert_eq!(rt.link("absent").unwrap(), None);
 
@@ -165,14 +216,26 @@ fn links_routes_and_neighbours_are_read_back() {
         rt.replace_fdb(&fdb).unwrap();
         assert_eq!(rt.neighbours(device.index).unwrap(), vec![peer.clone()]);
         assert_eq!(rt.fdb(device.index).unwrap(), vec![fdb.clone()]);
-        let route = Route { dst: "10.244.2.0/24".parse().unwrap(), via: Some(peer.ip), dev: device.index, onlink: true, src: None, proto: 76, metric: 0 };
+        let route = Route {
+            dst: "10.244.2.0/24".parse().unwrap(),
+            via: Some(peer.ip),
+            dev: device.index,
+            onlink: true,
+            src: None,
+            proto: 76,
+            metric: 0,
+        };
         rt.replace_route(&route).unwrap();
         rt.replace_route(&route).unwrap();
         assert_eq!(rt.routes(76).unwrap(), vec![route.clone()]);
         rt.delete_route(&route).unwrap();
         rt.delete_neighbour(&peer).unwrap();
         rt.delete_fdb(&fdb).unwrap();
-        assert!(rt.routes(76).unwrap().is_empty() && rt.neighbours(device.index).unwrap().is_empty() && rt.fdb(device.index).unwrap().is_empty());
+        assert!(
+            rt.routes(76).unwrap().is_empty()
+                && rt.neighbours(device.index).unwrap().is_empty()
+                && rt.fdb(device.index).unwrap().is_empty()
+        );
         rt.delete_link("kinvx").unwrap();
         assert!(rt.delete_link("kinvx").unwrap_err().is_not_found());
     });

@@ -102,7 +102,9 @@ impl Servers {
                     let shared = shown.clone();
                     self.checks.insert(check.port, (serve(listener, move || check_answer(&shared.lock())), shown));
                 }
-                Err(error) => tracing::warn!(%error, port = check.port, service = %format!("{}/{}", check.namespace, check.name), "cannot serve a health check port"),
+                Err(error) => {
+                    tracing::warn!(%error, port = check.port, service = %format!("{}/{}", check.namespace, check.name), "cannot serve a health check port")
+                }
             }
         }
     }

@@ -12,7 +12,6 @@ mod config;
 mod health;
 mod mirror;
 mod model;
-mod notify;
 mod route;
 mod select;
 mod stale;
@@ -47,7 +46,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let Some(path) = args.config else { bail!("--config is missing") };
     let config = Config::read(&path)?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("cannot listen for SIGTERM")?;
     tokio::select! {
         result = watch::run(config) => result,
         _ = terminate.recv() => Ok(()),

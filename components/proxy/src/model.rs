@@ -116,17 +116,27 @@ impl Service {
         }
         let mut cluster_ips = ips(spec.cluster_ips.as_ref());
         cluster_ips.extend(spec.cluster_ip.iter().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
-        let load_balancer = object.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
+        let load_balancer =
+            object.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
         let load_balancer_ips = load_balancer.into_iter().flatten().filter(|i| i.ip_mode.as_deref() != Some("Proxy"));
         let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
-            let configured = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
+            let configured = spec
+                .session_affinity_config
+                .as_ref()
+                .and_then(|c| c.client_ip.as_ref())
+                .and_then(|c| c.timeout_seconds);
             Duration::from_secs(u64::try_from(configured.unwrap_or(AFFINITY_SECONDS)).unwrap_or(1).max(1))
         });
         Some(Self {
             cluster_ip: *cluster_ips.first()?,
             external_ips: ips(spec.external_ips.as_ref()),
             load_balancer_ips: load_balancer_ips.filter_map(|i| i.ip.as_ref()?.parse().ok()).collect(),
-            source_ranges: spec.load_balancer_source_ranges.iter().flatten().filter_map(|r| r.trim().parse().ok()).collect(),
+            source_ranges: spec
+                .load_balancer_source_ranges
+                .iter()
+                .flatten()
+                .filter_map(|r| r.trim().parse().ok())
+                .collect(),
             affinity,
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local: spec.external_traffic_policy.as_deref() == Some("Local"),

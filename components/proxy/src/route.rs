@@ -16,7 +16,15 @@ const PROTO: u8 = 207;
 pub fn ensure(service_cidr: Ipv4Net, node_ip: Ipv4Addr) -> Result<()> {
     let mut rt = Rtnl::open()?;
     let Some(lo) = rt.link("lo")? else { return Ok(()) };
-    let wanted = Route { dst: service_cidr.trunc(), via: None, dev: lo.index, onlink: false, src: Some(node_ip), proto: PROTO, metric: 0 };
+    let wanted = Route {
+        dst: service_cidr.trunc(),
+        via: None,
+        dev: lo.index,
+        onlink: false,
+        src: Some(node_ip),
+        proto: PROTO,
+        metric: 0,
+    };
     for old in rt.routes(PROTO)?.into_iter().filter(|route| *route != wanted) {
         rt.delete_route(&old).ignore_missing()?;
     }

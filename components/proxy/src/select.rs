@@ -65,7 +65,15 @@ mod tests {
     use crate::model::{Slice, SlicePort};
 
     fn endpoint(n: u8, node: &str, ready: bool, terminating: bool) -> Endpoint {
-        Endpoint { ip: Ipv4Addr::new(10, 244, 0, n), ready, serving: ready || terminating, terminating, node: Some(node.into()), zone_hints: vec![], node_hints: vec![] }
+        Endpoint {
+            ip: Ipv4Addr::new(10, 244, 0, n),
+            ready,
+            serving: ready || terminating,
+            terminating,
+            node: Some(node.into()),
+            zone_hints: vec![],
+            node_hints: vec![],
+        }
     }
 
     fn pick(endpoints: Vec<Endpoint>) -> (Vec<u8>, Vec<u8>) {
@@ -79,8 +87,13 @@ mod tests {
         };
         let port = SlicePort { name: "web".into(), proto: 6, port: 80 };
         let mut state = State::default();
-        state.slices.insert(("ns".into(), "s-1".into()), Slice { service: "s".into(), ports: vec![port.clone()], endpoints });
-        state.slices.insert(("ns".into(), "other".into()), Slice { service: "t".into(), ports: vec![port], endpoints: vec![endpoint(99, "here", true, false)] });
+        state
+            .slices
+            .insert(("ns".into(), "s-1".into()), Slice { service: "s".into(), ports: vec![port.clone()], endpoints });
+        state.slices.insert(
+            ("ns".into(), "other".into()),
+            Slice { service: "t".into(), ports: vec![port], endpoints: vec![endpoint(99, "here", true, false)] },
+        );
         let Selection { cluster, local } = select(&state, "ns", "s", "web", 6, &node);
         let last = |targets: Vec<Target>| targets.iter().map(|(ip, _)| ip.octets()[3]).collect();
         (last(cluster), last(local))
@@ -88,8 +101,19 @@ mod tests {
 
     #[test]
     fn ready_ones_first_then_terminating_ones_that_still_serve() {
-        assert_eq!(pick(vec![endpoint(1, "here", true, false), endpoint(2, "far", true, false), endpoint(3, "here", false, true)]), (vec![1, 2], vec![1]));
-        assert_eq!(pick(vec![endpoint(2, "far", true, false), endpoint(3, "here", false, true)]), (vec![2], vec![3]), "each group falls back by itself");
+        assert_eq!(
+            pick(vec![
+                endpoint(1, "here", true, false),
+                endpoint(2, "far", true, false),
+                endpoint(3, "here", false, true)
+            ]),
+            (vec![1, 2], vec![1])
+        );
+        assert_eq!(
+            pick(vec![endpoint(2, "far", true, false), endpoint(3, "here", false, true)]),
+            (vec![2], vec![3]),
+            "each group falls back by itself"
+        );
         assert_eq!(pick(vec![endpoint(3, "far", false, true), endpoint(4, "here", false, false)]), (vec![3], vec![]));
     }
 

@@ -43,7 +43,12 @@ mod tests {
 
     #[test]
     fn only_flows_of_a_service_to_a_gone_endpoint_are_stale() {
-        let front = UdpFront { addresses: vec!["10.96.0.10".parse().unwrap()], port: 53, node_port: Some(30053), targets: vec![at("10.244.0.2:53")] };
+        let front = UdpFront {
+            addresses: vec!["10.96.0.10".parse().unwrap()],
+            port: 53,
+            node_port: Some(30053),
+            targets: vec![at("10.244.0.2:53")],
+        };
         let node_ip = "10.99.0.1".parse().unwrap();
         let check = |to, from| !stale(&[flow(to, from)], std::slice::from_ref(&front), node_ip).is_empty();
         assert!(!check("10.96.0.10:53", "10.244.0.2:53"));

@@ -67,7 +67,12 @@ pub fn desired(node: &Node, state: &State) -> Desired {
             }
         }
         if let (Some(port), true) = (service.health_check_node_port, service.external_local) {
-            out.health_checks.push(HealthCheck { port, namespace: namespace.clone(), name: name.clone(), local_endpoints });
+            out.health_checks.push(HealthCheck {
+                port,
+                namespace: namespace.clone(),
+                name: name.clone(),
+                local_endpoints,
+            });
         }
     }
     out
@@ -84,7 +89,7 @@ fn skeleton(node: &Node) -> Table {
     }
     table.sets.insert("hairpin".into(), Set::new(&[Field::Ipv4, Field::Ipv4]));
 
-    table.chain(REFUSE, vec![vec![Expr::Reject]]);
+    table.chain(REFUSE, vec![rule([proto(TCP), vec![Expr::Reset]]), vec![Expr::Reject]]);
     table.chain(MARK, vec![add_mark(MASQUERADE_MARK)]);
     let mut services = vec![rule([load_service(), vmap("service-ips")])];
     services.extend(node_port_rules(node, "service-nodeports"));
@@ -98,12 +103,20 @@ fn skeleton(node: &Node) -> Table {
     for (name, hook) in [("nat-prerouting", Hook::Prerouting), ("nat-output", Hook::Output)] {
         table.base_chain(name, ChainKind::Nat, hook, -100, vec![jump("services")]);
     }
-    table.base_chain("nat-postrouting", ChainKind::Nat, Hook::Postrouting, 100, vec![
-        // The mark goes first: it would travel on with an encapsulated packet and be masqueraded once more.
-        rule([has_mark(MASQUERADE_MARK), clear_mark(MASQUERADE_MARK), vec![Expr::Masquerade]]),
-        rule([load_source(0), load_destination(1), in_set("hairpin"), was_dnat(), vec![Expr::Masquerade]]),
-    ]);
-    for (name, hook) in [("filter-input", Hook::Input), ("filter-forward", Hook::Forward), ("filter-output", Hook::Output)] {
+    table.base_chain(
+        "nat-postrouting",
+        ChainKind::Nat,
+        Hook::Postrouting,
+        100,
+        vec![
+            // The mark goes first: it would travel on with an encapsulated packet and be masqueraded once more.
+            rule([has_mark(MASQUERADE_MARK), clear_mark(MASQUERADE_MARK), vec![Expr::Masquerade]]),
+            rule([load_source(0), load_destination(1), in_set("hairpin"), was_dnat(), vec![Expr::Masquerade]]),
+        ],
+    );
+    for (name, hook) in
+        [("filter-input", Hook::Input), ("filter-forward", Hook::Forward), ("filter-output", Hook::Output)]
+    {
         table.base_chain(name, ChainKind::Filter, hook, -10, vec![rule([new_connection(), jump("refusals")])]);
     }
     for (name, hook) in [("firewall-prerouting", Hook::Prerouting), ("firewall-output", Hook::Output)] {
@@ -153,7 +166,9 @@ impl ServicePort<'_> {
     }
 
     fn has_outside(&self) -> bool {
-        self.port.node_port.is_some() || !self.service.external_ips.is_empty() || !self.service.load_balancer_ips.is_empty()
+        self.port.node_port.is_some()
+            || !self.service.external_ips.is_empty()
+            || !self.service.load_balancer_ips.is_empty()
     }
 
     /// What happens to traffic that finds no endpoint it may use: dropped if only this node has none, else refused.
@@ -173,7 +188,10 @@ impl ServicePort<'_> {
             None => {
                 let balance = if service.internal_local { "local" } else { "all" };
                 let chain = format!("internal/{id}");
-                table.chain(&chain, vec![rule([source_not_in(self.node.cluster_cidr), jump(MARK)]), goto(format!("{balance}/{id}"))]);
+                table.chain(
+                    &chain,
+                    vec![rule([source_not_in(self.node.cluster_cidr), jump(MARK)]), goto(format!("{balance}/{id}"))],
+                );
                 self.insert_ip(table, "service-ips", service.cluster_ip, Verdict::Goto(chain));
             }
         }
@@ -199,7 +217,8 @@ impl ServicePort<'_> {
         }
         if !service.source_ranges.is_empty() && !service.load_balancer_ips.is_empty() {
             let chain = format!("firewall/{id}");
-            let mut rules: Vec<_> = service.source_ranges.iter().map(|net| rule([source_in(*net), verdict(Verdict::Return)])).collect();
+            let mut rules: Vec<_> =
+                service.source_ranges.iter().map(|net| rule([source_in(*net), verdict(Verdict::Return)])).collect();
             rules.push(verdict(Verdict::Drop));
             table.chain(&chain, rules);
             for ip in &service.load_balancer_ips {

@@ -9,8 +9,8 @@ use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
 use crate::config::Config;
@@ -18,7 +18,7 @@ use crate::health::{Health, Servers};
 use crate::mirror::Mirror;
 use crate::model::{Node, Service, Slice, State};
 use crate::sync::Syncer;
-use crate::{notify, table};
+use crate::table;
 
 /// A transaction the kernel refused is tried again after this, unless something changes before.
 const RETRY: Duration = Duration::from_secs(2);
@@ -47,7 +47,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut syncer = Syncer::default();
     let mut failed = false;
     loop {
-        let update = if failed { tokio::time::timeout(RETRY, updates.next()).await.ok().flatten() } else { updates.next().await };
+        let update = if failed {
+            tokio::time::timeout(RETRY, updates.next()).await.ok().flatten()
+        } else {
+            updates.next().await
+        };
         if let Some(update) = update {
             seen.take(update);
         }
@@ -58,7 +62,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         if !seen.complete() {
             continue;
         }
-        let state = State { services: std::mem::take(&mut seen.services.objects), slices: std::mem::take(&mut seen.slices.objects) };
+        let state = State {
+            services: std::mem::take(&mut seen.services.objects),
+            slices: std::mem::take(&mut seen.slices.objects),
+        };
         let desired = table::desired(&seen.node, &state);
         State { services: seen.services.objects, slices: seen.slices.objects } = state;
         servers.set_checks(&desired.health_checks).await;
@@ -115,7 +122,10 @@ fn updates(client: &Client, node_name: &str) -> impl Stream<Item = Update> + Unp
         Api::<discovery::EndpointSlice>::all(client.clone()),
         watcher::Config::default().labels(&format!("{HEADLESS},{NOT_OURS}")),
     );
-    let nodes = watcher(Api::<core::Node>::all(client.clone()), watcher::Config::default().fields(&format!("metadata.name={node_name}")));
+    let nodes = watcher(
+        Api::<core::Node>::all(client.clone()),
+        watcher::Config::default().fields(&format!("metadata.name={node_name}")),
+    );
     select_all([
         good(services.default_backoff(), Update::Service).boxed(),
         good(slices.default_backoff(), Update::Slice).boxed(),
@@ -142,6 +152,7 @@ fn good<K: Send + 'static>(
 async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     let context = || format!("cannot use the kubeconfig {}", kubeconfig.display());
     let file = Kubeconfig::read_from(kubeconfig).with_context(context)?;
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(context)?;
+    let config =
+        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(context)?;
     Client::try_from(config).with_context(context)
 }

@@ -32,7 +32,15 @@ fn world() -> World {
     let mut rt = Rtnl::open_in(&host).unwrap();
     rt.set_up(1).unwrap();
     let mut link = |name: &str, netns: &NetNs, here: Ipv4Addr, there: &[Ipv4Addr]| {
-        let pair = VethPair { name, alias: "test", mac: [2, 0, 0, 0, here.octets()[1], 1], peer_name: "eth0", peer_mac: [2, 0, 0, 0, here.octets()[1], 2], peer_netns: netns.as_fd(), mtu: 1500 };
+        let pair = VethPair {
+            name,
+            alias: "test",
+            mac: [2, 0, 0, 0, here.octets()[1], 1],
+            peer_name: "eth0",
+            peer_mac: [2, 0, 0, 0, here.octets()[1], 2],
+            peer_netns: netns.as_fd(),
+            mtu: 1500,
+        };
         rt.add_veth(&pair).unwrap();
         let dev = rt.link(name).unwrap().unwrap().index;
         rt.add_address(dev, net(here, 24)).unwrap();
@@ -43,7 +51,15 @@ fn world() -> World {
         for ip in there {
             inside.add_address(dev, net(*ip, 24)).unwrap();
         }
-        let default = Route { dst: net(Ipv4Addr::UNSPECIFIED, 0), via: Some(here), dev, onlink: false, src: None, proto: 3, metric: 0 };
+        let default = Route {
+            dst: net(Ipv4Addr::UNSPECIFIED, 0),
+            via: Some(here),
+            dev,
+            onlink: false,
+            src: None,
+            proto: 3,
+            metric: 0,
+        };
         inside.replace_route(&default).unwrap();
     };
     link("to-client", &client, HOST, &[CLIENT]);
@@ -80,14 +96,25 @@ fn service() -> Service {
 }
 
 fn endpoint(ip: Ipv4Addr, node: &str) -> Endpoint {
-    Endpoint { ip, ready: true, serving: true, terminating: false, node: Some(node.into()), zone_hints: vec![], node_hints: vec![] }
+    Endpoint {
+        ip,
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: Some(node.into()),
+        zone_hints: vec![],
+        node_hints: vec![],
+    }
 }
 
 fn state(service: Service, endpoints: Vec<Endpoint>) -> State {
     let port = |name: &str, proto| SlicePort { name: name.into(), proto, port: 8080 };
     let mut state = State::default();
     state.services.insert(("default".into(), "web".into()), service);
-    state.slices.insert(("default".into(), "web-1".into()), Slice { service: "web".into(), ports: vec![port("web", 6), port("dns", 17)], endpoints });
+    state.slices.insert(
+        ("default".into(), "web-1".into()),
+        Slice { service: "web".into(), ports: vec![port("web", 6), port("dns", 17)], endpoints },
+    );
     state
 }
 
@@ -137,7 +164,11 @@ fn cluster_ip_and_node_port_reach_endpoints_with_the_right_source() {
     let mut local = service();
     local.external_local = true;
     w.set(&state(local.clone(), vec![endpoint(POD, "here")]));
-    assert_eq!(ask(&w.client, (HOST, 30080)).unwrap(), format!("{POD} {CLIENT}"), "policy Local keeps the client's address");
+    assert_eq!(
+        ask(&w.client, (HOST, 30080)).unwrap(),
+        format!("{POD} {CLIENT}"),
+        "policy Local keeps the client's address"
+    );
     w.set(&state(local, vec![endpoint(POD, "elsewhere")]));
     assert_eq!(ask(&w.client, (HOST, 30080)).unwrap_err().kind(), ErrorKind::TimedOut, "no endpoint here: dropped");
     assert_eq!(ask(&w.host, (HOST, 30080)).unwrap(), format!("{POD} 10.244.0.1"), "from this node it may go anywhere");
@@ -166,7 +197,13 @@ fn connections_spread_and_affinity_keeps_them_together() {
 fn without_endpoints_a_connection_is_refused_at_once() {
     let w = world();
     w.set(&state(service(), vec![]));
-    for (from, to) in [(&w.client, (VIP, 80)), (&w.pod, (VIP, 80)), (&w.client, (HOST, 30080)), (&w.client, (VIP, 81)), (&w.client, (Ipv4Addr::new(10, 96, 3, 3), 443))] {
+    for (from, to) in [
+        (&w.client, (VIP, 80)),
+        (&w.pod, (VIP, 80)),
+        (&w.client, (HOST, 30080)),
+        (&w.client, (VIP, 81)),
+        (&w.client, (Ipv4Addr::new(10, 96, 3, 3), 443)),
+    ] {
         assert_eq!(ask(from, to).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{to:?}");
     }
 }
@@ -205,19 +242,22 @@ fn udp_is_translated_both_ways() {
 fn cleanup_leaves_what_others_made() {
     let w = world();
     w.set(&state(service(), vec![endpoint(POD, "here")]));
-    w.host.run(|| {
-        let nft = |args: &[&str]| std::process::Command::new("nft").args(args).output().unwrap();
-        nft(&["add", "table", "ip", "foreign"]);
-        proxy::cleanup().unwrap();
-        proxy::cleanup().unwrap();
-        assert_eq!(String::from_utf8_lossy(&nft(&["list", "ruleset"]).stdout).trim(), "table ip foreign {\n}");
-    }).unwrap();
+    w.host
+        .run(|| {
+            let nft = |args: &[&str]| std::process::Command::new("nft").args(args).output().unwrap();
+            nft(&["add", "table", "ip", "foreign"]);
+            proxy::cleanup().unwrap();
+            proxy::cleanup().unwrap();
+            assert_eq!(String::from_utf8_lossy(&nft(&["list", "ruleset"]).stdout).trim(), "table ip foreign {\n}");
+        })
+        .unwrap();
 }
 
 #[test]
 fn a_configuration_with_unknown_fields_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let good = "kubeconfig: /k\nnodeName: n\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\nserviceCidr: 10.96.0.0/16\n";
+    let good =
+        "kubeconfig: /k\nnodeName: n\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\nserviceCidr: 10.96.0.0/16\n";
     std::fs::write(&file, good).unwrap();
     let config = proxy::Config::read(file.path()).unwrap();
     assert_eq!(config.healthz_bind_address.to_string(), "127.0.0.1:10256");

@@ -73,6 +73,7 @@ fn data_dir() -> PathBuf {
 impl Config {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_yaml::from_str(&text).with_context(|| format!("{} is not a configuration of the network agent", path.display()))
+        serde_yaml::from_str(&text)
+            .with_context(|| format!("{} is not a configuration of the network agent", path.display()))
     }
 }

@@ -35,7 +35,8 @@ pub fn ensure(config: &Config, pod_cidr: Ipv4Net, peers: &[Peer]) -> anyhow::Res
             let mtu = if config.mtu > 0 { config.mtu } else { underlay.mtu.saturating_sub(VXLAN_OVERHEAD) };
             let dev = device(&mut rt, config, &underlay, pod_cidr, mtu)?;
             let fdb = peers.iter().map(|p| Neighbour { ip: p.ip, mac: mac(p.ip), dev }).collect();
-            let neighbours = peers.iter().map(|p| Neighbour { ip: p.pod_cidr.network(), mac: mac(p.ip), dev }).collect();
+            let neighbours =
+                peers.iter().map(|p| Neighbour { ip: p.pod_cidr.network(), mac: mac(p.ip), dev }).collect();
             let routes = peers.iter().map(|p| route(p.pod_cidr, p.pod_cidr.network(), dev, true)).collect();
             let have = rt.fdb(dev)?;
             converge(&mut rt, have, fdb, Rtnl::delete_fdb, Rtnl::replace_fdb)?;
@@ -83,13 +84,16 @@ fn converge<T: Ord>(
 /// The link that has the node's address.
 fn underlay(rt: &mut Rtnl, node_ip: Ipv4Addr) -> anyhow::Result<Link> {
     let index = rt.addresses()?.into_iter().find(|(_, net)| net.addr() == node_ip).map(|(index, _)| index);
-    let index = index.ok_or_else(|| anyhow!("no link of this host has the node's address {node_ip}; correct nodeIp or the host's network"))?;
+    let index = index.ok_or_else(|| {
+        anyhow!("no link of this host has the node's address {node_ip}; correct nodeIp or the host's network")
+    })?;
     rt.links()?.into_iter().find(|link| link.index == index).context("the link with the node's address vanished")
 }
 
 /// The tunnel device; one that differs in what cannot be changed is made anew.
 fn device(rt: &mut Rtnl, config: &Config, underlay: &Link, pod_cidr: Ipv4Net, mtu: u32) -> anyhow::Result<u32> {
-    let vxlan = Vxlan { vni: config.vni, local: Some(config.node_ip), port: config.vxlan_port, underlay: underlay.index };
+    let vxlan =
+        Vxlan { vni: config.vni, local: Some(config.node_ip), port: config.vxlan_port, underlay: underlay.index };
     let wanted_mac = mac(config.node_ip);
     let is_right = |link: &Link| link.vxlan.as_ref() == Some(&vxlan) && link.mac == Some(wanted_mac);
     let before = rt.link(DEVICE)?;

@@ -20,7 +20,6 @@ use super::config::Config;
 use super::mirror::Mirror;
 use super::overlay::Peer;
 use super::{conflist, masquerade, overlay, policy};
-use crate::notify;
 
 /// What the kernel refused is tried again after this, unless something changes before.
 const RETRY: Duration = Duration::from_secs(2);
@@ -48,7 +47,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut updates = updates(&client);
     let mut agent = Agent::default();
     loop {
-        let update = if agent.failed { tokio::time::timeout(RETRY, updates.next()).await.ok().flatten() } else { updates.next().await };
+        let update = if agent.failed {
+            tokio::time::timeout(RETRY, updates.next()).await.ok().flatten()
+        } else {
+            updates.next().await
+        };
         agent.seen.extend(update);
         while let Some(Some(update)) = updates.next().now_or_never() {
             agent.seen.extend(Some(update));
@@ -132,7 +135,8 @@ impl Agent {
         let own = nodes.objects.get(&(String::new(), config.node_name.clone()));
         let (true, Some(own)) = (nodes.complete, own) else { return Ok(()) };
         let others = nodes.objects.iter().filter(|((_, name), _)| *name != config.node_name);
-        let mut peers: Vec<_> = others.filter_map(|(_, node)| Some(Peer { ip: node.ip?, pod_cidr: node.pod_cidr })).collect();
+        let mut peers: Vec<_> =
+            others.filter_map(|(_, node)| Some(Peer { ip: node.ip?, pod_cidr: node.pod_cidr })).collect();
         peers.retain(|peer| peer.ip != config.node_ip);
         peers.sort_unstable();
         let wanted = (own.pod_cidr, peers);
@@ -175,12 +179,20 @@ impl Agent {
 fn updates(client: &Client) -> impl Stream<Item = Update> + Unpin + use<> {
     fn watch<K>(client: &Client, wrap: fn(Event<K>) -> Update) -> futures::stream::BoxStream<'static, Update>
     where
-        K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + serde::de::DeserializeOwned + 'static,
+        K: kube::Resource<DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + Send
+            + Sync
+            + serde::de::DeserializeOwned
+            + 'static,
     {
         let stream = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
         // A watch that fails is taken up again by itself; the kernel keeps what it has meanwhile.
         let good = stream.filter_map(move |event| {
-            std::future::ready(event.map(wrap).map_err(|error| tracing::warn!(%error, "a watch failed and is taken up again")).ok())
+            std::future::ready(
+                event.map(wrap).map_err(|error| tracing::warn!(%error, "a watch failed and is taken up again")).ok(),
+            )
         });
         good.boxed()
     }
@@ -195,6 +207,7 @@ fn updates(client: &Client) -> impl Stream<Item = Update> + Unpin + use<> {
 async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     let context = || format!("cannot use the kubeconfig {}", kubeconfig.display());
     let file = Kubeconfig::read_from(kubeconfig).with_context(context)?;
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(context)?;
+    let config =
+        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(context)?;
     Client::try_from(config).with_context(context)
 }

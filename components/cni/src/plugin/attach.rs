@@ -25,7 +25,8 @@ const HOST_MAC: Mac = [0xee; 6];
 const RTPROT_BOOT: u8 = 3;
 
 pub fn add(conf: &NetConf, call: &Call) -> anyhow::Result<Value> {
-    let netns = NetNs::open(&call.netns).with_context(|| format!("cannot open the pod's network namespace {}", call.netns.display()))?;
+    let netns = NetNs::open(&call.netns)
+        .with_context(|| format!("cannot open the pod's network namespace {}", call.netns.display()))?;
     let pool = Pool::open(conf)?;
     let reservation = pool.reserve(call, &conf.runtime_config.port_mappings)?;
     match attach(conf, &reservation, &netns) {
@@ -53,7 +54,8 @@ pub fn del(conf: &NetConf, call: &Call) -> anyhow::Result<()> {
 
 pub fn check(conf: &NetConf, call: &Call) -> anyhow::Result<()> {
     let reservation = Pool::open(conf)?.find(&call.attachment)?;
-    let reservation = reservation.with_context(|| format!("container {} has no address", call.attachment.container_id))?;
+    let reservation =
+        reservation.with_context(|| format!("container {} has no address", call.attachment.container_id))?;
     let name = host_name(&call.attachment);
     let link = Rtnl::open()?.link(&name)?.with_context(|| format!("link {name} is missing"))?;
     ensure!(link.up, "link {name} is down");
@@ -108,7 +110,15 @@ fn attach(conf: &NetConf, reservation: &Reservation, netns: &NetNs) -> anyhow::R
     set_up_pod(netns, reservation)?;
     let dev = host.link(&name)?.with_context(|| format!("link {name} vanished"))?.index;
     host.replace_neighbour(&Neighbour { ip: *ip, mac: pod_mac(*ip), dev })?;
-    host.replace_route(&Route { dst: host_route(*ip), via: None, dev, onlink: false, src: conf.node_ip, proto: RTPROT_BOOT, metric: 0 })?;
+    host.replace_route(&Route {
+        dst: host_route(*ip),
+        via: None,
+        dev,
+        onlink: false,
+        src: conf.node_ip,
+        proto: RTPROT_BOOT,
+        metric: 0,
+    })?;
     if !reservation.port_mappings.is_empty() {
         hostport::allow_loopback(&name)?;
         hostport::add(*ip, &reservation.port_mappings)?;

@@ -32,7 +32,11 @@ pub fn add(pod: Ipv4Addr, mappings: &[PortMapping]) -> anyhow::Result<()> {
         let ports: Vec<_> = mappings.iter().map(|m| m.host_port.to_string()).collect();
         let taken = error.is_exists();
         let error = anyhow::Error::new(error);
-        if taken { error.context(format!("host port {} is taken by another pod", ports.join(" or "))) } else { error.context("cannot forward host ports") }
+        if taken {
+            error.context(format!("host port {} is taken by another pod", ports.join(" or ")))
+        } else {
+            error.context("cannot forward host ports")
+        }
     })
 }
 
@@ -75,25 +79,45 @@ fn skeleton() -> Table {
     table.sets.insert(ADDRESS_PORTS.into(), Set::map(&[Field::Ipv4, Field::Proto, Field::Port], to_pod()));
     table.sets.insert(HAIRPIN.into(), Set::new(&[Field::Ipv4, Field::Ipv4]));
     let named = |name: &str| SetRef::Named(name.into());
-    table.chain("forward-ports", vec![
-        rule([load_service(), dnat_map(named(ADDRESS_PORTS))]),
-        rule([is_local(Fib::Destination), load_proto_port(0), dnat_map(named(PORTS))]),
-    ]);
+    table.chain(
+        "forward-ports",
+        vec![
+            rule([load_service(), dnat_map(named(ADDRESS_PORTS))]),
+            rule([is_local(Fib::Destination), load_proto_port(0), dnat_map(named(PORTS))]),
+        ],
+    );
     for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         table.base_chain(name, ChainKind::Nat, hook, -105, vec![jump("forward-ports")]);
     }
-    table.base_chain("postrouting", ChainKind::Nat, Hook::Postrouting, 95, vec![
-        rule([load_source(0), load_destination(1), in_set(HAIRPIN), was_dnat(), vec![Expr::Masquerade]]),
-        // A loopback address means nothing to a pod: destination . destination is in the set if it is one of these pods.
-        rule([source_in(LOOPBACK), load_destination(0), load_destination(1), in_set(HAIRPIN), was_dnat(), vec![Expr::Masquerade]]),
-    ]);
+    table.base_chain(
+        "postrouting",
+        ChainKind::Nat,
+        Hook::Postrouting,
+        95,
+        vec![
+            rule([load_source(0), load_destination(1), in_set(HAIRPIN), was_dnat(), vec![Expr::Masquerade]]),
+            // A loopback address means nothing to a pod: destination . destination is in the set if it is one of these pods.
+            rule([
+                source_in(LOOPBACK),
+                load_destination(0),
+                load_destination(1),
+                in_set(HAIRPIN),
+                was_dnat(),
+                vec![Expr::Masquerade],
+            ]),
+        ],
+    );
     // Routing loopback addresses to pods (below) must not let pods reach the host's loopback (CVE-2020-8558).
     let mut lo = b"lo".to_vec();
     lo.resize(16, 0);
     let not_from_lo = vec![Expr::Meta { key: Meta::InputName, reg: 0 }, Expr::Cmp { op: Cmp::Ne, reg: 0, data: lo }];
-    table.base_chain("input", ChainKind::Filter, Hook::Input, 0, vec![
-        rule([not_from_lo, destination_in(LOOPBACK), new_connection(), verdict(nftables::Verdict::Drop)]),
-    ]);
+    table.base_chain(
+        "input",
+        ChainKind::Filter,
+        Hook::Input,
+        0,
+        vec![rule([not_from_lo, destination_in(LOOPBACK), new_connection(), verdict(nftables::Verdict::Drop)])],
+    );
     table
 }
 

@@ -41,7 +41,9 @@ impl Pool {
         let dir = conf.data_dir.join(&conf.name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let file = File::create(dir.join("lock")).with_context(|| format!("cannot lock {}", dir.display()))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(|| format!("cannot lock {}", dir.display()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .with_context(|| format!("cannot lock {}", dir.display()))?;
         let pool = Self { dir, cidr: conf.pod_cidr.trunc(), _lock: lock };
         pool.forget_earlier_boots()?;
         Ok(pool)
@@ -69,7 +71,12 @@ impl Pool {
             Some(ip) => ip,
             None => self.reclaim(&taken)?,
         };
-        let reservation = Reservation { ip, attachment: call.attachment.clone(), netns: call.netns.clone(), port_mappings: port_mappings.to_vec() };
+        let reservation = Reservation {
+            ip,
+            attachment: call.attachment.clone(),
+            netns: call.netns.clone(),
+            port_mappings: port_mappings.to_vec(),
+        };
         write(&self.path(ip), &serde_json::to_string(&reservation)?)?;
         write(&self.dir.join(LAST), &ip.to_string())?;
         Ok(reservation)
@@ -90,7 +97,13 @@ impl Pool {
             self.release(leaked)?;
             freed = Some(leaked.ip);
         }
-        freed.with_context(|| format!("no free address in {} (all {} are in use); raise the node's pod CIDR or lower its pods", self.cidr, taken.len()))
+        freed.with_context(|| {
+            format!(
+                "no free address in {} (all {} are in use); raise the node's pod CIDR or lower its pods",
+                self.cidr,
+                taken.len()
+            )
+        })
     }
 
     pub fn find(&self, attachment: &Attachment) -> anyhow::Result<Option<Reservation>> {
@@ -99,7 +112,9 @@ impl Pool {
 
     pub fn release(&self, reservation: &Reservation) -> anyhow::Result<()> {
         match fs::remove_file(self.path(reservation.ip)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot release {}", reservation.ip)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot release {}", reservation.ip))
+            }
             _ => Ok(()),
         }
     }
@@ -113,7 +128,10 @@ impl Pool {
             if !is_address {
                 continue;
             }
-            match fs::read_to_string(&path).map_err(anyhow::Error::from).and_then(|text| Ok(serde_json::from_str(&text)?)) {
+            match fs::read_to_string(&path)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| Ok(serde_json::from_str(&text)?))
+            {
                 Ok(reservation) => all.push(reservation),
                 Err(_) => drop(fs::remove_file(&path)),
             }
@@ -129,7 +147,9 @@ impl Pool {
 /// Writes a file so that a reader sees all of it or nothing.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let new = path.with_extension("new");
-    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

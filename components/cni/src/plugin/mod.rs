@@ -52,11 +52,13 @@ fn dispatch(input: &str) -> Result<Value, (u32, anyhow::Error)> {
     if command == "VERSION" {
         return Ok(json!({"cniVersion": version_of(input), "supportedVersions": VERSIONS}));
     }
-    let conf: Value = serde_json::from_str(input).map_err(|e| (CODE_DECODE, anyhow!("the network configuration is not JSON: {e}")))?;
+    let conf: Value = serde_json::from_str(input)
+        .map_err(|e| (CODE_DECODE, anyhow!("the network configuration is not JSON: {e}")))?;
     if conf.get("type").and_then(Value::as_str) == Some("loopback") {
         return loopback::run(&command, &version_of(input)).map_err(|e| (CODE_FAILED, e));
     }
-    let conf: NetConf = serde_json::from_value(conf).map_err(|e| (CODE_DECODE, anyhow!("the network configuration is not ours: {e}")))?;
+    let conf: NetConf = serde_json::from_value(conf)
+        .map_err(|e| (CODE_DECODE, anyhow!("the network configuration is not ours: {e}")))?;
     run(&command, &conf).map_err(|e| (CODE_FAILED, e))
 }
 

@@ -144,10 +144,13 @@ impl Batch {
                     w.be32(2, base.priority.cast_unsigned());
                 });
                 w.be32(5, 1); // policy: accept
-                w.str(7, match base.kind {
-                    ChainKind::Filter => "filter",
-                    ChainKind::Nat => "nat",
-                });
+                w.str(
+                    7,
+                    match base.kind {
+                        ChainKind::Filter => "filter",
+                        ChainKind::Nat => "nat",
+                    },
+                );
             }
         });
     }
@@ -254,7 +257,15 @@ impl Batch {
         self.elements(msg::DEL_ELEMENT, table, name, None, elements, false);
     }
 
-    fn elements(&mut self, kind: u16, table: &str, name: &str, id: Option<u32>, elements: &[(&Vec<u8>, &Data)], with_data: bool) {
+    fn elements(
+        &mut self,
+        kind: u16,
+        table: &str,
+        name: &str,
+        id: Option<u32>,
+        elements: &[(&Vec<u8>, &Data)],
+        with_data: bool,
+    ) {
         let flags = if kind == msg::NEW_ELEMENT { flag::CREATE } else { 0 };
         for portion in elements.chunks(ELEMENTS_EACH) {
             self.element_message(kind, flags, table, name, id, portion, with_data);
@@ -295,9 +306,27 @@ impl Batch {
 
     /// Says what the message with this number wanted to do: kind, table, object.
     fn describe(&self, seq: u32, errno: Errno) -> String {
-        let names = ["add table", "", "delete table", "add chain", "", "delete chain", "add rule", "", "delete rule", "add set", "", "delete set", "add element", "", "delete element"];
+        let names = [
+            "add table",
+            "",
+            "delete table",
+            "add chain",
+            "",
+            "delete chain",
+            "add rule",
+            "",
+            "delete rule",
+            "add set",
+            "",
+            "delete set",
+            "add element",
+            "",
+            "delete element",
+        ];
         let found = wire::messages(&self.out.buf).find(|m| m.seq == seq);
-        let Some((action, body)) = found.and_then(|m| Some((*names.get(usize::from(m.kind & 0xff))?, m.payload.get(4..)?))) else {
+        let Some((action, body)) =
+            found.and_then(|m| Some((*names.get(usize::from(m.kind & 0xff))?, m.payload.get(4..)?)))
+        else {
             return format!("nftables transaction ({errno})");
         };
         let name = |kind| wire::attr(body, kind).map(wire::text).unwrap_or_default();
@@ -452,6 +481,10 @@ fn encode_expr(w: &mut Writer, expr: &Expr, next_id: &mut u32) {
                 }
             }),
             Expr::Masquerade => named("masq", &mut |w| w.be32(1, 1 << 4)),
+            Expr::Reset => named("reject", &mut |w| {
+                w.be32(1, 1);
+                w.attr(2, &[0]);
+            }),
             Expr::Reject => named("reject", &mut |w| {
                 w.be32(1, 0);
                 w.attr(2, &[3]);

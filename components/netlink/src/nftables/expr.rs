@@ -7,32 +7,77 @@ use super::model::{Set, Verdict};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     /// Loads a property of the packet's way.
-    Meta { key: Meta, reg: u32 },
+    Meta {
+        key: Meta,
+        reg: u32,
+    },
     /// Sets the packet's mark from a register.
-    SetMark { reg: u32 },
+    SetMark {
+        reg: u32,
+    },
     /// Loads header bytes; `base` 1 is the network header, 2 the transport header.
-    Payload { base: u32, offset: u32, len: u32, reg: u32 },
+    Payload {
+        base: u32,
+        offset: u32,
+        len: u32,
+        reg: u32,
+    },
     /// Goes on only if the register compares so.
-    Cmp { op: Cmp, reg: u32, data: Vec<u8> },
+    Cmp {
+        op: Cmp,
+        reg: u32,
+        data: Vec<u8>,
+    },
     /// reg = (reg & mask) ^ xor
-    Bitwise { reg: u32, mask: Vec<u8>, xor: Vec<u8> },
-    CtState { reg: u32 },
-    CtStatus { reg: u32 },
+    Bitwise {
+        reg: u32,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    CtState {
+        reg: u32,
+    },
+    CtStatus {
+        reg: u32,
+    },
     /// Loads the type (RTN_LOCAL, …) of an address.
-    FibType { of: Fib, reg: u32 },
+    FibType {
+        of: Fib,
+        reg: u32,
+    },
     /// A random number below `modulus`.
-    Random { modulus: u32, reg: u32 },
+    Random {
+        modulus: u32,
+        reg: u32,
+    },
     /// Looks a register up in a set or map.
-    Lookup { set: SetRef, reg: u32, found: Found },
+    Lookup {
+        set: SetRef,
+        reg: u32,
+        found: Found,
+    },
     /// Adds the register's value to a set, or renews its time.
-    Remember { set: String, reg: u32 },
-    Load { reg: u32, data: Vec<u8> },
+    Remember {
+        set: String,
+        reg: u32,
+    },
+    Load {
+        reg: u32,
+        data: Vec<u8>,
+    },
     Verdict(Verdict),
-    Nat { kind: NatKind, address: u32, port: Option<u32> },
+    Nat {
+        kind: NatKind,
+        address: u32,
+        port: Option<u32>,
+    },
     /// Source address of the outgoing link; ports fully random when several must share one.
     Masquerade,
-    /// ICMP port unreachable (a TCP client sees "connection refused").
+    /// ICMP port unreachable.
     Reject,
+    /// TCP reset. For TCP it beats `Reject`: the kernel only notes an ICMP error that arrives while `connect` holds the
+    /// socket, so a client on this host would learn of it a second later, with the next SYN.
+    Reset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,9 +53,15 @@ pub struct PolicyRule {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Peer {
-    Block { cidr: Ipv4Net, except: Vec<Ipv4Net> },
+    Block {
+        cidr: Ipv4Net,
+        except: Vec<Ipv4Net>,
+    },
     /// Without a namespace selector: the policy's own namespace. Without a pod selector: every pod.
-    Pods { namespaces: Option<LabelSelector>, pods: Option<LabelSelector> },
+    Pods {
+        namespaces: Option<LabelSelector>,
+        pods: Option<LabelSelector>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -95,13 +101,16 @@ impl Pod {
         if ended || spec.host_network == Some(true) {
             return None;
         }
-        let ports = spec.containers.iter().chain(spec.init_containers.iter().flatten()).flat_map(|c| c.ports.iter().flatten());
+        let ports =
+            spec.containers.iter().chain(spec.init_containers.iter().flatten()).flat_map(|c| c.ports.iter().flatten());
         Some(Self {
             ip: status.pod_ip.as_ref()?.parse().ok()?,
             node: spec.node_name.clone().unwrap_or_default(),
             labels: object.metadata.labels.clone().unwrap_or_default(),
             ports: ports
-                .filter_map(|p| Some((p.name.clone()?, proto(p.protocol.as_deref())?, u16::try_from(p.container_port).ok()?)))
+                .filter_map(|p| {
+                    Some((p.name.clone()?, proto(p.protocol.as_deref())?, u16::try_from(p.container_port).ok()?))
+                })
                 .collect(),
         })
     }
@@ -113,8 +122,13 @@ impl Policy {
         let spec = object.spec.as_ref()?;
         let types = spec.policy_types.as_deref().unwrap_or_default();
         let has = |kind: &str| types.iter().any(|t| t == kind);
-        let (ingress, egress) = if types.is_empty() { (true, spec.egress.as_ref().is_some_and(|e| !e.is_empty())) } else { (has("Ingress"), has("Egress")) };
-        let ingress_rules = || spec.ingress.iter().flatten().map(|r| PolicyRule::reduce(r.from.as_ref(), r.ports.as_ref()));
+        let (ingress, egress) = if types.is_empty() {
+            (true, spec.egress.as_ref().is_some_and(|e| !e.is_empty()))
+        } else {
+            (has("Ingress"), has("Egress"))
+        };
+        let ingress_rules =
+            || spec.ingress.iter().flatten().map(|r| PolicyRule::reduce(r.from.as_ref(), r.ports.as_ref()));
         let egress_rules = || spec.egress.iter().flatten().map(|r| PolicyRule::reduce(r.to.as_ref(), r.ports.as_ref()));
         Some(Self {
             pods: spec.pod_selector.clone().unwrap_or_default(),
@@ -126,14 +140,18 @@ impl Policy {
 
 impl PolicyRule {
     /// `None` if the rule has peers or ports but none that IPv4 can match: then it must not become "all".
-    fn reduce(peers: Option<&Vec<networking::NetworkPolicyPeer>>, ports: Option<&Vec<networking::NetworkPolicyPort>>) -> Option<Self> {
+    fn reduce(
+        peers: Option<&Vec<networking::NetworkPolicyPeer>>,
+        ports: Option<&Vec<networking::NetworkPolicyPort>>,
+    ) -> Option<Self> {
         let given_peers = peers.map_or(&[][..], Vec::as_slice);
         let given_ports = ports.map_or(&[][..], Vec::as_slice);
         let rule = Self {
             peers: given_peers.iter().filter_map(Peer::reduce).collect(),
             ports: given_ports.iter().filter_map(PortMatch::reduce).collect(),
         };
-        let lost = (rule.peers.is_empty() && !given_peers.is_empty()) || (rule.ports.is_empty() && !given_ports.is_empty());
+        let lost =
+            (rule.peers.is_empty() && !given_peers.is_empty()) || (rule.ports.is_empty() && !given_ports.is_empty());
         (!lost).then_some(rule)
     }
 }
@@ -153,7 +171,9 @@ impl PortMatch {
         let port = match &object.port {
             None => PortName::Any,
             Some(IntOrString::String(name)) => PortName::Named(name.clone()),
-            Some(IntOrString::Int(first)) => PortName::Range(u16::try_from(*first).ok()?, u16::try_from(object.end_port.unwrap_or(*first)).ok()?),
+            Some(IntOrString::Int(first)) => {
+                PortName::Range(u16::try_from(*first).ok()?, u16::try_from(object.end_port.unwrap_or(*first)).ok()?)
+            }
         };
         Some(Self { proto: proto(object.protocol.as_deref())?, port })
     }

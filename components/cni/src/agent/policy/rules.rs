@@ -108,7 +108,9 @@ impl Group<'_> {
         let mut rules = Vec::new();
         for pod in receivers {
             for (_, _, port) in pod.ports.iter().filter(|(n, p, _)| n == name && *p == number) {
-                rules.push([destination_in(Ipv4Net::new_assert(pod.ip, 32)), proto(number), port_range(*port, *port)].concat());
+                rules.push(
+                    [destination_in(Ipv4Net::new_assert(pod.ip, 32)), proto(number), port_range(*port, *port)].concat(),
+                );
             }
         }
         rules

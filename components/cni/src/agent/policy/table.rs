@@ -23,13 +23,19 @@ pub fn desired(state: &State, node: &str) -> Table {
             add_group(&mut table, state, direction, &policies, &pods);
         }
     }
-    table.base_chain("forward", ChainKind::Filter, Hook::Forward, 0, vec![
-        rule([established(), verdict(Verdict::Accept)]),
-        // A pod cannot be kept from itself, not even through a Service.
-        rule([load_source(0), load_destination(1), in_set("self"), verdict(Verdict::Accept)]),
-        rule([load_source(0), vmap(Direction::Egress.map())]),
-        rule([load_destination(0), vmap(Direction::Ingress.map())]),
-    ]);
+    table.base_chain(
+        "forward",
+        ChainKind::Filter,
+        Hook::Forward,
+        0,
+        vec![
+            rule([established(), verdict(Verdict::Accept)]),
+            // A pod cannot be kept from itself, not even through a Service.
+            rule([load_source(0), load_destination(1), in_set("self"), verdict(Verdict::Accept)]),
+            rule([load_source(0), vmap(Direction::Egress.map())]),
+            rule([load_destination(0), vmap(Direction::Ingress.map())]),
+        ],
+    );
     table
 }
 
@@ -37,8 +43,11 @@ pub fn desired(state: &State, node: &str) -> Table {
 fn groups<'a>(state: &'a State, node: &str, direction: Direction) -> BTreeMap<Vec<&'a Key>, Vec<&'a Pod>> {
     let mut groups: BTreeMap<Vec<&Key>, Vec<&Pod>> = BTreeMap::new();
     for ((namespace, _), pod) in state.pods.iter().filter(|(_, pod)| pod.node == node) {
-        let applies = |key: &Key, policy: &Policy| key.0 == *namespace && direction.rules(policy).is_some() && matches(&policy.pods, &pod.labels);
-        let policies: Vec<_> = state.policies.iter().filter(|(key, policy)| applies(key, policy)).map(|(key, _)| key).collect();
+        let applies = |key: &Key, policy: &Policy| {
+            key.0 == *namespace && direction.rules(policy).is_some() && matches(&policy.pods, &pod.labels)
+        };
+        let policies: Vec<_> =
+            state.policies.iter().filter(|(key, policy)| applies(key, policy)).map(|(key, _)| key).collect();
         if !policies.is_empty() {
             groups.entry(policies).or_default().push(pod);
         }
