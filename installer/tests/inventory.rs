@@ -80,7 +80,10 @@ fn other_mistakes() {
         ("cluster: c\nversion: v1.30\nhosts: []\n", "not v1.30"),
         ("cluster: c\nhosts: [{name: h1, address: h1.example, role: controlPlane}]\n", "nodeAddress is required"),
         ("cluster: c\nhosts: [{name: h1, address: 10.244.0.3, role: controlPlane}]\n", "inside network.podCidr"),
-        ("cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane, taints: [nonsense]}]\n", "key=value:Effect"),
+        (
+            "cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane, taints: [nonsense]}]\n",
+            "key=value:Effect",
+        ),
         ("cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane}]\n---\na: 1\n", "second document"),
         ("", "cluster is required"),
     ] {

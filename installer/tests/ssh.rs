@@ -29,7 +29,8 @@ impl Drop for Server {
 }
 
 fn keygen(path: &Path, kind: &str, passphrase: &str) {
-    let output = Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-f"]).arg(path).output().unwrap();
+    let output =
+        Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-f"]).arg(path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -58,7 +59,8 @@ impl Server {
         std::fs::write(path("config"), config).unwrap();
         // its privilege separation wants this directory, which a package's service makes at boot
         std::fs::create_dir_all("/run/sshd").unwrap();
-        let child = Command::new(SSHD).args(["-D", "-e", "-f"]).arg(path("config")).stderr(Stdio::null()).spawn().unwrap();
+        let child =
+            Command::new(SSHD).args(["-D", "-e", "-f"]).arg(path("config")).stderr(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(started.elapsed() < TIMEOUT, "sshd does not listen");

@@ -36,7 +36,15 @@ fn pki() -> Pki {
 }
 
 fn bundle() -> BundleManifest {
-    let names = ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "bin/kinstall-components", "bin/pause", "bin/runc", "lib/libseccomp.so.2"];
+    let names = [
+        "bin/containerd",
+        "bin/containerd-shim-runc-v2",
+        "bin/ctr",
+        "bin/kinstall-components",
+        "bin/pause",
+        "bin/runc",
+        "lib/libseccomp.so.2",
+    ];
     let digest = |index: usize| format!("{index:064x}");
     BundleManifest {
         format: 1,
@@ -111,7 +119,10 @@ fn every_resource_has_its_own_id_and_units_restart_on_files_that_are_there() {
         for resource in &state.resources {
             if let Resource::Unit { name, restart_on, .. } = resource {
                 for path in restart_on {
-                    assert!(ids.contains(&format!("file {path}")) || ids.contains(&format!("symlink {path}")), "{name}: {path}");
+                    assert!(
+                        ids.contains(&format!("file {path}")) || ids.contains(&format!("symlink {path}")),
+                        "{name}: {path}"
+                    );
                 }
             }
         }

@@ -138,7 +138,7 @@ fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match live.get(key) {
             Some(live) => contains(live, wanted),
-            // the API drops what is empty
+            // the API drops empty lists and objects; an empty text (a label's value) is something
             None => is_empty(wanted),
         }),
         (Value::Array(live), Value::Array(wanted)) => {
@@ -151,7 +151,6 @@ fn contains(live: &Value, wanted: &Value) -> bool {
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
         _ => false,

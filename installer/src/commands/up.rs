@@ -22,7 +22,7 @@ use crate::bundle::Bundle;
 use crate::cli::Up;
 use crate::cluster::Cluster;
 use crate::desired::render::{names, render};
-use crate::desired::{Inputs, components_image, host_state, kubeconfig};
+use crate::desired::{Inputs, components_image, host_state, is_restricted, kubeconfig};
 use crate::host::{Done, Executable, HostError};
 use crate::state::pki::Pki;
 use crate::state::{StateDir, write_private};
@@ -188,12 +188,34 @@ async fn apply_addons(
         Value::Null,
     );
     let outcomes = Applier::new(client.clone()).apply(addons).await?;
-    let changed = tell_outcomes(run, &outcomes);
+    let mut changed = tell_outcomes(run, &outcomes);
     let ready = validate::nodes_ready(client, &run.cluster, timeout).await.is_ok().then(|| run.printer.elapsed());
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
     }
+    if ready.is_some() {
+        changed += tell_outcomes(run, &label_nodes(&run.cluster, client).await?);
+    }
     Ok((changed, ready))
+}
+
+/// Sets the labels that kubelets may not give themselves.
+async fn label_nodes(cluster: &Cluster, client: &kube::Client) -> anyhow::Result<Vec<(String, Outcome)>> {
+    let documents: Vec<Value> = cluster
+        .hosts
+        .iter()
+        .filter_map(|host| {
+            let labels: serde_json::Map<_, _> = host
+                .labels
+                .iter()
+                .filter(|(key, _)| is_restricted(key))
+                .map(|(key, value)| (key.clone(), json!(value)))
+                .collect();
+            (!labels.is_empty())
+                .then(|| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": host.name, "labels": labels}}))
+        })
+        .collect();
+    Applier::new(client.clone()).apply(&documents).await.context("cannot label the nodes")
 }
 
 async fn apply_sample(run: &Run<'_>, client: &kube::Client, bundle: &BundleManifest) -> anyhow::Result<usize> {

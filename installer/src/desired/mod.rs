@@ -100,7 +100,7 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
         "dns_ip": network.dns_ip(),
         "domain": network.domain,
         "backend": match network.backend { Backend::Vxlan => "vxlan", Backend::HostGateway => "host-gw" },
-        "labels": pairs(&mut host.labels.iter().map(|(key, value)| (key.clone(), value.clone()))),
+        "labels": pairs(&mut host.labels.iter().filter(|(key, _)| !is_restricted(key)).map(|(key, value)| (key.clone(), value.clone()))),
         "taints": host.taints.iter().map(|taint| parse_taint(taint)).collect::<Vec<_>>(),
         "resolv_conf": if facts.resolv_conf.is_empty() { "/etc/resolv.conf" } else { &facts.resolv_conf },
         "can_lower_oom_score": facts.can_lower_oom_score,
@@ -108,6 +108,19 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
         "sysctls": pairs(&mut SYSCTLS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))),
         "modules": modules(facts).collect::<Vec<_>>(),
     }))
+}
+
+/// Labels that a kubelet may not give itself (NodeRestriction admission, KEP-279); the administrator sets them by the API.
+pub fn is_restricted(label: &str) -> bool {
+    const ALLOWED: &[&str] =
+        &["kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os", "node.kubernetes.io/instance-type"];
+    let Some((prefix, _)) = label.split_once('/') else { return false };
+    let reserved =
+        ["kubernetes.io", "k8s.io"].iter().any(|domain| prefix == *domain || prefix.ends_with(&format!(".{domain}")));
+    let by_kubelet = ["kubelet.kubernetes.io", "node.kubernetes.io", "topology.kubernetes.io"].iter().any(|domain| {
+        prefix == *domain || (*domain != "topology.kubernetes.io" && prefix.ends_with(&format!(".{domain}")))
+    });
+    reserved && !by_kubelet && !ALLOWED.contains(&label)
 }
 
 /// `key=value:Effect`, whose form the inventory has checked.
