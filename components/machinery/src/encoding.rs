@@ -106,7 +106,14 @@ pub fn decode_stored(stored: &[u8], api_version: &str, kind: &str, revision: u64
 }
 
 /// Appends the head of a list up to the opening bracket of `items`; close it with [`write_list_end`].
-pub fn write_list_start(out: &mut Vec<u8>, api_version: &str, list_kind: &str, revision: u64, continue_token: Option<&str>, remaining: Option<usize>) {
+pub fn write_list_start(
+    out: &mut Vec<u8>,
+    api_version: &str,
+    list_kind: &str,
+    revision: u64,
+    continue_token: Option<&str>,
+    remaining: Option<usize>,
+) {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), revision.to_string().into());
     if let Some(token) = continue_token.filter(|t| !t.is_empty()) {
@@ -115,7 +122,11 @@ pub fn write_list_start(out: &mut Vec<u8>, api_version: &str, list_kind: &str, r
     if let Some(count) = remaining.filter(|n| *n > 0) {
         metadata.insert("remainingItemCount".into(), count.into());
     }
-    let written = write!(out, "{{\"kind\":\"{list_kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{},\"items\":[", Value::Object(metadata));
+    let written = write!(
+        out,
+        "{{\"kind\":\"{list_kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{},\"items\":[",
+        Value::Object(metadata)
+    );
     debug_assert!(written.is_ok());
 }
 
@@ -132,7 +143,8 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back() {
         for metadata in [json!({}), json!({"name": "a", "labels": {"x": "ü\""}})] {
-            let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"a": [1, "b", null]}});
+            let object =
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"a": [1, "b", null]}});
             let stored = encode_stored(&object);
             assert!(stored.starts_with(HEAD));
             let mut wanted = object.clone();

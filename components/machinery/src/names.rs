@@ -13,7 +13,8 @@ const DNS1035_LABEL: &str = "a DNS-1035 label must consist of lower case alphanu
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const ENV_NAME: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const ENV_NAME: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
 type Problems = Vec<String>;
 
@@ -24,7 +25,9 @@ fn max_length(max: usize) -> String {
 fn is_dns_label(text: &str) -> bool {
     let edge = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let bytes = text.as_bytes();
-    edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-')
+    edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-')
 }
 
 fn is_label_text(text: &str) -> bool {
@@ -139,14 +142,27 @@ pub fn config_key(text: &str) -> Problems {
         problems.push(CONFIG_KEY.into());
     }
     if text == "." || text.starts_with("..") {
-        problems.push(if text == "." { "must not be '.'" } else if text == ".." { "must not be '..'" } else { "must not start with '..'" }.into());
+        problems.push(
+            if text == "." {
+                "must not be '.'"
+            } else if text == ".." {
+                "must not be '..'"
+            } else {
+                "must not start with '..'"
+            }
+            .into(),
+        );
     }
     problems
 }
 
 /// Relaxed environment variable names (KEP-4369).
 pub fn env_name(text: &str) -> Problems {
-    if text.is_empty() || !text.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b'=') { vec![ENV_NAME.into()] } else { Problems::new() }
+    if text.is_empty() || !text.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b'=') {
+        vec![ENV_NAME.into()]
+    } else {
+        Problems::new()
+    }
 }
 
 /// Names of ports: at most 15 of `[a-z0-9-]`, with a letter, no double or outer hyphens (IANA_SVC_NAME).
@@ -204,10 +220,20 @@ mod tests {
     #[test]
     fn name_rules() {
         assert!(dns1123_label("a-1").is_empty() && !dns1123_label("A").is_empty() && !dns1123_label("a.b").is_empty());
-        assert!(dns1123_subdomain("a.b-c").is_empty() && !dns1123_subdomain("a..b").is_empty() && !dns1123_subdomain("").is_empty());
+        assert!(
+            dns1123_subdomain("a.b-c").is_empty()
+                && !dns1123_subdomain("a..b").is_empty()
+                && !dns1123_subdomain("").is_empty()
+        );
         assert!(!dns1035_label("1a").is_empty() && dns1035_label("a1").is_empty());
-        assert!(qualified_name("x.y/Z_a").is_empty() && !qualified_name("x/y/z").is_empty() && !qualified_name("/z").is_empty());
-        assert!(config_key(".dockerconfigjson").is_empty() && !config_key("..x").is_empty() && !config_key("").is_empty());
+        assert!(
+            qualified_name("x.y/Z_a").is_empty()
+                && !qualified_name("x/y/z").is_empty()
+                && !qualified_name("/z").is_empty()
+        );
+        assert!(
+            config_key(".dockerconfigjson").is_empty() && !config_key("..x").is_empty() && !config_key("").is_empty()
+        );
         assert!(port_name("http").is_empty() && !port_name("80").is_empty() && !port_name("a--b").is_empty());
         assert!(path_segment("system:node").is_empty() && !path_segment("a/b").is_empty());
         assert!(wildcard_dns1123_subdomain("*.a.b").is_empty() && !wildcard_dns1123_subdomain("*a").is_empty());

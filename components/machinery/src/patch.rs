@@ -33,10 +33,13 @@ impl From<PatchError> for ApiError {
 pub fn json_patch(object: &mut Value, operations: &Value) -> Result<(), PatchError> {
     /// As upstream: a patch is small or it is an attack.
     const MAX_OPERATIONS: usize = 10_000;
-    let patch: json_patch::Patch =
-        serde_json::from_value(operations.clone()).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
+    let patch: json_patch::Patch = serde_json::from_value(operations.clone())
+        .map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
     if patch.0.len() > MAX_OPERATIONS {
-        return Err(PatchError::Rejected(format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", patch.0.len())));
+        return Err(PatchError::Rejected(format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            patch.0.len()
+        )));
     }
     json_patch::patch(object, &patch).map_err(|e| PatchError::Rejected(e.to_string()))
 }
@@ -105,7 +108,11 @@ fn item_of(kind: Option<&Type>) -> Option<&str> {
     }
 }
 
-fn merge_map(definition: Option<&str>, mut original: Map<String, Value>, patch: &Map<String, Value>) -> Result<Map<String, Value>, PatchError> {
+fn merge_map(
+    definition: Option<&str>,
+    mut original: Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<Map<String, Value>, PatchError> {
     match patch.get(PATCH).map(|d| d.as_str().unwrap_or_default()) {
         None | Some("merge") => {}
         Some("replace") => return merge_map(definition, Map::new(), &without_patch(patch)),
@@ -169,11 +176,16 @@ fn delete_primitives(original: &mut Map<String, Value>, patch: &Map<String, Valu
 }
 
 /// `$setElementOrder` for lists the patch does not otherwise change.
-fn order_untouched(definition: Option<&str>, original: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
+fn order_untouched(
+    definition: Option<&str>,
+    original: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<(), PatchError> {
     for (directive, order) in patch {
         let Some(key) = directive.strip_prefix(ORDER) else { continue };
         let merge = definition.and_then(|d| schema::merge(d, key));
-        if let (false, Some(merge), Some(Value::Array(list))) = (patch.contains_key(key), merge, original.get_mut(key)) {
+        if let (false, Some(merge), Some(Value::Array(list))) = (patch.contains_key(key), merge, original.get_mut(key))
+        {
             let server = list.clone();
             *list = ordered(std::mem::take(list), &server, order_list(order)?, merge);
         }
@@ -182,7 +194,10 @@ fn order_untouched(definition: Option<&str>, original: &mut Map<String, Value>, 
 }
 
 fn order_list(order: &Value) -> Result<&[Value], PatchError> {
-    order.as_array().map(Vec::as_slice).ok_or_else(|| PatchError::Malformed("the value of $setElementOrder must be a list".into()))
+    order
+        .as_array()
+        .map(Vec::as_slice)
+        .ok_or_else(|| PatchError::Malformed("the value of $setElementOrder must be a list".into()))
 }
 
 fn merge_list(
@@ -217,14 +232,21 @@ fn merge_set(mut original: Vec<Value>, changes: &[Value]) -> Vec<Value> {
     original
 }
 
-fn merge_keyed(item: Option<&str>, key: &str, mut original: Vec<Value>, changes: &[Value]) -> Result<Vec<Value>, PatchError> {
+fn merge_keyed(
+    item: Option<&str>,
+    key: &str,
+    mut original: Vec<Value>,
+    changes: &[Value],
+) -> Result<Vec<Value>, PatchError> {
     let directive = |v: &Value| v.get(PATCH).and_then(Value::as_str).map(str::to_owned);
     if changes.iter().any(|c| directive(c).as_deref() == Some("replace")) {
         original.clear();
     }
     for change in changes {
         let Value::Object(map) = change else {
-            return Err(PatchError::Malformed(format!("expected an object with the merge key {key} in a list of objects")));
+            return Err(PatchError::Malformed(format!(
+                "expected an object with the merge key {key} in a list of objects"
+            )));
         };
         let kind = directive(change);
         let Some(identity) = map.get(key) else {
@@ -275,7 +297,9 @@ fn ordered(merged: Vec<Value>, server: &[Value], order: &[Value], merge: Merge) 
 /// What is stored of a replaced value: without directives, at any depth.
 fn strip_directives(value: &Value) -> Value {
     match value {
-        Value::Object(map) => map.iter().filter(|(k, _)| !is_directive(k)).map(|(k, v)| (k.clone(), strip_directives(v))).collect(),
+        Value::Object(map) => {
+            map.iter().filter(|(k, _)| !is_directive(k)).map(|(k, v)| (k.clone(), strip_directives(v))).collect()
+        }
         Value::Array(list) => list.iter().map(strip_directives).collect(),
         plain => plain.clone(),
     }

@@ -20,7 +20,11 @@ fn json_patch_is_all_or_nothing() {
     assert!(matches!(json_patch(&mut object, &patch), Err(PatchError::Rejected(_))));
     assert_eq!(object, json!({"a": [1, 2]}));
     assert!(matches!(json_patch(&mut object, &json!({"op": "add"})), Err(PatchError::Malformed(_))));
-    json_patch(&mut object, &json!([{"op": "replace", "path": "/a/1", "value": 7}, {"op": "copy", "from": "/a", "path": "/b"}])).unwrap();
+    json_patch(
+        &mut object,
+        &json!([{"op": "replace", "path": "/a/1", "value": 7}, {"op": "copy", "from": "/a", "path": "/b"}]),
+    )
+    .unwrap();
     assert_eq!(object, json!({"a": [1, 7], "b": [1, 7]}));
 }
 
@@ -42,7 +46,11 @@ fn merge_patch_follows_the_rfc() {
 #[test]
 fn lists_merge_by_key() {
     let pod = json!({"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b"}], "tolerations": [{"key": "k"}]}});
-    let got = strategic(POD, pod, json!({"spec": {"containers": [{"name": "a", "image": "2", "args": ["y"]}, {"name": "c"}], "tolerations": []}}));
+    let got = strategic(
+        POD,
+        pod,
+        json!({"spec": {"containers": [{"name": "a", "image": "2", "args": ["y"]}, {"name": "c"}], "tolerations": []}}),
+    );
     assert_eq!(
         got,
         json!({"spec": {"containers": [{"name": "a", "image": "2", "args": ["y"]}, {"name": "b"}, {"name": "c"}], "tolerations": []}})
@@ -56,9 +64,17 @@ fn directives_act_and_vanish() {
     assert_eq!(got["spec"]["containers"], json!([{"name": "b"}]));
     let got = strategic(POD, pod(), json!({"spec": {"containers": [{"$patch": "replace"}, {"name": "z"}]}}));
     assert_eq!(got["spec"]["containers"], json!([{"name": "z"}]));
-    let got = strategic(POD, pod(), json!({"metadata": {"labels": {"$patch": "replace", "y": "2"}, "$deleteFromPrimitiveList/finalizers": ["a"]}}));
+    let got = strategic(
+        POD,
+        pod(),
+        json!({"metadata": {"labels": {"$patch": "replace", "y": "2"}, "$deleteFromPrimitiveList/finalizers": ["a"]}}),
+    );
     assert_eq!(got["metadata"], json!({"finalizers": ["b"], "labels": {"y": "2"}}));
-    let got = strategic(POD, pod(), json!({"metadata": {"$patch": "delete"}, "spec": {"containers": [{"name": "a", "$patch": "merge", "image": null}]}}));
+    let got = strategic(
+        POD,
+        pod(),
+        json!({"metadata": {"$patch": "delete"}, "spec": {"containers": [{"name": "a", "$patch": "merge", "image": null}]}}),
+    );
     assert_eq!(got, json!({"metadata": {}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}));
     let got = strategic(POD, pod(), json!({"metadata": {"finalizers": ["b", "c"]}}));
     assert_eq!(got["metadata"]["finalizers"], json!(["a", "b", "c"]));
@@ -69,7 +85,14 @@ fn directives_act_and_vanish() {
 #[test]
 fn element_order() {
     let pod = || json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "own"}, {"name": "c"}]}});
-    let names = |v: &Value| v["spec"]["containers"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let names = |v: &Value| {
+        v["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}, {"name": "n"}, {"name": "c"}], "containers": [{"name": "n"}]}});
     assert_eq!(names(&strategic(POD, pod(), patch)), ["b", "a", "n", "own", "c"]);
     let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}, {"name": "b"}]}});
@@ -79,17 +102,25 @@ fn element_order() {
 #[test]
 fn retain_keys_switches_strategies() {
     let deployment = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
-    let got = strategic(DEPLOYMENT, deployment, json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}));
+    let got =
+        strategic(DEPLOYMENT, deployment, json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}));
     assert_eq!(got["spec"]["strategy"], json!({"type": "Recreate"}));
     let pod = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}});
-    let got = strategic(POD, pod, json!({"spec": {"volumes": [{"$retainKeys": ["name", "hostPath"], "name": "v", "hostPath": {"path": "/x"}}]}}));
+    let got = strategic(
+        POD,
+        pod,
+        json!({"spec": {"volumes": [{"$retainKeys": ["name", "hostPath"], "name": "v", "hostPath": {"path": "/x"}}]}}),
+    );
     assert_eq!(got["spec"]["volumes"], json!([{"name": "v", "hostPath": {"path": "/x"}}]));
 }
 
 #[test]
 fn new_objects_take_no_nulls_and_no_directives() {
     let patch = json!({"spec": {"securityContext": {"runAsUser": null, "fsGroup": 1}, "volumes": [{"name": "v", "$retainKeys": ["name"], "emptyDir": null}]}});
-    assert_eq!(strategic(POD, json!({}), patch), json!({"spec": {"securityContext": {"fsGroup": 1}, "volumes": [{"name": "v"}]}}));
+    assert_eq!(
+        strategic(POD, json!({}), patch),
+        json!({"spec": {"securityContext": {"fsGroup": 1}, "volumes": [{"name": "v"}]}})
+    );
 }
 
 /// Property: applying a patch twice is applying it once, and no directive is ever stored.
@@ -97,8 +128,10 @@ fn new_objects_take_no_nulls_and_no_directives() {
 fn patches_are_idempotent() {
     let mut rng = StdRng::seed_from_u64(7);
     for _ in 0..2000 {
-        let object = json!({"metadata": random_metadata(&mut rng), "spec": {"containers": random_containers(&mut rng, false)}});
-        let mut patch = json!({"metadata": random_metadata(&mut rng), "spec": {"containers": random_containers(&mut rng, true)}});
+        let object =
+            json!({"metadata": random_metadata(&mut rng), "spec": {"containers": random_containers(&mut rng, false)}});
+        let mut patch =
+            json!({"metadata": random_metadata(&mut rng), "spec": {"containers": random_containers(&mut rng, true)}});
         if rng.random_bool(0.3) {
             patch["spec"]["$setElementOrder/containers"] = json!([{"name": "c"}, {"name": "a"}]);
         }

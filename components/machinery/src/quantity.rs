@@ -3,7 +3,12 @@
 //! Exact: a quantity is an integer number of nano-units. What is finer is rounded up, as upstream does; what is larger than about
 //! 1.7e29 is capped.
 
-use std::{cmp::Ordering, fmt, ops::{Add, Sub}, str::FromStr};
+use std::{
+    cmp::Ordering,
+    fmt,
+    ops::{Add, Sub},
+    str::FromStr,
+};
 
 const NANO: i128 = 1_000_000_000;
 
@@ -78,7 +83,10 @@ fn div_up(value: i128, by: i128) -> i128 {
 
 /// Number and rest: the sign, digits and point, then the suffix.
 fn split(text: &str) -> (&str, &str) {
-    let end = text.char_indices().find(|(i, c)| !(c.is_ascii_digit() || *c == '.' || (*i == 0 && "+-".contains(*c)))).map_or(text.len(), |(i, _)| i);
+    let end = text
+        .char_indices()
+        .find(|(i, c)| !(c.is_ascii_digit() || *c == '.' || (*i == 0 && "+-".contains(*c))))
+        .map_or(text.len(), |(i, _)| i);
     text.split_at(end)
 }
 
@@ -256,9 +264,27 @@ mod tests {
     #[test]
     fn canonical_forms() {
         let table = [
-            ("0", "0"), ("100m", "100m"), ("1000m", "1"), ("1.5", "1500m"), ("0.5Gi", "512Mi"), ("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"),
-            ("1000k", "1M"), ("2e3", "2e3"), ("1500", "1500"), ("12e6", "12e6"), ("1E", "1E"), ("-5m", "-5m"), ("1Ki", "1Ki"),
-            ("1023Ki", "1023Ki"), ("0.001Ki", "1024m"), (".5", "500m"), ("5.", "5"), ("1e-3", "1e-3"), ("0.1n", "1n"), ("100000", "100k"),
+            ("0", "0"),
+            ("100m", "100m"),
+            ("1000m", "1"),
+            ("1.5", "1500m"),
+            ("0.5Gi", "512Mi"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("1000k", "1M"),
+            ("2e3", "2e3"),
+            ("1500", "1500"),
+            ("12e6", "12e6"),
+            ("1E", "1E"),
+            ("-5m", "-5m"),
+            ("1Ki", "1Ki"),
+            ("1023Ki", "1023Ki"),
+            ("0.001Ki", "1024m"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("1e-3", "1e-3"),
+            ("0.1n", "1n"),
+            ("100000", "100k"),
         ];
         for (text, canonical) in table {
             assert_eq!(q(text).to_string(), canonical, "{text}");

@@ -74,10 +74,16 @@ pub fn query_bool(value: &str) -> bool {
 impl RequestInfo {
     /// Reads path and query (without `?`).
     pub fn parse(method: &Method, path: &str, query: &str) -> Self {
-        let parts: Vec<String> =
-            path.split('/').filter(|p| !p.is_empty()).map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned()).collect();
-        let mut info =
-            RequestInfo { path: percent_decode_str(path).decode_utf8_lossy().into_owned(), verb: method_verb(method), ..Self::default() };
+        let parts: Vec<String> = path
+            .split('/')
+            .filter(|p| !p.is_empty())
+            .map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned())
+            .collect();
+        let mut info = RequestInfo {
+            path: percent_decode_str(path).decode_utf8_lossy().into_owned(),
+            verb: method_verb(method),
+            ..Self::default()
+        };
         let Some(rest) = info.take_group_version(&parts) else { return info };
         info.is_resource = true;
         info.verb = resource_verb(method);
@@ -107,13 +113,13 @@ impl RequestInfo {
 
     fn take_resource(&mut self, parts: &[String]) {
         let mut rest = parts;
-        if rest.first().map(String::as_str) == Some("namespaces") {
-            if let Some(namespace) = rest.get(1) {
-                self.namespace = namespace.clone();
-                // `/namespaces/x/status` is about the namespace; `/namespaces/x/pods` is about what it holds
-                if rest.get(2).is_some_and(|r| r != "status" && r != "finalize") {
-                    rest = &rest[2..];
-                }
+        if let [first, namespace, ..] = rest
+            && first == "namespaces"
+        {
+            self.namespace = namespace.clone();
+            // `/namespaces/x/status` is about the namespace; `/namespaces/x/pods` is about what it holds
+            if rest.get(2).is_some_and(|r| r != "status" && r != "finalize") {
+                rest = &rest[2..];
             }
         }
         let part = |i: usize| rest.get(i).cloned().unwrap_or_default();
@@ -165,13 +171,41 @@ mod tests {
             (Method::GET, "/api/v1/namespaces/a", "get", "", "v1", "a", "namespaces", "a", ""),
             (Method::PUT, "/api/v1/namespaces/a/finalize", "update", "", "v1", "a", "namespaces", "a", "finalize"),
             (Method::POST, "/api/v1/namespaces/a/pods/b/binding", "create", "", "v1", "a", "pods", "b", "binding"),
-            (Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", "deletecollection", "apps", "v1", "a", "deployments", "", ""),
-            (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch", "apps", "v1", "a", "deployments", "d", "scale"),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection",
+                "apps",
+                "v1",
+                "a",
+                "deployments",
+                "",
+                "",
+            ),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/a/deployments/d/scale",
+                "patch",
+                "apps",
+                "v1",
+                "a",
+                "deployments",
+                "d",
+                "scale",
+            ),
             (Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list", "", "v1", "", "pods", "x", ""),
         ];
         for (method, url, verb, group, version, namespace, resource, name, subresource) in table {
             let info = parse(method, url);
-            let got = (info.verb, &*info.group, &*info.version, &*info.namespace, &*info.resource, &*info.name, &*info.subresource);
+            let got = (
+                info.verb,
+                &*info.group,
+                &*info.version,
+                &*info.namespace,
+                &*info.resource,
+                &*info.name,
+                &*info.subresource,
+            );
             assert_eq!(got, (verb, group, version, namespace, resource, name, subresource), "{url}");
             assert!(info.is_resource);
         }

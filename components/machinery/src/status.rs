@@ -75,7 +75,8 @@ impl ApiError {
     }
 
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} \"{name}\" not found", qualified(resource, group))).about(group, resource, name)
+        Self::new(404, "NotFound", format!("{} \"{name}\" not found", qualified(resource, group)))
+            .about(group, resource, name)
     }
 
     /// For a path that is no API.
@@ -86,7 +87,8 @@ impl ApiError {
     }
 
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(resource, group))).about(group, resource, name)
+        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(resource, group)))
+            .about(group, resource, name)
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
@@ -96,7 +98,12 @@ impl ApiError {
 
     /// The conflict of a write that carries an old `resourceVersion`.
     pub fn modified(group: &str, resource: &str, name: &str) -> Self {
-        Self::conflict(group, resource, name, "the object has been modified; please apply your changes to the latest version and try again")
+        Self::conflict(
+            group,
+            resource,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
     }
 
     /// 422; `errors` must not be empty.
@@ -148,7 +155,11 @@ impl ApiError {
 
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let list = accepted.join(", ");
-        Self::new(415, "UnsupportedMediaType", format!("the body of the request was in an unknown format - accepted media types include: {list}"))
+        Self::new(
+            415,
+            "UnsupportedMediaType",
+            format!("the body of the request was in an unknown format - accepted media types include: {list}"),
+        )
     }
 
     pub fn not_acceptable(accepted: &[&str]) -> Self {
@@ -170,8 +181,11 @@ impl ApiError {
 
     /// 504 for a `resourceVersion` of the future.
     pub fn too_large_resource_version(requested: u64, current: u64) -> Self {
-        Self::timeout(&format!("Too large resource version: {requested}, current: {current}"), 1)
-            .with_cause("ResourceVersionTooLarge", "Too large resource version", "")
+        Self::timeout(&format!("Too large resource version: {requested}, current: {current}"), 1).with_cause(
+            "ResourceVersionTooLarge",
+            "Too large resource version",
+            "",
+        )
     }
 
     pub fn internal(error: impl fmt::Display) -> Self {
@@ -231,7 +245,13 @@ impl Cause {
 
 /// The `Success` Status that a delete answers.
 pub fn success(group: &str, resource: &str, name: &str, uid: &str) -> Value {
-    let details = Details { name: name.into(), group: group.into(), kind: resource.into(), uid: uid.into(), ..Details::default() };
+    let details = Details {
+        name: name.into(),
+        group: group.into(),
+        kind: resource.into(),
+        uid: uid.into(),
+        ..Details::default()
+    };
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details.to_value()})
 }
 
@@ -250,7 +270,11 @@ mod tests {
         let image = FieldError::required(&Path::new("spec").child("containers").index(0).child("image"), "");
         let one = ApiError::invalid("", "Pod", "x", std::slice::from_ref(&image));
         assert_eq!(one.message, "Pod \"x\" is invalid: spec.containers[0].image: Required value");
-        let policy = FieldError::not_supported(&Path::new("spec").child("restartPolicy"), "No", &["OnFailure", "Always", "Never"]);
+        let policy = FieldError::not_supported(
+            &Path::new("spec").child("restartPolicy"),
+            "No",
+            &["OnFailure", "Always", "Never"],
+        );
         let two = ApiError::invalid("", "Pod", "x", &[image, policy]);
         assert_eq!(
             two.message,
@@ -264,6 +288,9 @@ mod tests {
     #[test]
     fn forbidden_with_and_without_name() {
         assert_eq!(ApiError::forbidden("", "pods", "", "why").message, "pods is forbidden: why");
-        assert_eq!(ApiError::forbidden("apps", "deployments", "a", "why").message, "deployments.apps \"a\" is forbidden: why");
+        assert_eq!(
+            ApiError::forbidden("apps", "deployments", "a", "why").message,
+            "deployments.apps \"a\" is forbidden: why"
+        );
     }
 }

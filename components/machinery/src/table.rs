@@ -79,7 +79,8 @@ mod tests {
     fn a_table_has_one_row_per_item() {
         let resource = crate::resources::find("", "v1", "configmaps").unwrap();
         let item = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "y"}});
-        let table = render(resource, std::slice::from_ref(&item), json!({"resourceVersion": "3"}), Include::Metadata, true);
+        let table =
+            render(resource, std::slice::from_ref(&item), json!({"resourceVersion": "3"}), Include::Metadata, true);
         assert_eq!(table["columnDefinitions"][0]["format"], "name");
         assert_eq!(table["rows"][0]["cells"], json!(["a", 1, "<unknown>"]));
         assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
@@ -92,7 +93,12 @@ mod tests {
     fn every_column_survives_an_empty_object() {
         for resource in crate::resources::all() {
             let table = render(resource, &[json!({"metadata": {"name": "a"}})], json!({}), Include::Object, true);
-            assert_eq!(table["rows"][0]["cells"].as_array().unwrap().len(), resource.columns.len(), "{}", resource.kind);
+            assert_eq!(
+                table["rows"][0]["cells"].as_array().unwrap().len(),
+                resource.columns.len(),
+                "{}",
+                resource.kind
+            );
         }
     }
 }

@@ -6,13 +6,23 @@ const V1: (&str, &str) = ("apps", "v1");
 const ALL: &[&str] = &["all"];
 
 /// What the four controllers of pods share.
-const WORKLOAD: Strategy = Strategy { prepare_create: writing::drop_status, prepare_update: writing::keep_status, generation: true, ..PLAIN };
+const WORKLOAD: Strategy =
+    Strategy { prepare_create: writing::drop_status, prepare_update: writing::keep_status, generation: true, ..PLAIN };
 
 pub(super) static RESOURCES: &[Resource] = &[
     Resource {
         columns: columns::CONTROLLER_REVISION,
-        strategy: Strategy { validate_create: o::controller_revision, validate_update: o::controller_revision_update, ..PLAIN },
-        ..row(V1, ("ControllerRevision", "ControllerRevisionList"), ("controllerrevisions", "controllerrevision"), "io.k8s.api.apps.v1.ControllerRevision")
+        strategy: Strategy {
+            validate_create: o::controller_revision,
+            validate_update: o::controller_revision_update,
+            ..PLAIN
+        },
+        ..row(
+            V1,
+            ("ControllerRevision", "ControllerRevisionList"),
+            ("controllerrevisions", "controllerrevision"),
+            "io.k8s.api.apps.v1.ControllerRevision",
+        )
     },
     Resource {
         short_names: &["ds"],
@@ -86,6 +96,11 @@ pub(super) static RESOURCES: &[Resource] = &[
         subresources: &[STATUS],
         columns: columns::PDB,
         strategy: Strategy { validate_create: o::pdb, validate_update: |n, _| o::pdb(n), ..WORKLOAD },
-        ..row(("policy", "v1"), ("PodDisruptionBudget", "PodDisruptionBudgetList"), ("poddisruptionbudgets", "poddisruptionbudget"), "io.k8s.api.policy.v1.PodDisruptionBudget")
+        ..row(
+            ("policy", "v1"),
+            ("PodDisruptionBudget", "PodDisruptionBudgetList"),
+            ("poddisruptionbudgets", "poddisruptionbudget"),
+            "io.k8s.api.policy.v1.PodDisruptionBudget",
+        )
     },
 ];

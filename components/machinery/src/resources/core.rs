@@ -5,7 +5,12 @@ use super::{
     workload::service, writing,
 };
 
-const fn sub(name: &'static str, kind: &'static str, group: &'static str, verbs: &'static [&'static str]) -> Subresource {
+const fn sub(
+    name: &'static str,
+    kind: &'static str,
+    group: &'static str,
+    verbs: &'static [&'static str],
+) -> Subresource {
     Subresource { name, group, version: "v1", kind, verbs }
 }
 
@@ -24,7 +29,13 @@ pub(super) static RESOURCES: &[Resource] = &[
     Resource {
         short_names: &["ep"],
         columns: columns::ENDPOINTS,
-        strategy: Strategy { default: o::endpoints_defaults, validate_create: o::endpoints, validate_update: |n, _| o::endpoints(n), create_on_update: true, ..PLAIN },
+        strategy: Strategy {
+            default: o::endpoints_defaults,
+            validate_create: o::endpoints,
+            validate_update: |n, _| o::endpoints(n),
+            create_on_update: true,
+            ..PLAIN
+        },
         ..row(V1, ("Endpoints", "EndpointsList"), ("endpoints", "endpoints"), "io.k8s.api.core.v1.Endpoints")
     },
     Resource {
@@ -43,7 +54,12 @@ pub(super) static RESOURCES: &[Resource] = &[
             ("source", "source.component"),
             ("type", "type"),
         ],
-        strategy: Strategy { validate_create: o::event, validate_update: |n, _| o::event(n), create_on_update: true, ..PLAIN },
+        strategy: Strategy {
+            validate_create: o::event,
+            validate_update: |n, _| o::event(n),
+            create_on_update: true,
+            ..PLAIN
+        },
         ..row(V1, ("Event", "EventList"), ("events", "event"), "io.k8s.api.core.v1.Event")
     },
     Resource {
@@ -90,7 +106,12 @@ pub(super) static RESOURCES: &[Resource] = &[
             validate_update: storage::claim_update,
             ..PLAIN
         },
-        ..row(V1, ("PersistentVolumeClaim", "PersistentVolumeClaimList"), ("persistentvolumeclaims", "persistentvolumeclaim"), "io.k8s.api.core.v1.PersistentVolumeClaim")
+        ..row(
+            V1,
+            ("PersistentVolumeClaim", "PersistentVolumeClaimList"),
+            ("persistentvolumeclaims", "persistentvolumeclaim"),
+            "io.k8s.api.core.v1.PersistentVolumeClaim",
+        )
     },
     Resource {
         short_names: &["pv"],
@@ -105,7 +126,12 @@ pub(super) static RESOURCES: &[Resource] = &[
             validate_update: storage::volume_update,
             ..PLAIN
         },
-        ..row(V1, ("PersistentVolume", "PersistentVolumeList"), ("persistentvolumes", "persistentvolume"), "io.k8s.api.core.v1.PersistentVolume")
+        ..row(
+            V1,
+            ("PersistentVolume", "PersistentVolumeList"),
+            ("persistentvolumes", "persistentvolume"),
+            "io.k8s.api.core.v1.PersistentVolume",
+        )
     },
     Resource {
         short_names: &["po"],
@@ -113,7 +139,13 @@ pub(super) static RESOURCES: &[Resource] = &[
         subresources: &[
             sub("attach", "PodAttachOptions", "", STREAM),
             sub("binding", "Binding", "", &["create"]),
-            Subresource { name: "ephemeralcontainers", group: "", version: "", kind: "", verbs: &["get", "patch", "update"] },
+            Subresource {
+                name: "ephemeralcontainers",
+                group: "",
+                version: "",
+                kind: "",
+                verbs: &["get", "patch", "update"],
+            },
             sub("eviction", "Eviction", "policy", &["create"]),
             sub("exec", "PodExecOptions", "", STREAM),
             Subresource { name: "log", group: "", version: "", kind: "", verbs: &["get"] },
@@ -158,7 +190,12 @@ pub(super) static RESOURCES: &[Resource] = &[
         short_names: &["sa"],
         subresources: &[sub("token", "TokenRequest", "authentication.k8s.io", &["create"])],
         columns: columns::SERVICE_ACCOUNT,
-        ..row(V1, ("ServiceAccount", "ServiceAccountList"), ("serviceaccounts", "serviceaccount"), "io.k8s.api.core.v1.ServiceAccount")
+        ..row(
+            V1,
+            ("ServiceAccount", "ServiceAccountList"),
+            ("serviceaccounts", "serviceaccount"),
+            "io.k8s.api.core.v1.ServiceAccount",
+        )
     },
     Resource {
         short_names: &["svc"],

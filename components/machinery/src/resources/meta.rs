@@ -76,7 +76,10 @@ pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
         let added: Vec<&Value> = list_at(new, "metadata.finalizers").iter().filter(|f| !before.contains(f)).collect();
         if !added.is_empty() {
             let list: Vec<String> = added.iter().map(|f| f.to_string()).collect();
-            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", list.join(", "));
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                list.join(", ")
+            );
             errors.push(FieldError::forbidden(&path.child("finalizers"), detail));
         }
     }
@@ -98,7 +101,9 @@ fn annotations(annotations: Option<&Value>, path: &Path) -> Vec<FieldError> {
     let mut size = 0;
     for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
         // annotation keys are compared in lower case
-        errors.extend(names::qualified_name(&key.to_lowercase()).into_iter().map(|p| FieldError::invalid(path, key.as_str(), p)));
+        errors.extend(
+            names::qualified_name(&key.to_lowercase()).into_iter().map(|p| FieldError::invalid(path, key.as_str(), p)),
+        );
         size += key.len() + value.as_str().unwrap_or_default().len();
     }
     if size > ANNOTATIONS_MAX {
@@ -113,12 +118,17 @@ fn owner_references(owners: &[Value], path: &Path) -> Vec<FieldError> {
         let at = path.index(i);
         for (field, what) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
             if str_at(owner, field).is_empty() {
-                let detail = if what == "version" { "version must not be empty".to_owned() } else { format!("{what} must not be empty") };
+                let detail = if what == "version" {
+                    "version must not be empty".to_owned()
+                } else {
+                    format!("{what} must not be empty")
+                };
                 errors.push(FieldError::invalid(&at.child(field), str_at(owner, field), detail));
             }
         }
     }
-    let controllers: BTreeSet<&str> = owners.iter().filter(|o| bool_at(o, "controller")).map(|o| str_at(o, "uid")).collect();
+    let controllers: BTreeSet<&str> =
+        owners.iter().filter(|o| bool_at(o, "controller")).map(|o| str_at(o, "uid")).collect();
     if controllers.len() > 1 {
         errors.push(FieldError::invalid(path, owners.to_vec(), "Only one reference can have Controller set to true"));
     }
@@ -134,12 +144,18 @@ pub(super) fn label_selector(selector: Option<&Value>, path: &Path) -> Vec<Field
         let values = list_at(expression, "values");
         match str_at(expression, "operator") {
             "In" | "NotIn" if values.is_empty() => {
-                errors.push(FieldError::required(&at.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+                errors.push(FieldError::required(
+                    &at.child("values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                ));
             }
             "In" | "NotIn" => {}
             "Exists" | "DoesNotExist" if values.is_empty() => {}
             "Exists" | "DoesNotExist" => {
-                errors.push(FieldError::forbidden(&at.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+                errors.push(FieldError::forbidden(
+                    &at.child("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ));
             }
             other => errors.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator")),
         }
@@ -151,7 +167,9 @@ pub(super) fn label_selector(selector: Option<&Value>, path: &Path) -> Vec<Field
 
 /// Whether a selector asks for nothing in particular.
 pub(super) fn selector_is_empty(selector: Option<&Value>) -> bool {
-    selector.is_none_or(|s| map_at(s, "matchLabels").is_none_or(serde_json::Map::is_empty) && list_at(s, "matchExpressions").is_empty())
+    selector.is_none_or(|s| {
+        map_at(s, "matchLabels").is_none_or(serde_json::Map::is_empty) && list_at(s, "matchExpressions").is_empty()
+    })
 }
 
 /// An error for each field that differs and may not.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::field::FieldError;
 
 mod apps;
+mod cells;
 mod columns;
 mod core;
 mod meta;
@@ -137,8 +138,15 @@ impl Resource {
 }
 
 /// The status subresource of a kind.
-const STATUS: Subresource = Subresource { name: "status", group: "", version: "", kind: "", verbs: &["get", "patch", "update"] };
-const SCALE: Subresource = Subresource { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: &["get", "patch", "update"] };
+const STATUS: Subresource =
+    Subresource { name: "status", group: "", version: "", kind: "", verbs: &["get", "patch", "update"] };
+const SCALE: Subresource = Subresource {
+    name: "scale",
+    group: "autoscaling",
+    version: "v1",
+    kind: "Scale",
+    verbs: &["get", "patch", "update"],
+};
 
 const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
@@ -198,3 +206,7 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resourc
 pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
     all().find(|r| r.kind == kind && r.group == group && r.version == version)
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

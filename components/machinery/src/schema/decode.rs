@@ -239,7 +239,10 @@ mod tests {
         let mut kept = pod.clone();
         let unknown = check(POD, &mut pod, Unknown::Prune).unwrap();
         assert_eq!(unknown, ["metadata.zz", "spec.containers[0].foo", "x"]);
-        assert_eq!(pod, json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}]}}));
+        assert_eq!(
+            pod,
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}]}})
+        );
         assert_eq!(check(POD, &mut kept, Unknown::Keep).unwrap().len(), 3);
         assert_eq!(kept["x"], 1);
     }

@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn every_entry_names_a_field() {
         for (kind, field, _) in TABLE {
-            let known = schema::definitions().iter().any(|(name, d)| name.rsplit('.').next() == Some(kind) && d.fields.contains_key(*field));
+            let known = schema::definitions()
+                .iter()
+                .any(|(name, d)| name.rsplit('.').next() == Some(kind) && d.fields.contains_key(*field));
             assert!(known, "{kind}.{field}");
         }
     }

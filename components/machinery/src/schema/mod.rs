@@ -55,7 +55,12 @@ fn special(name: &str) -> Option<Type> {
         "MicroTime" => Type::MicroTime,
         "Quantity" => Type::Quantity,
         "IntOrString" => Type::IntOrString,
-        "RawExtension" | "FieldsV1" | "JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray" => Type::Any,
+        "RawExtension"
+        | "FieldsV1"
+        | "JSON"
+        | "JSONSchemaPropsOrArray"
+        | "JSONSchemaPropsOrBool"
+        | "JSONSchemaPropsOrStringArray" => Type::Any,
         _ => return None,
     })
 }
@@ -64,13 +69,18 @@ fn definitions() -> &'static BTreeMap<String, Definition> {
     DEFINITIONS.get_or_init(|| {
         // our own build wrote it; were it unreadable, every kind would be unknown, which `tests` would show
         let raw: BTreeMap<String, Value> = serde_json::from_str(DEFINITIONS_JSON).unwrap_or_default();
-        raw.iter().filter(|(name, _)| special(name).is_none()).map(|(name, schema)| (name.clone(), compile(schema))).collect()
+        raw.iter()
+            .filter(|(name, _)| special(name).is_none())
+            .map(|(name, schema)| (name.clone(), compile(schema)))
+            .collect()
     })
 }
 
 fn compile(schema: &Value) -> Definition {
     let fields = schema.get("properties").and_then(Value::as_object);
-    Definition { fields: fields.into_iter().flatten().map(|(name, field)| (name.clone(), compile_type(field))).collect() }
+    Definition {
+        fields: fields.into_iter().flatten().map(|(name, field)| (name.clone(), compile_type(field))).collect(),
+    }
 }
 
 fn compile_type(schema: &Value) -> Type {

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::super::{
     Cell, Column,
-    columns::{AGE, NAME, condition, or_none, text},
+    cells::{condition, or_none},
+    columns::{AGE, NAME, text},
 };
 use crate::{
     time,
@@ -58,7 +59,8 @@ fn terminated_reason(terminated: &Value) -> String {
 fn init_reason(pod: &Value) -> Option<String> {
     let total = list_at(pod, "spec.initContainers").len();
     for (i, status) in list_at(pod, "status.initContainerStatuses").iter().enumerate() {
-        let container = list_at(pod, "spec.initContainers").iter().find(|c| str_at(c, "name") == str_at(status, "name"));
+        let container =
+            list_at(pod, "spec.initContainers").iter().find(|c| str_at(c, "name") == str_at(status, "name"));
         if let Some(terminated) = get(status, "state.terminated") {
             if int_at(terminated, "exitCode").unwrap_or(0) == 0 {
                 continue;

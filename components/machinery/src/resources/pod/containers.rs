@@ -25,8 +25,12 @@ struct Context<'a> {
 
 pub(super) fn validate_all(spec: &Value, path: &Path) -> Vec<FieldError> {
     let volumes = list_at(spec, "volumes").iter().map(|v| str_at(v, "name")).collect();
-    let mut context =
-        Context { volumes, host_network: bool_at(spec, "hostNetwork"), names: BTreeSet::new(), host_ports: BTreeSet::new() };
+    let mut context = Context {
+        volumes,
+        host_network: bool_at(spec, "hostNetwork"),
+        names: BTreeSet::new(),
+        host_ports: BTreeSet::new(),
+    };
     let mut errors = Vec::new();
     let containers = list_at(spec, "containers");
     if containers.is_empty() {
@@ -78,7 +82,8 @@ impl<'a> Context<'a> {
         if name.is_empty() {
             return vec![FieldError::required(&at, "")];
         }
-        let mut errors: Vec<FieldError> = names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at, name, p)).collect();
+        let mut errors: Vec<FieldError> =
+            names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at, name, p)).collect();
         if !self.names.insert(name) {
             errors.push(FieldError::duplicate(&at, name));
         }
@@ -92,14 +97,18 @@ impl<'a> Context<'a> {
             let at = path.child("ports").index(i);
             let name = str_at(port, "name");
             if !name.is_empty() {
-                errors.extend(names::port_name(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)));
+                errors.extend(
+                    names::port_name(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)),
+                );
                 if !seen.insert(name) {
                     errors.push(FieldError::duplicate(&at.child("name"), name));
                 }
             }
             match int_at(port, "containerPort").unwrap_or(0) {
                 0 => errors.push(FieldError::required(&at.child("containerPort"), "")),
-                n => errors.extend(names::port_number(n).into_iter().map(|p| FieldError::invalid(&at.child("containerPort"), n, p))),
+                n => errors.extend(
+                    names::port_number(n).into_iter().map(|p| FieldError::invalid(&at.child("containerPort"), n, p)),
+                ),
             }
             errors.extend(meta::one_of(port, "protocol", &at, PROTOCOLS));
             errors.extend(self.host_port(port, &at));
@@ -109,10 +118,16 @@ impl<'a> Context<'a> {
 
     fn host_port(&mut self, port: &Value, path: &Path) -> Vec<FieldError> {
         let Some(number) = int_at(port, "hostPort").filter(|n| *n != 0) else { return Vec::new() };
-        let mut errors: Vec<FieldError> =
-            names::port_number(number).into_iter().map(|p| FieldError::invalid(&path.child("hostPort"), number, p)).collect();
+        let mut errors: Vec<FieldError> = names::port_number(number)
+            .into_iter()
+            .map(|p| FieldError::invalid(&path.child("hostPort"), number, p))
+            .collect();
         if self.host_network && int_at(port, "containerPort") != Some(number) {
-            errors.push(FieldError::invalid(&path.child("containerPort"), int_at(port, "containerPort").unwrap_or(0), "must match `hostPort` when `hostNetwork` is true"));
+            errors.push(FieldError::invalid(
+                &path.child("containerPort"),
+                int_at(port, "containerPort").unwrap_or(0),
+                "must match `hostPort` when `hostNetwork` is true",
+            ));
         }
         let key = format!("{}/{}/{number}", str_at(port, "protocol"), str_at(port, "hostIP"));
         if !self.host_ports.insert(key.clone()) {
@@ -142,9 +157,18 @@ impl<'a> Context<'a> {
                 errors.extend(relative_path(str_at(mount, field), &at.child(field)));
             }
             if !str_at(mount, "subPath").is_empty() && !str_at(mount, "subPathExpr").is_empty() {
-                errors.push(FieldError::invalid(&at.child("subPathExpr"), str_at(mount, "subPathExpr"), "subPathExpr and subPath are mutually exclusive"));
+                errors.push(FieldError::invalid(
+                    &at.child("subPathExpr"),
+                    str_at(mount, "subPathExpr"),
+                    "subPathExpr and subPath are mutually exclusive",
+                ));
             }
-            errors.extend(meta::optional_one_of(mount, "mountPropagation", &at, &["Bidirectional", "HostToContainer", "None"]));
+            errors.extend(meta::optional_one_of(
+                mount,
+                "mountPropagation",
+                &at,
+                &["Bidirectional", "HostToContainer", "None"],
+            ));
         }
         errors
     }
@@ -233,8 +257,15 @@ fn env_source(variable: &Value, source: &Value, path: &Path) -> Vec<FieldError> 
 
 fn field_ref(source: &Value, path: &Path) -> Option<FieldError> {
     const FIELDS: &[&str] = &[
-        "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
-        "status.hostIPs", "status.podIP", "status.podIPs",
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "spec.nodeName",
+        "spec.serviceAccountName",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.podIP",
+        "status.podIPs",
     ];
     let field = str_at(source, "fieldRef.fieldPath");
     let subscript = field.starts_with("metadata.annotations['") || field.starts_with("metadata.labels['");
@@ -253,15 +284,24 @@ pub(super) fn id(context: &Value, field: &str, path: &Path) -> Option<FieldError
 fn security(container: &Value, path: &Path) -> Vec<FieldError> {
     let Some(context) = container.get("securityContext") else { return Vec::new() };
     let at = path.child("securityContext");
-    let mut errors: Vec<FieldError> = ["runAsUser", "runAsGroup"].into_iter().filter_map(|f| id(context, f, &at)).collect();
+    let mut errors: Vec<FieldError> =
+        ["runAsUser", "runAsGroup"].into_iter().filter_map(|f| id(context, f, &at)).collect();
     let escalation = get(context, "allowPrivilegeEscalation").and_then(Value::as_bool);
     if escalation == Some(false) {
         if bool_at(context, "privileged") {
-            errors.push(FieldError::invalid(&at, context.clone(), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"));
+            errors.push(FieldError::invalid(
+                &at,
+                context.clone(),
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            ));
         }
         let added = list_at(context, "capabilities.add");
         if added.iter().any(|c| matches!(c.as_str(), Some("CAP_SYS_ADMIN"))) {
-            errors.push(FieldError::invalid(&at, context.clone(), "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"));
+            errors.push(FieldError::invalid(
+                &at,
+                context.clone(),
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+            ));
         }
     }
     errors

@@ -124,7 +124,9 @@ fn host_port(port: &mut Value) {
 /// A limit without a request is the request.
 fn requests_from_limits(container: &mut Value) {
     let Some(resources) = container.get_mut("resources") else { return };
-    let Some(limits) = resources.get("limits").and_then(Value::as_object).filter(|l| !l.is_empty()).cloned() else { return };
+    let Some(limits) = resources.get("limits").and_then(Value::as_object).filter(|l| !l.is_empty()).cloned() else {
+        return;
+    };
     let Some(requests) = object_mut(resources, "requests").and_then(Value::as_object_mut) else { return };
     for (name, quantity) in limits {
         requests.entry(name).or_insert(quantity);
@@ -170,8 +172,13 @@ mod tests {
     #[test]
     fn pull_policies() {
         for (image, policy) in [
-            ("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1", "IfNotPresent"), ("r:5000/nginx", "Always"),
-            ("r:5000/a/nginx:1", "IfNotPresent"), ("nginx@sha256:0", "IfNotPresent"), ("nginx:latest@sha256:0", "IfNotPresent"),
+            ("nginx", "Always"),
+            ("nginx:latest", "Always"),
+            ("nginx:1", "IfNotPresent"),
+            ("r:5000/nginx", "Always"),
+            ("r:5000/a/nginx:1", "IfNotPresent"),
+            ("nginx@sha256:0", "IfNotPresent"),
+            ("nginx:latest@sha256:0", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), policy, "{image}");
         }
@@ -190,14 +197,20 @@ mod tests {
         let once = p.clone();
         pod(&mut p);
         assert_eq!(p, once);
-        assert_eq!(p["spec"]["containers"][0], json!({
-            "name": "a", "image": "x:1", "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log",
-            "terminationMessagePolicy": "File", "ports": [{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}],
-            "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
-            "livenessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1, "periodSeconds": 10,
-                              "successThreshold": 1, "failureThreshold": 3}
-        }));
-        assert_eq!(p["spec"]["volumes"], json!([{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "m", "defaultMode": 420}}]));
+        assert_eq!(
+            p["spec"]["containers"][0],
+            json!({
+                "name": "a", "image": "x:1", "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File", "ports": [{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}],
+                "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
+                "livenessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1, "periodSeconds": 10,
+                                  "successThreshold": 1, "failureThreshold": 3}
+            })
+        );
+        assert_eq!(
+            p["spec"]["volumes"],
+            json!([{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "m", "defaultMode": 420}}])
+        );
         assert_eq!(p["spec"]["serviceAccountName"], "old");
         assert_eq!(p["spec"]["securityContext"], json!({}));
     }

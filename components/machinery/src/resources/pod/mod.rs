@@ -37,7 +37,10 @@ pub(super) fn validate_template(template: &Value, path: &Path) -> Vec<FieldError
     let mut errors = meta::labels(get(template, "metadata.labels"), &path.child("labels"));
     errors.extend(validate_spec(template.get("spec").unwrap_or(&Value::Null), &path.child("spec")));
     if !list_at(template, "spec.ephemeralContainers").is_empty() {
-        errors.push(FieldError::forbidden(&path.child("spec").child("ephemeralContainers"), "ephemeral containers not allowed in pod template"));
+        errors.push(FieldError::forbidden(
+            &path.child("spec").child("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        ));
     }
     errors
 }
@@ -62,7 +65,10 @@ fn dns(spec: &Value, path: &Path) -> Vec<FieldError> {
         if get(spec, "dnsConfig").is_none() {
             errors.push(FieldError::required(&at, "must provide `dnsConfig` when `dnsPolicy` is None"));
         } else if list_at(spec, "dnsConfig.nameservers").is_empty() {
-            errors.push(FieldError::required(&at.child("nameservers"), "must provide at least one DNS nameserver when `dnsPolicy` is None"));
+            errors.push(FieldError::required(
+                &at.child("nameservers"),
+                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+            ));
         }
     }
     for (i, server) in list_at(spec, "dnsConfig.nameservers").iter().enumerate() {
@@ -78,18 +84,24 @@ pub(in crate::resources) fn ip(text: &str, path: &Path) -> Option<FieldError> {
 }
 
 fn numbers(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = meta::non_negative(spec, "terminationGracePeriodSeconds", path).into_iter().collect();
+    let mut errors: Vec<FieldError> =
+        meta::non_negative(spec, "terminationGracePeriodSeconds", path).into_iter().collect();
     if let Some(seconds) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64)
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        errors.push(FieldError::invalid(&path.child("activeDeadlineSeconds"), seconds, "must be between 1 and 2147483647, inclusive"));
+        errors.push(FieldError::invalid(
+            &path.child("activeDeadlineSeconds"),
+            seconds,
+            "must be between 1 and 2147483647, inclusive",
+        ));
     }
     errors
 }
 
 fn spec_names(spec: &Value, path: &Path) -> Vec<FieldError> {
+    type Rule = fn(&str) -> Vec<String>;
     let mut errors = Vec::new();
-    let rules: [(&str, fn(&str) -> Vec<String>); 6] = [
+    let rules: [(&str, Rule); 6] = [
         ("serviceAccountName", names::dns1123_subdomain),
         ("nodeName", names::dns1123_subdomain),
         ("priorityClassName", names::dns1123_subdomain),
@@ -123,7 +135,11 @@ fn security_context(spec: &Value, path: &Path) -> Vec<FieldError> {
     }
     for (i, group) in list_at(context, "supplementalGroups").iter().enumerate() {
         if group.as_i64().is_some_and(|g| !(0..=i64::from(i32::MAX)).contains(&g)) {
-            errors.push(FieldError::invalid(&at.child("supplementalGroups").index(i), group.clone(), containers::ID_RANGE));
+            errors.push(FieldError::invalid(
+                &at.child("supplementalGroups").index(i),
+                group.clone(),
+                containers::ID_RANGE,
+            ));
         }
     }
     errors.extend(meta::optional_one_of(context, "fsGroupChangePolicy", &at, &["OnRootMismatch", "Always"]));
@@ -153,7 +169,9 @@ fn sysctls(sysctls: &[Value], path: &Path) -> Vec<FieldError> {
 
 fn is_sysctl_part(part: &str) -> bool {
     let plain = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    plain(part.chars().next()) && plain(part.chars().last()) && part.chars().all(|c| c == '-' || c == '_' || plain(Some(c)))
+    plain(part.chars().next())
+        && plain(part.chars().last())
+        && part.chars().all(|c| c == '-' || c == '_' || plain(Some(c)))
 }
 
 #[cfg(test)]

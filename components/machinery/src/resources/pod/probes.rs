@@ -26,7 +26,10 @@ pub(super) fn validate(container: &Value, path: &Path, allowed: bool) -> Vec<Fie
         if allowed {
             errors.extend(handler(hook, &at, &["exec", "httpGet", "tcpSocket", "sleep"]));
         } else {
-            errors.push(FieldError::forbidden(&path.child("lifecycle"), "may not be set for init containers without restartPolicy=Always"));
+            errors.push(FieldError::forbidden(
+                &path.child("lifecycle"),
+                "may not be set for init containers without restartPolicy=Always",
+            ));
         }
     }
     errors
@@ -42,7 +45,11 @@ fn validate_probe(probe: &Value, path: &Path, one_success: bool) -> Vec<FieldErr
         errors.push(FieldError::invalid(&path.child("successThreshold"), successes, "must be 1"));
     }
     if let Some(seconds) = int_at(probe, "terminationGracePeriodSeconds").filter(|s| *s < 1) {
-        errors.push(FieldError::invalid(&path.child("terminationGracePeriodSeconds"), seconds, "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            &path.child("terminationGracePeriodSeconds"),
+            seconds,
+            "must be greater than 0",
+        ));
     }
     errors
 }
@@ -59,7 +66,9 @@ fn handler(handler: &Value, path: &Path, kinds: &[&str]) -> Vec<FieldError> {
             continue;
         }
         match *kind {
-            "exec" if list_at(action, "command").is_empty() => errors.push(FieldError::required(&at.child("command"), "")),
+            "exec" if list_at(action, "command").is_empty() => {
+                errors.push(FieldError::required(&at.child("command"), ""))
+            }
             "httpGet" => {
                 errors.extend(port(action, &at));
                 errors.extend(meta::one_of(action, "scheme", &at, &["HTTP", "HTTPS"]));
@@ -81,7 +90,9 @@ fn handler(handler: &Value, path: &Path, kinds: &[&str]) -> Vec<FieldError> {
 fn port(action: &Value, path: &Path) -> Vec<FieldError> {
     let at = path.child("port");
     match get(action, "port") {
-        Some(Value::String(name)) => names::port_name(name).into_iter().map(|p| FieldError::invalid(&at, name.as_str(), p)).collect(),
+        Some(Value::String(name)) => {
+            names::port_name(name).into_iter().map(|p| FieldError::invalid(&at, name.as_str(), p)).collect()
+        }
         number => {
             let number = number.and_then(Value::as_i64).unwrap_or(0);
             names::port_number(number).into_iter().map(|p| FieldError::invalid(&at, number, p)).collect()

@@ -2,17 +2,26 @@
 
 use serde_json::Value;
 
-use crate::{quantity, value::{list_at, map_at}};
+use crate::{
+    quantity,
+    value::{list_at, map_at},
+};
 
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub(super) fn class(pod: &Value) -> &'static str {
-    let containers: Vec<&Value> = list_at(pod, "spec.containers").iter().chain(list_at(pod, "spec.initContainers")).collect();
+    let containers: Vec<&Value> =
+        list_at(pod, "spec.containers").iter().chain(list_at(pod, "spec.initContainers")).collect();
     let amount = |c: &Value, kind: &str, name: &str| {
-        map_at(c, "resources").and_then(|r| r.get(kind)?.get(name)).and_then(|q| quantity::from_json(q).ok()).filter(|q| !q.is_zero())
+        map_at(c, "resources")
+            .and_then(|r| r.get(kind)?.get(name))
+            .and_then(|q| quantity::from_json(q).ok())
+            .filter(|q| !q.is_zero())
     };
-    let any = containers.iter().any(|c| COUNTED.iter().any(|n| amount(c, "requests", n).or(amount(c, "limits", n)).is_some()));
+    let any = containers
+        .iter()
+        .any(|c| COUNTED.iter().any(|n| amount(c, "requests", n).or(amount(c, "limits", n)).is_some()));
     if !any {
         return "BestEffort";
     }
@@ -37,7 +46,10 @@ mod tests {
         assert_eq!(class(&pod(json!({"requests": {"cpu": "1"}}))), "Burstable");
         let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}});
         assert_eq!(class(&pod(full)), "Guaranteed");
-        assert_eq!(class(&pod(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1m"}}))), "Burstable");
+        assert_eq!(
+            class(&pod(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1m"}}))),
+            "Burstable"
+        );
         assert_eq!(class(&pod(json!({"requests": {"ephemeral-storage": "1Gi"}}))), "BestEffort");
     }
 }

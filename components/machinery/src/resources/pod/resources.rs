@@ -25,7 +25,8 @@ fn is_extended(name: &str) -> bool {
 }
 
 fn name_problem(name: &str, path: &Path) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = names::qualified_name(name).into_iter().map(|p| FieldError::invalid(path, name, p)).collect();
+    let mut errors: Vec<FieldError> =
+        names::qualified_name(name).into_iter().map(|p| FieldError::invalid(path, name, p)).collect();
     if errors.is_empty() && !name.contains('/') && !STANDARD.contains(&name) && !name.starts_with("hugepages-") {
         errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
     }
@@ -43,7 +44,9 @@ pub(super) fn validate(container: &Value, path: &Path) -> Vec<FieldError> {
             errors.extend(name_problem(name, &at));
             match amount(value, &at) {
                 Err(error) => errors.push(error),
-                Ok(q) if is_extended(name) && !q.is_integer() => errors.push(FieldError::invalid(&at, q.to_string(), "must be an integer")),
+                Ok(q) if is_extended(name) && !q.is_integer() => {
+                    errors.push(FieldError::invalid(&at, q.to_string(), "must be an integer"))
+                }
                 Ok(_) => {}
             }
         }

@@ -29,19 +29,37 @@ fn tolerations(tolerations: &[Value], path: &Path) -> Vec<FieldError> {
         let key = str_at(toleration, "key");
         let operator = str_at(toleration, "operator");
         if !key.is_empty() {
-            errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
+            errors
+                .extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
         } else if operator != "Exists" {
-            errors.push(FieldError::invalid(&at.child("operator"), operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""));
+            errors.push(FieldError::invalid(
+                &at.child("operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            ));
         }
         if get(toleration, "tolerationSeconds").is_some() && str_at(toleration, "effect") != "NoExecute" {
-            errors.push(FieldError::invalid(&at.child("effect"), str_at(toleration, "effect"), "effect must be 'NoExecute' when `tolerationSeconds` is set"));
+            errors.push(FieldError::invalid(
+                &at.child("effect"),
+                str_at(toleration, "effect"),
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            ));
         }
         let value = str_at(toleration, "value");
         if operator == "Exists" && !value.is_empty() {
-            errors.push(FieldError::invalid(&at.child("operator"), value, "value must be empty when `operator` is 'Exists'"));
+            errors.push(FieldError::invalid(
+                &at.child("operator"),
+                value,
+                "value must be empty when `operator` is 'Exists'",
+            ));
         }
         errors.extend(meta::optional_one_of(toleration, "operator", &at, &["Equal", "Exists", "Gt", "Lt"]));
-        errors.extend(meta::optional_one_of(toleration, "effect", &at, &["NoExecute", "NoSchedule", "PreferNoSchedule"]));
+        errors.extend(meta::optional_one_of(
+            toleration,
+            "effect",
+            &at,
+            &["NoExecute", "NoSchedule", "PreferNoSchedule"],
+        ));
     }
     errors
 }
@@ -68,7 +86,9 @@ fn node_affinity(affinity: &Value, path: &Path) -> Vec<FieldError> {
     if let Some(required) = get(affinity, "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution") {
         errors.extend(node_selector(required, &path.child("requiredDuringSchedulingIgnoredDuringExecution")));
     }
-    for (i, term) in list_at(affinity, "nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
+    for (i, term) in
+        list_at(affinity, "nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate()
+    {
         let at = path.child("preferredDuringSchedulingIgnoredDuringExecution").index(i);
         errors.extend(weight(term, &at));
         errors.extend(node_selector_term(term.get("preference").unwrap_or(&Value::Null), &at.child("preference")));
@@ -78,7 +98,8 @@ fn node_affinity(affinity: &Value, path: &Path) -> Vec<FieldError> {
 
 fn weight(term: &Value, path: &Path) -> Option<FieldError> {
     let weight = int_at(term, "weight").unwrap_or(0);
-    (!(1..=100).contains(&weight)).then(|| FieldError::invalid(&path.child("weight"), weight, "must be in the range 1-100"))
+    (!(1..=100).contains(&weight))
+        .then(|| FieldError::invalid(&path.child("weight"), weight, "must be in the range 1-100"))
 }
 
 /// A `v1.NodeSelector`, as in pods and volumes.
@@ -98,13 +119,22 @@ fn node_selector_term(term: &Value, path: &Path) -> Vec<FieldError> {
         let values = list_at(requirement, "values").len();
         match str_at(requirement, "operator") {
             "In" | "NotIn" if values == 0 => {
-                errors.push(FieldError::required(&at.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+                errors.push(FieldError::required(
+                    &at.child("values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                ));
             }
             "Exists" | "DoesNotExist" if values > 0 => {
-                errors.push(FieldError::forbidden(&at.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+                errors.push(FieldError::forbidden(
+                    &at.child("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ));
             }
             "Gt" | "Lt" if values != 1 => {
-                errors.push(FieldError::required(&at.child("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'"));
+                errors.push(FieldError::required(
+                    &at.child("values"),
+                    "must be specified single value when `operator` is 'Lt' or 'Gt'",
+                ));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
             other => errors.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator")),
@@ -124,7 +154,10 @@ fn pod_affinity(affinity: &Value, kind: &str, path: &Path) -> Vec<FieldError> {
     for (i, weighted) in list_at(affinity, "preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
         let at = path.child("preferredDuringSchedulingIgnoredDuringExecution").index(i);
         errors.extend(weight(weighted, &at));
-        errors.extend(affinity_term(weighted.get("podAffinityTerm").unwrap_or(&Value::Null), &at.child("podAffinityTerm")));
+        errors.extend(affinity_term(
+            weighted.get("podAffinityTerm").unwrap_or(&Value::Null),
+            &at.child("podAffinityTerm"),
+        ));
     }
     errors
 }

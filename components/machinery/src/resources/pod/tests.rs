@@ -35,16 +35,46 @@ fn faults_have_upstreams_texts() {
     for (spec, wanted) in [
         (json!({}), "spec.containers: Required value"),
         (container(json!({"image": ""})), "spec.containers[0].image: Required value"),
-        (container(json!({"name": "A_"})), "spec.containers[0].name: Invalid value: \"A_\": a lowercase RFC 1123 label must"),
-        (container(json!({"imagePullPolicy": "No"})), "spec.containers[0].imagePullPolicy: Unsupported value: \"No\": supported values: \"Always\", \"IfNotPresent\", \"Never\""),
-        (container(json!({"volumeMounts": [{"name": "z", "mountPath": "/z"}]})), "spec.containers[0].volumeMounts[0].name: Not found: \"z\""),
-        (container(json!({"ports": [{"containerPort": 70000}]})), "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"),
-        (container(json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})), "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"),
-        (container(json!({"livenessProbe": {}})), "spec.containers[0].livenessProbe: Required value: must specify a handler type"),
-        (json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": "x"}]}), "spec.containers[1].name: Duplicate value: \"a\""),
-        (json!({"containers": [{"name": "a", "image": "x"}], "restartPolicy": "x"}), "spec.restartPolicy: Unsupported value: \"x\": supported values: \"Always\", \"Never\", \"OnFailure\""),
-        (json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}]}), "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"),
-        (json!({"containers": [{"name": "a", "image": "x"}], "securityContext": {"sysctls": [{"name": "ok.x"}, {"name": "foo-"}]}}), "spec.securityContext.sysctls[1].name: Invalid value: \"foo-\": must have at most 253"),
+        (
+            container(json!({"name": "A_"})),
+            "spec.containers[0].name: Invalid value: \"A_\": a lowercase RFC 1123 label must",
+        ),
+        (
+            container(json!({"imagePullPolicy": "No"})),
+            "spec.containers[0].imagePullPolicy: Unsupported value: \"No\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+        ),
+        (
+            container(json!({"volumeMounts": [{"name": "z", "mountPath": "/z"}]})),
+            "spec.containers[0].volumeMounts[0].name: Not found: \"z\"",
+        ),
+        (
+            container(json!({"ports": [{"containerPort": 70000}]})),
+            "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+        ),
+        (
+            container(json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})),
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+        ),
+        (
+            container(json!({"livenessProbe": {}})),
+            "spec.containers[0].livenessProbe: Required value: must specify a handler type",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": "x"}]}),
+            "spec.containers[1].name: Duplicate value: \"a\"",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "restartPolicy": "x"}),
+            "spec.restartPolicy: Unsupported value: \"x\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}]}),
+            "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "securityContext": {"sysctls": [{"name": "ok.x"}, {"name": "foo-"}]}}),
+            "spec.securityContext.sysctls[1].name: Invalid value: \"foo-\": must have at most 253",
+        ),
     ] {
         let got = messages(&validate(&pod(spec)));
         assert!(got.len() == 1 && got[0].starts_with(wanted), "wanted {wanted}\n got {got:?}");
@@ -61,7 +91,9 @@ fn updates_may_change_little() {
         update::validate(&new, &good())
     };
     assert!(change("/spec/containers/0/image", json!("y:2")).is_empty());
-    assert!(change("/spec/tolerations", json!([{"operator": "Exists"}, {"key": "k", "operator": "Exists"}])).is_empty());
+    assert!(
+        change("/spec/tolerations", json!([{"operator": "Exists"}, {"key": "k", "operator": "Exists"}])).is_empty()
+    );
     assert_eq!(change("/spec/tolerations", json!([])).len(), 1);
     let resources = messages(&change("/spec/containers/0/resources", json!({})));
     assert!(resources[0].starts_with("spec: Forbidden: pod updates may not change fields other than"), "{resources:?}");

@@ -13,7 +13,8 @@ pub(in crate::resources) fn validate(new: &Value, old: &Value) -> Vec<FieldError
     let path = Path::new("spec");
     let mut errors = super::validate(new);
     for list in ["containers", "initContainers"] {
-        let (after, before) = (list_at(new, &format!("spec.{list}")).len(), list_at(old, &format!("spec.{list}")).len());
+        let (after, before) =
+            (list_at(new, &format!("spec.{list}")).len(), list_at(old, &format!("spec.{list}")).len());
         if after != before {
             errors.push(FieldError::forbidden(&path.child(list), "pod updates may not add or remove containers"));
         }
@@ -51,7 +52,9 @@ fn mask(new: &mut Value, old: &Value) {
             restore(new, field, old.get(field));
         }
     }
-    if int_at(old, "terminationGracePeriodSeconds").is_some_and(|s| s < 0) && int_at(new, "terminationGracePeriodSeconds") == Some(1) {
+    if int_at(old, "terminationGracePeriodSeconds").is_some_and(|s| s < 0)
+        && int_at(new, "terminationGracePeriodSeconds") == Some(1)
+    {
         restore(new, "terminationGracePeriodSeconds", old.get("terminationGracePeriodSeconds"));
     }
 }
@@ -77,8 +80,12 @@ fn difference(new: &Value, old: &Value) -> String {
 fn deadline(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
     let at = path.child("activeDeadlineSeconds");
     match (int_at(new, "spec.activeDeadlineSeconds"), int_at(old, "spec.activeDeadlineSeconds")) {
-        (None, Some(_)) => Some(FieldError::invalid(&at, Value::Null, "must not update from a positive integer to nil value")),
-        (Some(after), Some(before)) if after > before => Some(FieldError::invalid(&at, after, format!("must be less than or equal to previous value {before}"))),
+        (None, Some(_)) => {
+            Some(FieldError::invalid(&at, Value::Null, "must not update from a positive integer to nil value"))
+        }
+        (Some(after), Some(before)) if after > before => {
+            Some(FieldError::invalid(&at, after, format!("must be less than or equal to previous value {before}")))
+        }
         _ => None,
     }
 }
@@ -90,12 +97,20 @@ fn tolerations(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
         crate::value::remove(&mut t, "tolerationSeconds");
         t
     };
-    let kept = list_at(old, "spec.tolerations").iter().all(|o| after.iter().any(|n| without_seconds(n) == without_seconds(o)));
-    (!kept).then(|| FieldError::forbidden(&path.child("tolerations"), "existing toleration can not be modified except its tolerationSeconds"))
+    let kept =
+        list_at(old, "spec.tolerations").iter().all(|o| after.iter().any(|n| without_seconds(n) == without_seconds(o)));
+    (!kept).then(|| {
+        FieldError::forbidden(
+            &path.child("tolerations"),
+            "existing toleration can not be modified except its tolerationSeconds",
+        )
+    })
 }
 
 fn gates(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
     let before = list_at(old, "spec.schedulingGates");
     let added = list_at(new, "spec.schedulingGates").iter().any(|g| !before.contains(g));
-    added.then(|| FieldError::forbidden(&path.child("schedulingGates"), "only deletion is allowed, but found new scheduling gate"))
+    added.then(|| {
+        FieldError::forbidden(&path.child("schedulingGates"), "only deletion is allowed, but found new scheduling gate")
+    })
 }

@@ -21,7 +21,9 @@ pub(super) fn validate(volumes: &[Value], path: &Path) -> Vec<FieldError> {
         if name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
         } else {
-            errors.extend(names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)));
+            errors.extend(
+                names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)),
+            );
             if !seen.insert(name) {
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
@@ -33,7 +35,8 @@ pub(super) fn validate(volumes: &[Value], path: &Path) -> Vec<FieldError> {
 
 fn sources(volume: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let kinds: Vec<(&String, &Value)> = volume.as_object().into_iter().flatten().filter(|(k, _)| *k != "name").collect();
+    let kinds: Vec<(&String, &Value)> =
+        volume.as_object().into_iter().flatten().filter(|(k, _)| *k != "name").collect();
     if kinds.is_empty() {
         errors.push(FieldError::required(path, "must specify a volume type"));
     }
@@ -53,7 +56,8 @@ fn required(source: &Value, field: &str, path: &Path) -> Option<FieldError> {
 }
 
 fn source_errors(kind: &str, source: &Value, path: &Path) -> Vec<FieldError> {
-    const HOST_TYPES: &[&str] = &["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+    const HOST_TYPES: &[&str] =
+        &["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
     let mut errors = Vec::new();
     match kind {
         "emptyDir" => {
@@ -83,15 +87,17 @@ fn source_errors(kind: &str, source: &Value, path: &Path) -> Vec<FieldError> {
             errors.extend(required(source, "server", path));
             errors.extend(required(source, "path", path));
             if !str_at(source, "path").is_empty() && !str_at(source, "path").starts_with('/') {
-                errors.push(FieldError::invalid(&path.child("path"), str_at(source, "path"), "must be an absolute path"));
+                errors.push(FieldError::invalid(
+                    &path.child("path"),
+                    str_at(source, "path"),
+                    "must be an absolute path",
+                ));
             }
         }
         "csi" => errors.extend(required(source, "driver", path)),
         "projected" => errors.extend(projected(source, path)),
-        "ephemeral" => {
-            if get(source, "volumeClaimTemplate").is_none() {
-                errors.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
-            }
+        "ephemeral" if get(source, "volumeClaimTemplate").is_none() => {
+            errors.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
         }
         _ => {}
     }
@@ -132,7 +138,11 @@ fn projected(source: &Value, path: &Path) -> Vec<FieldError> {
             let at = at.child("serviceAccountToken");
             errors.extend(required(token, "path", &at));
             if let Some(seconds) = int_at(token, "expirationSeconds").filter(|s| *s < TOKEN_MIN) {
-                errors.push(FieldError::invalid(&at.child("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes"));
+                errors.push(FieldError::invalid(
+                    &at.child("expirationSeconds"),
+                    seconds,
+                    "may not specify a duration less than 10 minutes",
+                ));
             }
         }
     }

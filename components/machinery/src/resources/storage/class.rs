@@ -53,7 +53,11 @@ pub(in crate::resources) fn driver_defaults(driver: &mut Value) {
 
 pub(in crate::resources) fn driver(driver: &Value) -> Vec<FieldError> {
     let path = Path::new("spec");
-    driver.get("spec").and_then(|s| meta::optional_one_of(s, "fsGroupPolicy", &path, &["File", "None", "ReadWriteOnceWithFSType"])).into_iter().collect()
+    driver
+        .get("spec")
+        .and_then(|s| meta::optional_one_of(s, "fsGroupPolicy", &path, &["File", "None", "ReadWriteOnceWithFSType"]))
+        .into_iter()
+        .collect()
 }
 
 pub(in crate::resources) fn driver_update(new: &Value, old: &Value) -> Vec<FieldError> {

@@ -13,8 +13,15 @@ const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce"
 const MODES: &[&str] = &["Block", "Filesystem"];
 /// Fields of a PersistentVolume's spec that are no volume source.
 const NO_SOURCES: [&str; 9] = [
-    "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy", "storageClassName",
-    "volumeAttributesClassName", "volumeMode",
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
 ];
 
 fn access_modes(spec: &Value, path: &Path) -> Vec<FieldError> {
@@ -49,7 +56,10 @@ fn class_name(spec: &Value, path: &Path) -> Vec<FieldError> {
     if name.is_empty() {
         return Vec::new();
     }
-    names::dns1123_subdomain(name).into_iter().map(|p| FieldError::invalid(&path.child("storageClassName"), name, p)).collect()
+    names::dns1123_subdomain(name)
+        .into_iter()
+        .map(|p| FieldError::invalid(&path.child("storageClassName"), name, p))
+        .collect()
 }
 
 pub(in crate::resources) fn claim_defaults(claim: &mut Value) {
@@ -90,9 +100,11 @@ pub(in crate::resources) fn claim(claim: &Value) -> Vec<FieldError> {
 }
 
 pub(in crate::resources) fn claim_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    const DETAIL: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+    const DETAIL: &str =
+        "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
     let mut errors = claim(new);
-    let (mut after, before) = (new.get("spec").cloned().unwrap_or_default(), old.get("spec").cloned().unwrap_or_default());
+    let (mut after, before) =
+        (new.get("spec").cloned().unwrap_or_default(), old.get("spec").cloned().unwrap_or_default());
     // binding sets the volume's name; a default class may be filled in later
     let mut may_set = vec!["volumeName"];
     if before.get("storageClassName").is_none() {
@@ -124,11 +136,13 @@ pub(in crate::resources) fn claim_update(new: &Value, old: &Value) -> Vec<FieldE
 }
 
 fn no_shrinking(new: &Value, old: &Value) -> Option<FieldError> {
-    let size = |claim: &Value| get(claim, "spec.resources.requests").and_then(|r| quantity::from_json(r.get("storage")?).ok());
+    let size =
+        |claim: &Value| get(claim, "spec.resources.requests").and_then(|r| quantity::from_json(r.get("storage")?).ok());
     let held = get(old, "status.capacity").and_then(|c| quantity::from_json(c.get("storage")?).ok());
     let (after, before) = (size(new)?, size(old)?);
     let at = Path::new("spec").child("resources").child("requests").child("storage");
-    (after < before && held.is_none_or(|h| after <= h)).then(|| FieldError::forbidden(&at, "field can not be less than status.capacity"))
+    (after < before && held.is_none_or(|h| after <= h))
+        .then(|| FieldError::forbidden(&at, "field can not be less than status.capacity"))
 }
 
 pub(in crate::resources) fn volume_defaults(volume: &mut Value) {
@@ -159,14 +173,24 @@ pub(in crate::resources) fn volume(volume: &Value) -> Vec<FieldError> {
         None => errors.push(FieldError::required(&at, "")),
         Some(size) => errors.extend(positive(size, &at.key("storage"))),
     }
-    errors.extend(meta::optional_one_of(spec, "persistentVolumeReclaimPolicy", &path, &["Delete", "Recycle", "Retain"]));
+    errors.extend(meta::optional_one_of(
+        spec,
+        "persistentVolumeReclaimPolicy",
+        &path,
+        &["Delete", "Recycle", "Retain"],
+    ));
     errors.extend(meta::optional_one_of(spec, "volumeMode", &path, MODES));
     errors.extend(class_name(spec, &path));
     let sources = source(spec);
     if sources.is_empty() {
         errors.push(FieldError::required(&path, "must specify a volume type"));
     }
-    errors.extend(sources.iter().skip(1).map(|(kind, _)| FieldError::forbidden(&path.child(kind), "may not specify more than 1 volume type")));
+    errors.extend(
+        sources
+            .iter()
+            .skip(1)
+            .map(|(kind, _)| FieldError::forbidden(&path.child(kind), "may not specify more than 1 volume type")),
+    );
     errors.extend(affinity(spec, &path));
     errors
 }
@@ -176,7 +200,9 @@ fn affinity(spec: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     match get(spec, "nodeAffinity.required") {
         Some(required) => errors.extend(pod::node_selector(required, &at.child("required"))),
-        None if spec.get("nodeAffinity").is_some() => errors.push(FieldError::required(&at.child("required"), "must specify required node constraints")),
+        None if spec.get("nodeAffinity").is_some() => {
+            errors.push(FieldError::required(&at.child("required"), "must specify required node constraints"))
+        }
         None => {}
     }
     if let Some(local) = spec.get("local") {
@@ -195,7 +221,10 @@ pub(in crate::resources) fn volume_update(new: &Value, old: &Value) -> Vec<Field
     let spec = |v: &Value| v.get("spec").cloned().unwrap_or_default();
     let (after, before) = (spec(new), spec(old));
     if source(&after) != source(&before) {
-        errors.push(FieldError::forbidden(&Path::new("spec.persistentvolumesource"), "spec.persistentvolumesource is immutable after creation"));
+        errors.push(FieldError::forbidden(
+            &Path::new("spec.persistentvolumesource"),
+            "spec.persistentvolumesource is immutable after creation",
+        ));
     }
     if before.get("nodeAffinity").is_some() {
         errors.extend(meta::immutable(new, old, &["spec.nodeAffinity"]));
@@ -218,7 +247,13 @@ mod tests {
     fn claims() {
         assert!(claim(&new_claim()).is_empty());
         let texts: Vec<String> = claim(&json!({"spec": {}})).iter().map(FieldError::to_string).collect();
-        assert_eq!(texts, ["spec.accessModes: Required value: at least 1 access mode is required", "spec.resources[storage]: Required value"]);
+        assert_eq!(
+            texts,
+            [
+                "spec.accessModes: Required value: at least 1 access mode is required",
+                "spec.resources[storage]: Required value"
+            ]
+        );
         let mut bound = new_claim();
         bound["spec"]["volumeName"] = "pv".into();
         bound["spec"]["storageClassName"] = "local".into();
@@ -230,7 +265,15 @@ mod tests {
         let mut grown = bound.clone();
         grown["spec"]["resources"]["requests"]["storage"] = "2Gi".into();
         assert!(claim_update(&grown, &bound).is_empty());
-        assert_eq!(claim_update(&bound, &{ let mut g = grown.clone(); g["status"]["capacity"]["storage"] = "2Gi".into(); g }).len(), 1);
+        assert_eq!(
+            claim_update(&bound, &{
+                let mut g = grown.clone();
+                g["status"]["capacity"]["storage"] = "2Gi".into();
+                g
+            })
+            .len(),
+            1
+        );
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub(in crate::resources) fn prepare_create(job: &mut Value) {
             map.insert(key.into(), value.as_str().into());
         }
     }
-    if let Some(labels) = object_mut(spec, "selector").and_then(|s| object_mut(s, "matchLabels")).and_then(Value::as_object_mut) {
+    if let Some(labels) =
+        object_mut(spec, "selector").and_then(|s| object_mut(s, "matchLabels")).and_then(Value::as_object_mut)
+    {
         labels.insert(CONTROLLER_UID.into(), uid.into());
     }
 }
@@ -76,7 +78,11 @@ pub(in crate::resources) fn validate(job: &Value) -> Vec<FieldError> {
     errors.extend(pod::validate_template(template, &at));
     let policy = str_at(template, "spec.restartPolicy");
     if !matches!(policy, "OnFailure" | "Never") {
-        errors.push(FieldError::not_supported(&at.child("spec").child("restartPolicy"), policy, &["OnFailure", "Never"]));
+        errors.push(FieldError::not_supported(
+            &at.child("spec").child("restartPolicy"),
+            policy,
+            &["OnFailure", "Never"],
+        ));
     }
     errors
 }
@@ -94,7 +100,8 @@ pub(in crate::resources) fn validate_update(new: &Value, old: &Value) -> Vec<Fie
     let mut errors = validate(new);
     errors.extend(meta::immutable(new, old, &["spec.selector", "spec.completionMode", "spec.podFailurePolicy"]));
     // an indexed job may grow and shrink if both numbers stay equal
-    let elastic = str_at(new, "spec.completionMode") == "Indexed" && int_at(new, "spec.completions") == int_at(new, "spec.parallelism");
+    let elastic = str_at(new, "spec.completionMode") == "Indexed"
+        && int_at(new, "spec.completions") == int_at(new, "spec.parallelism");
     if !elastic {
         errors.extend(meta::immutable(new, old, &["spec.completions"]));
     }

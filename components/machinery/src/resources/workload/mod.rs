@@ -100,7 +100,10 @@ fn common(object: &Value, what: &str) -> Vec<FieldError> {
         errors.push(FieldError::not_supported(&at.child("spec").child("restartPolicy"), policy, &["Always"]));
     }
     if get(template, "spec.activeDeadlineSeconds").is_some() {
-        errors.push(FieldError::forbidden(&at.child("spec").child("activeDeadlineSeconds"), format!("activeDeadlineSeconds in {what} is not Supported")));
+        errors.push(FieldError::forbidden(
+            &at.child("spec").child("activeDeadlineSeconds"),
+            format!("activeDeadlineSeconds in {what} is not Supported"),
+        ));
     }
     errors
 }
@@ -110,7 +113,11 @@ fn selector(object: &Value, what: &str) -> Vec<FieldError> {
     let Some(selector) = get(object, "spec.selector") else { return vec![FieldError::required(&at, "")] };
     let mut errors = meta::label_selector(Some(selector), &at);
     if meta::selector_is_empty(Some(selector)) {
-        errors.push(FieldError::invalid(&at, selector.clone(), format!("empty selector is invalid for {}", what.to_lowercase())));
+        errors.push(FieldError::invalid(
+            &at,
+            selector.clone(),
+            format!("empty selector is invalid for {}", what.to_lowercase()),
+        ));
     }
     if let Ok(parsed) = LabelSelector::from_object(Some(selector))
         && errors.is_empty()
@@ -136,9 +143,15 @@ fn is_zero(value: Option<&Value>) -> bool {
 fn int_or_percent(value: Option<&Value>, path: &Path) -> Option<FieldError> {
     match value? {
         Value::Number(n) if n.as_i64().is_some_and(|n| n >= 0) => None,
-        Value::Number(n) => Some(FieldError::invalid(path, Value::Number(n.clone()), "must be greater than or equal to 0")),
+        Value::Number(n) => {
+            Some(FieldError::invalid(path, Value::Number(n.clone()), "must be greater than or equal to 0"))
+        }
         Value::String(s) if s.strip_suffix('%').is_some_and(|n| n.parse::<u32>().is_ok()) => None,
-        other => Some(FieldError::invalid(path, other.clone(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')")),
+        other => Some(FieldError::invalid(
+            path,
+            other.clone(),
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+        )),
     }
 }
 
@@ -150,7 +163,11 @@ fn rolling(object: &Value, strategy: &str) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> = int_or_percent(unavailable, &path.child("maxUnavailable")).into_iter().collect();
     errors.extend(int_or_percent(surge, &path.child("maxSurge")));
     if is_zero(unavailable) && is_zero(surge) {
-        errors.push(FieldError::invalid(&path.child("maxUnavailable"), unavailable.cloned().unwrap_or_default(), "may not be 0 when `maxSurge` is 0"));
+        errors.push(FieldError::invalid(
+            &path.child("maxUnavailable"),
+            unavailable.cloned().unwrap_or_default(),
+            "may not be 0 when `maxSurge` is 0",
+        ));
     }
     errors
 }
@@ -167,9 +184,14 @@ pub(super) fn deployment(object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::forbidden(&at, "may not be specified when strategy `type` is 'Recreate'"));
     }
     errors.extend(rolling(object, "strategy"));
-    let (deadline, ready) = (int_at(object, "spec.progressDeadlineSeconds"), int_at(object, "spec.minReadySeconds").unwrap_or(0));
+    let (deadline, ready) =
+        (int_at(object, "spec.progressDeadlineSeconds"), int_at(object, "spec.minReadySeconds").unwrap_or(0));
     if let Some(deadline) = deadline.filter(|d| *d <= ready) {
-        errors.push(FieldError::invalid(&Path::new("spec").child("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds"));
+        errors.push(FieldError::invalid(
+            &Path::new("spec").child("progressDeadlineSeconds"),
+            deadline,
+            "must be greater than minReadySeconds",
+        ));
     }
     errors
 }
@@ -206,18 +228,30 @@ pub(super) fn stateful_set(object: &Value) -> Vec<FieldError> {
     let path = Path::new("spec");
     let mut errors = common(object, "StatefulSet");
     errors.extend(strategy(object, "updateStrategy", &["RollingUpdate", "OnDelete"]));
-    errors.extend(object.get("spec").and_then(|s| meta::one_of(s, "podManagementPolicy", &path, &["OrderedReady", "Parallel"])));
+    errors.extend(
+        object.get("spec").and_then(|s| meta::one_of(s, "podManagementPolicy", &path, &["OrderedReady", "Parallel"])),
+    );
     for (i, claim) in list_at(object, "spec.volumeClaimTemplates").iter().enumerate() {
         if str_at(claim, "metadata.name").is_empty() {
-            errors.push(FieldError::required(&path.child("volumeClaimTemplates").index(i).child("metadata").child("name"), ""));
+            errors.push(FieldError::required(
+                &path.child("volumeClaimTemplates").index(i).child("metadata").child("name"),
+                "",
+            ));
         }
     }
     errors
 }
 
 /// Only these fields of a StatefulSet's spec may change.
-const STATEFUL_SET_MUTABLE: [&str; 7] =
-    ["replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds"];
+const STATEFUL_SET_MUTABLE: [&str; 7] = [
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
 
 pub(super) fn stateful_set_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = stateful_set(new);
@@ -237,7 +271,10 @@ pub(super) fn stateful_set_update(new: &Value, old: &Value) -> Vec<FieldError> {
     };
     if fixed(new) != fixed(old) {
         let list: Vec<String> = STATEFUL_SET_MUTABLE[..6].iter().map(|f| format!("'{f}'")).collect();
-        let detail = format!("updates to statefulset spec for fields other than {} and 'minReadySeconds' are forbidden", list.join(", "));
+        let detail = format!(
+            "updates to statefulset spec for fields other than {} and 'minReadySeconds' are forbidden",
+            list.join(", ")
+        );
         errors.push(FieldError::forbidden(&Path::new("spec"), detail));
     }
     errors

@@ -100,7 +100,8 @@ fn keep_node_ports(new: &mut Value, old: &Value) {
     let Some(spec) = new.get_mut("spec") else { return };
     each_mut(spec, "ports", |port| {
         if int_at(port, "nodePort").unwrap_or(0) == 0
-            && let Some(known) = before.iter().find(|p| str_at(p, "name") == str_at(port, "name")).and_then(|p| p.get("nodePort"))
+            && let Some(known) =
+                before.iter().find(|p| str_at(p, "name") == str_at(port, "name")).and_then(|p| p.get("nodePort"))
         {
             port["nodePort"] = known.clone();
         }
@@ -132,7 +133,9 @@ pub(in crate::resources) fn validate(service: &Value) -> Vec<FieldError> {
     errors.extend(addresses(spec, &path));
     errors.extend(meta::optional_one_of(spec, "internalTrafficPolicy", &path, &["Cluster", "Local"]));
     errors.extend(meta::optional_one_of(spec, "externalTrafficPolicy", &path, &["Cluster", "Local"]));
-    if let Some(seconds) = int_at(spec, "sessionAffinityConfig.clientIP.timeoutSeconds").filter(|s| !(1..=86_400).contains(s)) {
+    if let Some(seconds) =
+        int_at(spec, "sessionAffinityConfig.clientIP.timeoutSeconds").filter(|s| !(1..=86_400).contains(s))
+    {
         let at = path.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
         errors.push(FieldError::invalid(&at, seconds, "must be greater than 0 and less than or equal to 86400"));
     }
@@ -144,7 +147,11 @@ fn ports(spec: &Value, path: &Path) -> Vec<FieldError> {
     let at = path.child("ports");
     let headless = str_at(spec, "clusterIP") == "None";
     if list.is_empty() {
-        return if headless || str_at(spec, "type") == "ExternalName" { Vec::new() } else { vec![FieldError::required(&at, "")] };
+        return if headless || str_at(spec, "type") == "ExternalName" {
+            Vec::new()
+        } else {
+            vec![FieldError::required(&at, "")]
+        };
     }
     let mut errors = Vec::new();
     let mut names_seen = BTreeSet::new();
@@ -170,18 +177,27 @@ fn one_port(port: &Value, path: &Path, name_required: bool, spec: &Value) -> Vec
     if name.is_empty() && name_required {
         errors.push(FieldError::required(&path.child("name"), ""));
     } else if !name.is_empty() {
-        errors.extend(names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&path.child("name"), name, p)));
+        errors
+            .extend(names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&path.child("name"), name, p)));
     }
     let number = int_at(port, "port").unwrap_or(0);
     errors.extend(names::port_number(number).into_iter().map(|p| FieldError::invalid(&path.child("port"), number, p)));
     errors.extend(meta::one_of(port, "protocol", path, &["SCTP", "TCP", "UDP"]));
     match port.get("targetPort") {
         Some(Value::String(name)) => {
-            errors.extend(names::port_name(name).into_iter().map(|p| FieldError::invalid(&path.child("targetPort"), name.as_str(), p)));
+            errors.extend(
+                names::port_name(name)
+                    .into_iter()
+                    .map(|p| FieldError::invalid(&path.child("targetPort"), name.as_str(), p)),
+            );
         }
         target => {
             let target = target.and_then(Value::as_i64).unwrap_or(0);
-            errors.extend(names::port_number(target).into_iter().map(|p| FieldError::invalid(&path.child("targetPort"), target, p)));
+            errors.extend(
+                names::port_number(target)
+                    .into_iter()
+                    .map(|p| FieldError::invalid(&path.child("targetPort"), target, p)),
+            );
         }
     }
     if int_at(port, "nodePort").unwrap_or(0) != 0 && !matches!(str_at(spec, "type"), "NodePort" | "LoadBalancer") {
@@ -202,15 +218,24 @@ fn addresses(spec: &Value, path: &Path) -> Vec<FieldError> {
         let name = str_at(spec, "externalName");
         let bare = name.strip_suffix('.').unwrap_or(name);
         if !address.is_empty() && address != "None" {
-            errors.push(FieldError::forbidden(&path.child("clusterIPs"), "may not be set when `type` is 'ExternalName'"));
+            errors
+                .push(FieldError::forbidden(&path.child("clusterIPs"), "may not be set when `type` is 'ExternalName'"));
         }
         if bare.is_empty() {
             errors.push(FieldError::required(&path.child("externalName"), ""));
         } else {
-            errors.extend(names::dns1123_subdomain(bare).into_iter().map(|p| FieldError::invalid(&path.child("externalName"), name, p)));
+            errors.extend(
+                names::dns1123_subdomain(bare)
+                    .into_iter()
+                    .map(|p| FieldError::invalid(&path.child("externalName"), name, p)),
+            );
         }
     } else if address == "None" && kind != "ClusterIP" {
-        errors.push(FieldError::invalid(&path.child("clusterIPs").index(0), "None", format!("may not be set to 'None' for {kind} services")));
+        errors.push(FieldError::invalid(
+            &path.child("clusterIPs").index(0),
+            "None",
+            format!("may not be set to 'None' for {kind} services"),
+        ));
     }
     for (i, address) in list_at(spec, "externalIPs").iter().enumerate() {
         errors.extend(pod::ip(address.as_str().unwrap_or_default(), &path.child("externalIPs").index(i)));

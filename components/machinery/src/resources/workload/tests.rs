@@ -18,9 +18,17 @@ fn workload(extra: Value) -> Value {
 #[test]
 fn defaults_are_upstreams_and_idempotent() {
     for (plural, pointer, wanted) in [
-        ("deployments", "/spec/strategy", json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})),
+        (
+            "deployments",
+            "/spec/strategy",
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}),
+        ),
         ("statefulsets", "/spec/updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})),
-        ("daemonsets", "/spec/updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}})),
+        (
+            "daemonsets",
+            "/spec/updateStrategy",
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}),
+        ),
         ("replicasets", "/spec/replicas", json!(1)),
     ] {
         let strategy = find("apps", "v1", plural).unwrap().strategy;
@@ -40,12 +48,20 @@ fn defaults_are_upstreams_and_idempotent() {
 fn selectors_must_fit_and_stay() {
     let mut wrong = workload(json!({"spec": {"selector": {"matchLabels": {"app": "b"}}}}));
     deployment_defaults(&mut wrong);
-    assert_eq!(texts(&deployment(&wrong)), ["spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"]);
-    let mut new = workload(json!({"spec": {"selector": {"matchLabels": {"x": "y"}}, "template": {"metadata": {"labels": {"x": "y"}}}}}));
+    assert_eq!(
+        texts(&deployment(&wrong)),
+        ["spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"]
+    );
+    let mut new = workload(
+        json!({"spec": {"selector": {"matchLabels": {"x": "y"}}, "template": {"metadata": {"labels": {"x": "y"}}}}}),
+    );
     let mut old = workload(json!({}));
     deployment_defaults(&mut new);
     deployment_defaults(&mut old);
-    assert_eq!(texts(&deployment_update(&new, &old)), ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\",\"x\":\"y\"}}: field is immutable"]);
+    assert_eq!(
+        texts(&deployment_update(&new, &old)),
+        ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\",\"x\":\"y\"}}: field is immutable"]
+    );
     let mut none = workload(json!({"spec": {"selector": null}}));
     deployment_defaults(&mut none);
     assert_eq!(texts(&deployment(&none)), ["spec.selector: Required value"]);
@@ -53,14 +69,19 @@ fn selectors_must_fit_and_stay() {
 
 #[test]
 fn stateful_sets_change_little() {
-    let mut old = workload(json!({"spec": {"serviceName": "s", "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}));
+    let mut old = workload(
+        json!({"spec": {"serviceName": "s", "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}),
+    );
     stateful_set_defaults(&mut old);
     assert_eq!(old["spec"]["volumeClaimTemplates"][0]["spec"]["volumeMode"], "Filesystem");
     let mut new = old.clone();
     new["spec"]["replicas"] = 3.into();
     assert!(stateful_set_update(&new, &old).is_empty());
     new["spec"]["serviceName"] = "t".into();
-    assert!(texts(&stateful_set_update(&new, &old))[0].starts_with("spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals'"));
+    assert!(
+        texts(&stateful_set_update(&new, &old))[0]
+            .starts_with("spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals'")
+    );
 }
 
 #[test]
@@ -92,7 +113,10 @@ fn services_keep_what_was_allocated() {
     assert_eq!((&new["spec"]["clusterIP"], &new["spec"]["ports"][0]["nodePort"]), (&json!("10.96.0.5"), &json!(30001)));
     assert_eq!(texts(&service::validate_update(&new, &old)), Vec::<String>::new());
     new["spec"]["clusterIP"] = "10.96.0.6".into();
-    assert_eq!(texts(&service::validate_update(&new, &old)), ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.6\"]: may not change once set"]);
+    assert_eq!(
+        texts(&service::validate_update(&new, &old)),
+        ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.6\"]: may not change once set"]
+    );
     let mut bad = json!({"spec": {}});
     service::defaults(&mut bad);
     assert_eq!(texts(&service::validate(&bad)), ["spec.ports: Required value"]);

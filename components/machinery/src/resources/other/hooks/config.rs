@@ -26,7 +26,12 @@ fn decoded_len(base64: &str) -> usize {
 fn keys(object: &Value, field: &str) -> Vec<FieldError> {
     let at = Path::new(field);
     entries(object, field)
-        .flat_map(|(key, _)| names::config_key(key).into_iter().map(|p| FieldError::invalid(&at.key(key), key.as_str(), p)).collect::<Vec<_>>())
+        .flat_map(|(key, _)| {
+            names::config_key(key)
+                .into_iter()
+                .map(|p| FieldError::invalid(&at.key(key), key.as_str(), p))
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -35,10 +40,14 @@ pub(in crate::resources) fn config_map(map: &Value) -> Vec<FieldError> {
     errors.extend(keys(map, "binaryData"));
     let text = map_at(map, "data");
     for (key, _) in entries(map, "binaryData").filter(|(key, _)| text.is_some_and(|d| d.contains_key(*key))) {
-        errors.push(FieldError::invalid(&Path::new("data").key(key), key.as_str(), "duplicate of key present in binaryData"));
+        errors.push(FieldError::invalid(
+            &Path::new("data").key(key),
+            key.as_str(),
+            "duplicate of key present in binaryData",
+        ));
     }
-    let size: usize =
-        entries(map, "data").map(|(_, v)| v.len()).sum::<usize>() + entries(map, "binaryData").map(|(_, v)| decoded_len(v)).sum::<usize>();
+    let size: usize = entries(map, "data").map(|(_, v)| v.len()).sum::<usize>()
+        + entries(map, "binaryData").map(|(_, v)| decoded_len(v)).sum::<usize>();
     if size > SIZE_MAX {
         errors.push(FieldError::too_long(&Path::default(), SIZE_MAX));
     }
@@ -96,7 +105,9 @@ pub(in crate::resources) fn secret(secret: &Value) -> Vec<FieldError> {
         "kubernetes.io/dockerconfigjson" => need(".dockerconfigjson"),
         "kubernetes.io/dockercfg" => need(".dockercfg"),
         "kubernetes.io/ssh-auth" => need("ssh-privatekey"),
-        "kubernetes.io/basic-auth" if !has("username") && !has("password") => ["username", "password"].into_iter().for_each(&mut need),
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            ["username", "password"].into_iter().for_each(&mut need)
+        }
         "kubernetes.io/service-account-token" => errors.extend(account_name(secret)),
         _ => {}
     }
@@ -105,7 +116,10 @@ pub(in crate::resources) fn secret(secret: &Value) -> Vec<FieldError> {
 
 fn account_name(secret: &Value) -> Option<FieldError> {
     const KEY: &str = "kubernetes.io/service-account.name";
-    let named = map_at(secret, "metadata.annotations").and_then(|a| a.get(KEY)).and_then(Value::as_str).is_some_and(|n| !n.is_empty());
+    let named = map_at(secret, "metadata.annotations")
+        .and_then(|a| a.get(KEY))
+        .and_then(Value::as_str)
+        .is_some_and(|n| !n.is_empty());
     (!named).then(|| FieldError::required(&Path::new("metadata").child("annotations").key(KEY), ""))
 }
 
@@ -131,9 +145,22 @@ mod tests {
     #[test]
     fn immutable_means_it() {
         let old = json!({"immutable": true, "data": {"a": "1"}});
-        assert!(config_map_update(&json!({"immutable": true, "data": {"a": "1"}, "metadata": {"labels": {"x": "y"}}}), &old).is_empty());
-        let texts: Vec<String> = config_map_update(&json!({"data": {"a": "2"}}), &old).iter().map(FieldError::to_string).collect();
-        assert_eq!(texts, ["immutable: Forbidden: field is immutable when `immutable` is set", "data: Forbidden: field is immutable when `immutable` is set"]);
+        assert!(
+            config_map_update(
+                &json!({"immutable": true, "data": {"a": "1"}, "metadata": {"labels": {"x": "y"}}}),
+                &old
+            )
+            .is_empty()
+        );
+        let texts: Vec<String> =
+            config_map_update(&json!({"data": {"a": "2"}}), &old).iter().map(FieldError::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "immutable: Forbidden: field is immutable when `immutable` is set",
+                "data: Forbidden: field is immutable when `immutable` is set"
+            ]
+        );
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub(in crate::resources) fn slice_defaults(slice: &mut Value) {
 
 pub(in crate::resources) fn slice(slice: &Value) -> Vec<FieldError> {
     let root = Path::default();
-    let mut errors: Vec<FieldError> = meta::one_of(slice, "addressType", &root, &["FQDN", "IPv4", "IPv6"]).into_iter().collect();
+    let mut errors: Vec<FieldError> =
+        meta::one_of(slice, "addressType", &root, &["FQDN", "IPv4", "IPv6"]).into_iter().collect();
     let all = list_at(slice, "endpoints");
     if all.len() > ENDPOINTS_MAX {
         errors.push(FieldError::too_many(&root.child("endpoints"), all.len(), ENDPOINTS_MAX));
@@ -72,7 +73,9 @@ pub(in crate::resources) fn slice(slice: &Value) -> Vec<FieldError> {
             errors.push(FieldError::required(&at, "must contain at least 1 address"));
         }
         if str_at(slice, "addressType") != "FQDN" {
-            errors.extend(addresses.iter().enumerate().filter_map(|(j, a)| pod::ip(a.as_str().unwrap_or_default(), &at.index(j))));
+            errors.extend(
+                addresses.iter().enumerate().filter_map(|(j, a)| pod::ip(a.as_str().unwrap_or_default(), &at.index(j))),
+            );
         }
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -80,7 +83,9 @@ pub(in crate::resources) fn slice(slice: &Value) -> Vec<FieldError> {
         let at = root.child("ports").index(i);
         let name = str_at(port, "name");
         if !name.is_empty() {
-            errors.extend(names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)));
+            errors.extend(
+                names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)),
+            );
         }
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(&at.child("name"), name));

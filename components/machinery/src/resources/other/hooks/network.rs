@@ -44,7 +44,8 @@ fn host(host: &str, path: &Path) -> Vec<FieldError> {
     if host.parse::<std::net::IpAddr>().is_ok() {
         return vec![FieldError::invalid(path, host, "must be a DNS name, not an IP address")];
     }
-    let problems = if host.contains('*') { names::wildcard_dns1123_subdomain(host) } else { names::dns1123_subdomain(host) };
+    let problems =
+        if host.contains('*') { names::wildcard_dns1123_subdomain(host) } else { names::dns1123_subdomain(host) };
     problems.into_iter().map(|p| FieldError::invalid(path, host, p)).collect()
 }
 
@@ -64,7 +65,12 @@ fn paths(rule: &Value, path: &Path) -> Vec<FieldError> {
                 if !text.starts_with('/') {
                     errors.push(FieldError::invalid(&at.child("path"), text, "must be an absolute path"));
                 }
-                errors.extend(FORBIDDEN.iter().filter(|f| text.contains(**f)).map(|f| FieldError::invalid(&at.child("path"), text, format!("must not contain '{f}'"))));
+                errors.extend(
+                    FORBIDDEN
+                        .iter()
+                        .filter(|f| text.contains(**f))
+                        .map(|f| FieldError::invalid(&at.child("path"), text, format!("must not contain '{f}'"))),
+                );
             }
             "ImplementationSpecific" if !text.is_empty() && !text.starts_with('/') => {
                 errors.push(FieldError::invalid(&at.child("path"), text, "must be an absolute path"));
@@ -89,7 +95,9 @@ fn backend(backend: &Value, path: &Path) -> Vec<FieldError> {
             if name.is_empty() {
                 errors.push(FieldError::required(&at.child("name"), ""));
             } else {
-                errors.extend(names::dns1035_label(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)));
+                errors.extend(
+                    names::dns1035_label(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)),
+                );
             }
             errors.extend(backend_port(service, &at.child("port")));
             errors
@@ -100,10 +108,14 @@ fn backend(backend: &Value, path: &Path) -> Vec<FieldError> {
 fn backend_port(service: &Value, path: &Path) -> Vec<FieldError> {
     let (name, number) = (str_at(service, "port.name"), int_at(service, "port.number").unwrap_or(0));
     match (name.is_empty(), number) {
-        (false, 0) => names::port_name(name).into_iter().map(|p| FieldError::invalid(&path.child("name"), name, p)).collect(),
+        (false, 0) => {
+            names::port_name(name).into_iter().map(|p| FieldError::invalid(&path.child("name"), name, p)).collect()
+        }
         (false, _) => vec![FieldError::invalid(path, "", "cannot set both port name & port number")],
         (true, 0) => vec![FieldError::required(path, "port name or number is required")],
-        (true, n) => names::port_number(n).into_iter().map(|p| FieldError::invalid(&path.child("number"), n, p)).collect(),
+        (true, n) => {
+            names::port_number(n).into_iter().map(|p| FieldError::invalid(&path.child("number"), n, p)).collect()
+        }
     }
 }
 
@@ -161,17 +173,27 @@ pub(in crate::resources) fn network_policy(policy: &Value) -> Vec<FieldError> {
 }
 
 fn policy_port(port: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = meta::optional_one_of(port, "protocol", path, &["SCTP", "TCP", "UDP"]).into_iter().collect();
+    let mut errors: Vec<FieldError> =
+        meta::optional_one_of(port, "protocol", path, &["SCTP", "TCP", "UDP"]).into_iter().collect();
     match port.get("port") {
-        Some(Value::String(name)) => errors.extend(names::port_name(name).into_iter().map(|p| FieldError::invalid(&path.child("port"), name.as_str(), p))),
+        Some(Value::String(name)) => errors.extend(
+            names::port_name(name).into_iter().map(|p| FieldError::invalid(&path.child("port"), name.as_str(), p)),
+        ),
         Some(number) => {
             let number = number.as_i64().unwrap_or(0);
-            errors.extend(names::port_number(number).into_iter().map(|p| FieldError::invalid(&path.child("port"), number, p)));
+            errors.extend(
+                names::port_number(number).into_iter().map(|p| FieldError::invalid(&path.child("port"), number, p)),
+            );
             if let Some(end) = int_at(port, "endPort").filter(|e| *e < number) {
-                errors.push(FieldError::invalid(&path.child("endPort"), end, "must be greater than or equal to `port`"));
+                errors.push(FieldError::invalid(
+                    &path.child("endPort"),
+                    end,
+                    "must be greater than or equal to `port`",
+                ));
             }
         }
-        None if port.get("endPort").is_some() => errors.push(FieldError::required(&path.child("endPort"), "may not be specified when `port` is not specified")),
+        None if port.get("endPort").is_some() => errors
+            .push(FieldError::required(&path.child("endPort"), "may not be specified when `port` is not specified")),
         None => {}
     }
     errors
@@ -182,11 +204,17 @@ fn policy_peer(peer: &Value, path: &Path) -> Vec<FieldError> {
     errors.extend(meta::label_selector(peer.get("namespaceSelector"), &path.child("namespaceSelector")));
     let selectors = peer.get("podSelector").is_some() || peer.get("namespaceSelector").is_some();
     match peer.get("ipBlock") {
-        Some(_) if selectors => errors.push(FieldError::forbidden(path, "may not specify both ipBlock and another peer")),
+        Some(_) if selectors => {
+            errors.push(FieldError::forbidden(path, "may not specify both ipBlock and another peer"))
+        }
         Some(block) => {
             let cidr = str_at(block, "cidr");
             if !is_cidr(cidr) {
-                errors.push(FieldError::invalid(&path.child("ipBlock").child("cidr"), cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
+                errors.push(FieldError::invalid(
+                    &path.child("ipBlock").child("cidr"),
+                    cidr,
+                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+                ));
             }
         }
         None if !selectors => errors.push(FieldError::required(path, "must specify a peer")),
@@ -216,7 +244,10 @@ mod tests {
         let service = json!({"service": {"name": "s", "port": {"number": 80}}});
         let good = json!({"spec": {"ingressClassName": "x", "rules": [{"host": "a.b", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": service}]}}]}});
         assert_eq!(texts(&ingress(&good)), Vec::<String>::new());
-        assert_eq!(texts(&ingress(&json!({"spec": {}}))), ["spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified"]);
+        assert_eq!(
+            texts(&ingress(&json!({"spec": {}}))),
+            ["spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified"]
+        );
         let bad = json!({"spec": {"rules": [{"host": "1.2.3.4", "http": {"paths": [{"path": "/", "backend": {"service": {"name": "s"}}}]}}]}});
         assert_eq!(
             texts(&ingress(&bad)),
@@ -230,7 +261,8 @@ mod tests {
 
     #[test]
     fn policies() {
-        let mut p = json!({"spec": {"egress": [{"ports": [{"port": 53}], "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}});
+        let mut p =
+            json!({"spec": {"egress": [{"ports": [{"port": 53}], "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}});
         network_policy_defaults(&mut p);
         assert_eq!(p["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
         assert_eq!(texts(&network_policy(&p)), Vec::<String>::new());

@@ -15,7 +15,9 @@ pub(in crate::resources) fn namespace_defaults(namespace: &mut Value) {
     if own.is_empty() {
         return;
     }
-    if let Some(labels) = object_mut(namespace, "metadata").and_then(|m| object_mut(m, "labels")).and_then(Value::as_object_mut) {
+    if let Some(labels) =
+        object_mut(namespace, "metadata").and_then(|m| object_mut(m, "labels")).and_then(Value::as_object_mut)
+    {
         labels.insert("kubernetes.io/metadata.name".into(), own.into());
     }
 }

@@ -35,7 +35,8 @@ pub(in crate::resources) fn priority_class_defaults(class: &mut Value) {
 
 pub(in crate::resources) fn priority_class(class: &Value) -> Vec<FieldError> {
     const USER_MAX: i64 = 1_000_000_000;
-    const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+    const SYSTEM: [(&str, i64); 2] =
+        [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
     let root = Path::default();
     let mut errors = Vec::new();
     let value = int_at(class, "value").unwrap_or(0);
@@ -45,7 +46,10 @@ pub(in crate::resources) fn priority_class(class: &Value) -> Vec<FieldError> {
             errors.push(FieldError::forbidden(&Path::new("metadata").child("name"), detail));
         }
     } else if value > USER_MAX {
-        errors.push(FieldError::forbidden(&root.child("value"), format!("maximum allowed value of a user defined priority is {USER_MAX}")));
+        errors.push(FieldError::forbidden(
+            &root.child("value"),
+            format!("maximum allowed value of a user defined priority is {USER_MAX}"),
+        ));
     }
     errors.extend(meta::optional_one_of(class, "preemptionPolicy", &root, &["Never", "PreemptLowerPriority"]));
     errors

@@ -22,22 +22,37 @@ pub(in crate::resources) fn role(role: &Value, namespaced: bool) -> Vec<FieldErr
         let urls = !list_at(rule, "nonResourceURLs").is_empty();
         if urls {
             if namespaced {
-                errors.push(FieldError::invalid(&at.child("nonResourceURLs"), rule["nonResourceURLs"].clone(), "namespaced rules cannot apply to non-resource URLs"));
+                errors.push(FieldError::invalid(
+                    &at.child("nonResourceURLs"),
+                    rule["nonResourceURLs"].clone(),
+                    "namespaced rules cannot apply to non-resource URLs",
+                ));
             }
             if ["apiGroups", "resources", "resourceNames"].iter().any(|f| !list_at(rule, f).is_empty()) {
-                errors.push(FieldError::invalid(&at.child("nonResourceURLs"), rule["nonResourceURLs"].clone(), "rules cannot apply to both regular resources and non-resource URLs"));
+                errors.push(FieldError::invalid(
+                    &at.child("nonResourceURLs"),
+                    rule["nonResourceURLs"].clone(),
+                    "rules cannot apply to both regular resources and non-resource URLs",
+                ));
             }
             continue;
         }
         if list_at(rule, "apiGroups").is_empty() {
-            errors.push(FieldError::required(&at.child("apiGroups"), "resource rules must supply at least one api group"));
+            errors.push(FieldError::required(
+                &at.child("apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
         }
         if list_at(rule, "resources").is_empty() {
-            errors.push(FieldError::required(&at.child("resources"), "resource rules must supply at least one resource"));
+            errors
+                .push(FieldError::required(&at.child("resources"), "resource rules must supply at least one resource"));
         }
     }
     for (i, selector) in list_at(role, "aggregationRule.clusterRoleSelectors").iter().enumerate() {
-        errors.extend(meta::label_selector(Some(selector), &Path::new("aggregationRule").child("clusterRoleSelectors").index(i)));
+        errors.extend(meta::label_selector(
+            Some(selector),
+            &Path::new("aggregationRule").child("clusterRoleSelectors").index(i),
+        ));
     }
     errors
 }
@@ -84,7 +99,11 @@ fn subject(subject: &Value, path: &Path, namespaced: bool) -> Vec<FieldError> {
     match kind {
         "ServiceAccount" => {
             if !name.is_empty() {
-                errors.extend(names::dns1123_subdomain(name).into_iter().map(|p| FieldError::invalid(&path.child("name"), name, p)));
+                errors.extend(
+                    names::dns1123_subdomain(name)
+                        .into_iter()
+                        .map(|p| FieldError::invalid(&path.child("name"), name, p)),
+                );
             }
             if !group.is_empty() {
                 errors.push(FieldError::not_supported(&path.child("apiGroup"), group, &[""]));
@@ -93,9 +112,13 @@ fn subject(subject: &Value, path: &Path, namespaced: bool) -> Vec<FieldError> {
                 errors.push(FieldError::required(&path.child("namespace"), ""));
             }
         }
-        "User" | "Group" if group != GROUP => errors.push(FieldError::not_supported(&path.child("apiGroup"), group, &[GROUP])),
+        "User" | "Group" if group != GROUP => {
+            errors.push(FieldError::not_supported(&path.child("apiGroup"), group, &[GROUP]))
+        }
         "User" | "Group" => {}
-        other => errors.push(FieldError::not_supported(&path.child("kind"), other, &["Group", "ServiceAccount", "User"])),
+        other => {
+            errors.push(FieldError::not_supported(&path.child("kind"), other, &["Group", "ServiceAccount", "User"]))
+        }
     }
     errors
 }
@@ -103,7 +126,11 @@ fn subject(subject: &Value, path: &Path, namespaced: bool) -> Vec<FieldError> {
 pub(in crate::resources) fn binding_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = binding(new);
     if new.get("roleRef") != old.get("roleRef") {
-        errors.push(FieldError::invalid(&Path::new("roleRef"), get(new, "roleRef").cloned().unwrap_or_default(), "cannot change roleRef"));
+        errors.push(FieldError::invalid(
+            &Path::new("roleRef"),
+            get(new, "roleRef").cloned().unwrap_or_default(),
+            "cannot change roleRef",
+        ));
     }
     errors
 }
@@ -128,7 +155,9 @@ mod tests {
 
     #[test]
     fn rules() {
-        assert!(role(&json!({"rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}), true).is_empty());
+        assert!(
+            role(&json!({"rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}), true).is_empty()
+        );
         assert!(role(&json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}), false).is_empty());
         assert_eq!(role(&json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}), true).len(), 1);
         assert_eq!(role(&json!({"rules": [{}]}), true).len(), 3);

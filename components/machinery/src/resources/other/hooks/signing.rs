@@ -23,7 +23,11 @@ pub(in crate::resources) fn csr(csr: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let decoded = STANDARD.decode(str_at(csr, "spec.request")).unwrap_or_default();
     if !String::from_utf8_lossy(&decoded).trim_start().starts_with(REQUEST) {
-        errors.push(FieldError::invalid(&path.child("request"), str_at(csr, "spec.request"), "PEM block type must be CERTIFICATE REQUEST"));
+        errors.push(FieldError::invalid(
+            &path.child("request"),
+            str_at(csr, "spec.request"),
+            "PEM block type must be CERTIFICATE REQUEST",
+        ));
     }
     if list_at(csr, "spec.usages").is_empty() {
         errors.push(FieldError::required(&path.child("usages"), "usages must be specified"));
@@ -33,12 +37,20 @@ pub(in crate::resources) fn csr(csr: &Value) -> Vec<FieldError> {
     if signer.is_empty() {
         errors.push(FieldError::required(&at, ""));
     } else if signer.split_once('/').is_none_or(|(domain, rest)| !domain.contains('.') || rest.is_empty()) {
-        errors.push(FieldError::invalid(&at, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"));
+        errors.push(FieldError::invalid(
+            &at,
+            signer,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ));
     } else if signer == "kubernetes.io/legacy-unknown" {
         errors.push(FieldError::invalid(&at, signer, "the legacy signerName is not allowed via this API version"));
     }
     if let Some(seconds) = int_at(csr, "spec.expirationSeconds").filter(|s| *s < EXPIRATION_MIN) {
-        errors.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, "may not specify a duration less than 600 seconds (10 minutes)"));
+        errors.push(FieldError::invalid(
+            &path.child("expirationSeconds"),
+            seconds,
+            "may not specify a duration less than 600 seconds (10 minutes)",
+        ));
     }
     errors
 }
@@ -62,7 +74,11 @@ pub(in crate::resources) fn csr_status_update(new: &Value, old: &Value) -> Vec<F
         if str_at(condition, "type").is_empty() {
             errors.push(FieldError::required(&at.child("type"), ""));
         }
-        let statuses: &[&str] = if matches!(str_at(condition, "type"), "Approved" | "Denied" | "Failed") { &["True"] } else { &["False", "True", "Unknown"] };
+        let statuses: &[&str] = if matches!(str_at(condition, "type"), "Approved" | "Denied" | "Failed") {
+            &["True"]
+        } else {
+            &["False", "True", "Unknown"]
+        };
         errors.extend(meta::one_of(condition, "status", &at, statuses));
     }
     let before = str_at(old, "status.certificate");
@@ -80,7 +96,8 @@ mod tests {
     #[test]
     fn requests_and_decisions() {
         let pem = STANDARD.encode(format!("{REQUEST}\nx\n"));
-        let good = json!({"spec": {"request": pem, "signerName": "kubernetes.io/kubelet-serving", "usages": ["server auth"]}});
+        let good =
+            json!({"spec": {"request": pem, "signerName": "kubernetes.io/kubelet-serving", "usages": ["server auth"]}});
         assert!(csr(&good).is_empty());
         assert_eq!(csr(&json!({"spec": {}})).len(), 3);
         let mut approved = good.clone();
