@@ -23,6 +23,8 @@ use crate::table;
 /// A transaction the kernel refused is tried again after this, unless something changes before.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// One at a time, on its way from a watch to a mirror: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Update {
     Service(Event<core::Service>),
     Slice(Event<discovery::EndpointSlice>),

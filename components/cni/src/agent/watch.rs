@@ -25,6 +25,8 @@ use super::{conflist, masquerade, overlay, policy};
 const RETRY: Duration = Duration::from_secs(2);
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
+/// One at a time, on its way from a watch to a mirror: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Update {
     Node(Event<core::Node>),
     Pod(Event<core::Pod>),

@@ -6,6 +6,7 @@
 
 mod batch;
 mod diff;
+mod encode;
 mod expr;
 mod model;
 
