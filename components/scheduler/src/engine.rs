@@ -442,3 +442,6 @@ where
             std::future::ready(change)
         })
 }
+
+#[cfg(test)]
+mod tests;
