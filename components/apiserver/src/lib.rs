@@ -1,1 +1,31 @@
-//! stub
+//! The Kubernetes API server.
+//!
+//! In: HTTP requests, over TLS or in process. Out: objects, watches, tables, errors, as Kubernetes v1.37 gives them. There is one
+//! generic handler for each verb ([`handlers`]), driven by `machinery`'s resource table; only real subresources have code of their own.
+//! A request passes [`pipeline`]: authentication, authorization, admission, handler, store. May depend on `machinery`, `store`
+//! and `certs`, on no client of the API.
+
+pub mod admission;
+pub mod authn;
+pub mod authz;
+pub mod bootstrap;
+pub mod config;
+pub mod core;
+pub mod handlers;
+pub mod http;
+pub mod identity;
+pub mod kubelet;
+pub mod memo;
+pub mod metrics;
+pub mod observed;
+pub mod openapi;
+pub mod pipeline;
+pub mod registry;
+pub mod server;
+pub mod services;
+pub mod testing;
+
+pub use config::{Config, PortRange};
+pub use http::ResponseBody;
+pub use identity::Identity;
+pub use server::{ApiServer, Handler};

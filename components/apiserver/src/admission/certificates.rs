@@ -1,0 +1,52 @@
+//! Certificate requests carry who asked; approving and signing need the right for that signer
+//! (CertificateApproval, CertificateSigning, CertificateSubjectRestriction).
+
+use machinery::{ApiError, value::{get, str_at}};
+use serde_json::{Value, json};
+
+use super::{Attempt, Operation};
+use crate::authz::{self, Attributes};
+
+pub async fn admit(attempt: &Attempt<'_>, request: &mut Value) -> Result<(), ApiError> {
+    if !attempt.is_of("certificates.k8s.io", "certificatesigningrequests") {
+        return Ok(());
+    }
+    match (attempt.operation, attempt.subresource) {
+        (Operation::Create, "") => set_requester(attempt, request),
+        (Operation::Update, "approval") => require(attempt, "approve").await?,
+        (Operation::Update, "status") => {
+            let before = attempt.old.and_then(|o| get(o, "status.certificate"));
+            if before != get(request, "status.certificate") {
+                require(attempt, "sign").await?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn set_requester(attempt: &Attempt<'_>, request: &mut Value) {
+    let who = &attempt.call.identity;
+    let spec = &mut request["spec"];
+    spec["username"] = who.user.as_str().into();
+    spec["groups"] = json!(who.groups);
+    for (key, value) in [("uid", (!who.uid.is_empty()).then(|| who.uid.as_str().into())), ("extra", (!who.extra.is_empty()).then(|| json!(who.extra)))] {
+        match value {
+            Some(value) => spec[key] = value,
+            None => drop(machinery::value::remove(spec, key)),
+        }
+    }
+}
+
+/// The verb on the signer itself, or on all of its domain (`kubernetes.io/*`).
+async fn require(attempt: &Attempt<'_>, verb: &str) -> Result<(), ApiError> {
+    let signer = attempt.old.map(|o| str_at(o, "spec.signerName")).unwrap_or_default();
+    let domain = signer.split('/').next().unwrap_or_default();
+    for name in [signer.to_owned(), format!("{domain}/*")] {
+        let what = Attributes { is_resource: true, verb: verb.into(), group: "certificates.k8s.io".into(), version: "*".into(), resource: "signers".into(), name, ..Attributes::default() };
+        if authz::allows(&attempt.call.core, &attempt.call.identity, &what).await {
+            return Ok(());
+        }
+    }
+    Err(attempt.target.forbidden(&format!("user not permitted to {verb} requests with signerName {signer:?}")))
+}

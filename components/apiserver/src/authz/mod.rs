@@ -1,0 +1,89 @@
+//! Authorization: `system:masters` may everything; then the Node authorizer and RBAC, any of which may say yes.
+
+pub mod node;
+pub mod rbac;
+
+use machinery::{ApiError, request_info::RequestInfo};
+
+use crate::{
+    core::Core,
+    identity::{Identity, MASTERS},
+};
+
+/// What is asked for, in the words of SubjectAccessReview.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    pub verb: String,
+    pub is_resource: bool,
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    pub path: String,
+    /// `fieldSelector` of lists and watches (KEP-4601).
+    pub field_selector: String,
+}
+
+impl Attributes {
+    pub fn of(info: &RequestInfo, field_selector: Option<&str>) -> Self {
+        Attributes {
+            verb: info.verb.to_owned(),
+            is_resource: info.is_resource,
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: info.subresource.clone(),
+            namespace: info.namespace.clone(),
+            name: info.name.clone(),
+            path: info.path.clone(),
+            field_selector: field_selector.unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub fn with_verb(&self, verb: &str) -> Self {
+        Attributes { verb: verb.into(), ..self.clone() }
+    }
+
+    /// `pods/log`, as RBAC rules name it.
+    pub fn qualified_resource(&self) -> String {
+        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+    }
+}
+
+fn allowed_now(core: &Core, who: &Identity, what: &Attributes) -> bool {
+    let state = core.observed.state.read();
+    who.node().is_some_and(|node| state.graph.allows(node, what)) || state.rbac.allows(who, what)
+}
+
+pub async fn allows(core: &Core, who: &Identity, what: &Attributes) -> bool {
+    if who.in_group(MASTERS) {
+        return true;
+    }
+    let revision = core.store.revision();
+    if allowed_now(core, who, what) {
+        return true;
+    }
+    if core.observed.revision() >= revision {
+        return false;
+    }
+    core.observed.caught_up(revision).await;
+    allowed_now(core, who, what)
+}
+
+/// As [`allows`], with the refusal clients know.
+pub async fn authorize(core: &Core, who: &Identity, what: &Attributes) -> Result<(), ApiError> {
+    if allows(core, who, what).await { Ok(()) } else { Err(refusal(who, what)) }
+}
+
+pub fn refusal(who: &Identity, what: &Attributes) -> ApiError {
+    if !what.is_resource {
+        let why = format!("User \"{}\" cannot {} path \"{}\"", who.user, what.verb, what.path);
+        return ApiError::forbidden("", "", "", &why);
+    }
+    let scope = if what.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace \"{}\"", what.namespace) };
+    let resource = what.qualified_resource();
+    let why = format!("User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}", who.user, what.verb, what.group);
+    ApiError::forbidden(&what.group, &what.resource, &what.name, &why)
+}

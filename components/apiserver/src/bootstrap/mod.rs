@@ -1,0 +1,124 @@
+//! What every cluster has, made or repaired at each start by ordinary requests of a `system:masters` identity.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::Method;
+use http_body_util::{BodyExt, Full};
+use machinery::{Resource, resources, value::{list_at, str_at}};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{core::Core, http::Request, identity::{Identity, MASTERS}, pipeline, registry};
+
+/// Roles, bindings, namespaces and priority classes, as plain manifests.
+const MANIFESTS: &[&str] = &[include_str!("namespaces.yaml"), include_str!("priorities.yaml"), include_str!("roles.yaml"), include_str!("components.yaml"), include_str!("bindings.yaml")];
+
+/// `rbac.authorization.kubernetes.io/autoupdate: "false"` on a role keeps hands off it.
+const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+
+pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
+    for text in MANIFESTS {
+        for document in serde_yaml::Deserializer::from_str(text) {
+            let object = Value::deserialize(document).context("a built-in manifest cannot be read")?;
+            if object.is_object() {
+                ensure(core, object).await?;
+            }
+        }
+    }
+    for object in own_service(core, port) {
+        ensure(core, object).await?;
+    }
+    Ok(())
+}
+
+/// Creates the object, or brings what is there up to date.
+async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
+    let resource = row(&object)?;
+    let (namespace, name) = (str_at(&object, "metadata.namespace"), str_at(&object, "metadata.name"));
+    let collection = path(resource, namespace);
+    match registry::read(core, resource, namespace, name).await {
+        Err(error) if error.code == 404 => send(core, Method::POST, &collection, &object).await,
+        Err(error) => bail!("cannot read {collection}/{name}: {error}"),
+        Ok(stored) => match repaired(resource, &stored.object, &object) {
+            Some(new) => send(core, Method::PUT, &format!("{collection}/{}", name.replace('/', "%2F")), &new).await,
+            None => Ok(()),
+        },
+    }
+}
+
+fn row(object: &Value) -> anyhow::Result<&'static Resource> {
+    let (group, version) = str_at(object, "apiVersion").split_once('/').unwrap_or(("", str_at(object, "apiVersion")));
+    let kind = str_at(object, "kind");
+    resources::find_kind(group, version, kind).with_context(|| format!("a built-in manifest is of unknown kind {kind:?} in {group:?}"))
+}
+
+fn path(resource: &Resource, namespace: &str) -> String {
+    let prefix = if resource.group.is_empty() { "/api" } else { "/apis" };
+    let place = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
+    format!("{prefix}/{}{place}/{}", resource.api_version(), resource.plural)
+}
+
+/// What is there with what has to be there; `None` if nothing is missing. Additions of the cluster's owner stay.
+fn repaired(resource: &Resource, there: &Value, wanted: &Value) -> Option<Value> {
+    let list = match resource.plural {
+        "clusterroles" | "roles" => "rules",
+        "clusterrolebindings" | "rolebindings" => "subjects",
+        "endpoints" => return replaced(there, wanted, &["subsets"]),
+        "endpointslices" => return replaced(there, wanted, &["endpoints", "ports"]),
+        _ => return None,
+    };
+    if there["metadata"]["annotations"][AUTO_UPDATE] == "false" {
+        return None;
+    }
+    let mut present = list_at(there, list).to_vec();
+    let missing: Vec<Value> = list_at(wanted, list).iter().filter(|w| !present.contains(w)).cloned().collect();
+    if missing.is_empty() {
+        return None;
+    }
+    present.extend(missing);
+    let mut new = there.clone();
+    new[list] = present.into();
+    Some(new)
+}
+
+fn replaced(there: &Value, wanted: &Value, fields: &[&str]) -> Option<Value> {
+    let mut new = there.clone();
+    for field in fields {
+        new[*field] = wanted[*field].clone();
+    }
+    (new != *there).then_some(new)
+}
+
+async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> anyhow::Result<()> {
+    let body = Full::new(Bytes::from(object.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let mut request: Request = http::Request::builder().method(method).uri(path).header(http::header::CONTENT_TYPE, "application/json").body(body)?;
+    request.extensions_mut().insert(Identity::new("system:apiserver", [MASTERS]));
+    let response = pipeline::serve(core.clone(), None, request).await;
+    if response.status().is_success() {
+        return Ok(());
+    }
+    let status = response.status();
+    let text = response.into_body().collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default();
+    bail!("{path} {}: {status}: {text}", str_at(object, "metadata.name"))
+}
+
+/// `default/kubernetes`: how pods find this server.
+fn own_service(core: &Core, port: u16) -> [Value; 3] {
+    let config = &core.config;
+    let address = config.service_cluster_ip_range.hosts().next().map(|a| a.to_string()).unwrap_or_default();
+    let metadata = json!({"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}});
+    let mirrored = json!({"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
+    let slice = json!({"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}});
+    let family = if config.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" };
+    [
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {
+            "type": "ClusterIP", "clusterIP": address, "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}}),
+        json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": mirrored, "subsets": [{
+            "addresses": [{"ip": config.advertise_address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": slice, "addressType": family,
+            "endpoints": [{"addresses": [config.advertise_address], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}),
+    ]
+}

@@ -1,0 +1,155 @@
+//! What the API server is told.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+
+/// Every field, as it stands in the YAML file (camelCase); unknown fields are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen.
+    #[serde(default = "default_bind_address")]
+    pub bind_address: IpAddr,
+    /// 0 asks the system for a free port (tests); see `ApiServer::address`.
+    #[serde(default = "default_port")]
+    pub secure_port: u16,
+    /// What goes into the endpoints of the Service `default/kubernetes`; must be reachable from pods.
+    pub advertise_address: IpAddr,
+    /// Folder of the embedded store.
+    pub data_dir: PathBuf,
+    pub tls_cert_file: PathBuf,
+    pub tls_private_key_file: PathBuf,
+    /// Authorities whose client certificates are believed.
+    pub client_ca_file: PathBuf,
+    /// Keys (public, or private) that verify service-account tokens.
+    pub service_account_key_files: Vec<PathBuf>,
+    /// The key that signs new tokens (EC P-256 or RSA, PEM).
+    pub service_account_signing_key_file: PathBuf,
+    #[serde(default = "default_issuer")]
+    pub service_account_issuer: String,
+    /// Empty: only the issuer.
+    #[serde(default)]
+    pub api_audiences: Vec<String>,
+    #[serde(default = "default_service_range")]
+    pub service_cluster_ip_range: Ipv4Net,
+    /// Inclusive, `30000-32767`.
+    #[serde(default)]
+    pub service_node_port_range: PortRange,
+    /// What the API server shows to kubelets; without it logs and exec are refused.
+    #[serde(default)]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// Authorities of the kubelets' serving certificates.
+    #[serde(default)]
+    pub kubelet_ca_file: Option<PathBuf>,
+    #[serde(default = "default_domain")]
+    pub cluster_domain: String,
+    /// How long history is kept for watches and paged lists.
+    #[serde(default = "default_compaction_seconds")]
+    pub compaction_interval_seconds: u64,
+}
+
+fn default_bind_address() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+}
+fn default_port() -> u16 {
+    6443
+}
+fn default_issuer() -> String {
+    "https://kubernetes.default.svc.cluster.local".into()
+}
+fn default_service_range() -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)
+}
+fn default_domain() -> String {
+    "cluster.local".into()
+}
+fn default_compaction_seconds() -> u64 {
+    300
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl Default for PortRange {
+    fn default() -> Self {
+        PortRange { first: 30000, last: 32767 }
+    }
+}
+
+impl PortRange {
+    pub fn contains(&self, port: i64) -> bool {
+        (i64::from(self.first)..=i64::from(self.last)).contains(&port)
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a range of ports; write it as 30000-32767");
+        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+        let (first, last) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+        if first == 0 || first > last {
+            return Err(wrong());
+        }
+        Ok(PortRange { first, last })
+    }
+}
+
+impl Config {
+    /// Reads a YAML file.
+    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_yaml::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
+    }
+
+    /// The configuration of a server whose files all lie in one folder under fixed names: what `example serve` and tests use.
+    pub fn in_dir(dir: &Path, port: u16) -> Self {
+        let file = |name: &str| dir.join(name);
+        Config {
+            bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            secure_port: port,
+            advertise_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            data_dir: file("store"),
+            tls_cert_file: file("apiserver.crt"),
+            tls_private_key_file: file("apiserver.key"),
+            client_ca_file: file("ca.crt"),
+            service_account_key_files: vec![file("sa.pub")],
+            service_account_signing_key_file: file("sa.key"),
+            service_account_issuer: default_issuer(),
+            api_audiences: Vec::new(),
+            service_cluster_ip_range: default_service_range(),
+            service_node_port_range: PortRange::default(),
+            kubelet_client_certificate: Some(file("apiserver-kubelet-client.crt")),
+            kubelet_client_key: Some(file("apiserver-kubelet-client.key")),
+            kubelet_ca_file: Some(file("ca.crt")),
+            cluster_domain: default_domain(),
+            compaction_interval_seconds: default_compaction_seconds(),
+        }
+    }
+
+    /// Audiences a token must name to be accepted here.
+    pub fn audiences(&self) -> Vec<String> {
+        if self.api_audiences.is_empty() { vec![self.service_account_issuer.clone()] } else { self.api_audiences.clone() }
+    }
+
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.service_cluster_ip_range.prefix_len() > 28 {
+            bail!("serviceClusterIpRange {} is too small; use a /28 or larger", self.service_cluster_ip_range);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! What every handler shares: configuration, store, observed state, keys, the way to kubelets, counters.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    authn::keys::{SigningKey, VerifyingKey},
+    config::Config,
+    kubelet::KubeletClient,
+    memo::Memo,
+    metrics::Metrics,
+    observed::Observed,
+};
+
+pub struct Core {
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+    pub observed: Arc<Observed>,
+    pub verifying_keys: Vec<VerifyingKey>,
+    pub signing_key: SigningKey,
+    pub kubelets: Option<KubeletClient>,
+    pub metrics: Metrics,
+    /// Objects of recent events, decoded once for all watchers with selectors.
+    pub memo: Memo,
+    /// Ends watches and listeners.
+    pub stopping: CancellationToken,
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+impl Core {
+    pub async fn open(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<Self>> {
+        config.check()?;
+        let signing_file = &config.service_account_signing_key_file;
+        let signing_key = SigningKey::from_pem(&read(signing_file)?).with_context(|| format!("cannot use {}", signing_file.display()))?;
+        let mut verifying_keys = Vec::new();
+        for file in &config.service_account_key_files {
+            verifying_keys.push(VerifyingKey::from_pem(&read(file)?).with_context(|| format!("cannot use {}", file.display()))?);
+        }
+        anyhow::ensure!(
+            verifying_keys.iter().any(|k| k.id == signing_key.id),
+            "serviceAccountKeyFiles does not hold the public half of {}; tokens would be refused as soon as they are issued",
+            signing_file.display()
+        );
+        let kubelets = KubeletClient::from_config(&config)?;
+        let observed = Observed::start(store.clone()).await.context("cannot read the store")?;
+        Ok(Arc::new(Core {
+            config,
+            store,
+            observed,
+            verifying_keys,
+            signing_key,
+            kubelets,
+            metrics: Metrics::default(),
+            memo: Memo::default(),
+            stopping: CancellationToken::new(),
+        }))
+    }
+}

@@ -1,0 +1,126 @@
+//! Request bodies: syntax by Content-Type, then the shape of the kind.
+
+use bytes::Bytes;
+use http::header;
+use machinery::{
+    ApiError, Resource,
+    schema::{self, Unknown},
+};
+use serde_json::Value;
+
+use crate::{
+    http::{Request, body},
+    pipeline::Call,
+};
+
+const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
+
+/// What to do about fields nobody knows (`fieldValidation`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+impl FieldValidation {
+    pub fn of(call: &Call) -> Result<Self, ApiError> {
+        match call.query.get("fieldValidation") {
+            None | Some("Warn") => Ok(Self::Warn),
+            Some("Ignore") => Ok(Self::Ignore),
+            Some("Strict") => Ok(Self::Strict),
+            Some(other) => Err(ApiError::bad_request(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+            ))),
+        }
+    }
+}
+
+/// Problems that do not stop a request under `Warn`.
+#[derive(Default)]
+pub struct Findings(pub Vec<String>);
+
+impl Findings {
+    pub fn duplicates(&mut self, paths: Vec<String>) {
+        self.0.extend(paths.into_iter().map(|p| format!("duplicate field \"{p}\"")));
+    }
+
+    pub fn unknown(&mut self, paths: Vec<String>) {
+        self.0.extend(paths.into_iter().map(|p| format!("unknown field \"{p}\"")));
+    }
+
+    /// The warnings to send, or the refusal.
+    pub fn judge(self, validation: FieldValidation) -> Result<Vec<String>, ApiError> {
+        match validation {
+            FieldValidation::Ignore => Ok(Vec::new()),
+            FieldValidation::Warn => Ok(self.0),
+            FieldValidation::Strict if self.0.is_empty() => Ok(Vec::new()),
+            FieldValidation::Strict => Err(ApiError::bad_request(format!("strict decoding error: {}", self.0.join(", ")))),
+        }
+    }
+}
+
+/// The media type without parameters, lower case; "" if there is none.
+pub fn media_type(request: &Request) -> String {
+    let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+pub fn parse(media: &str, bytes: &Bytes) -> Result<(Value, Vec<String>), ApiError> {
+    match media {
+        "" | "application/json" => schema::parse_json(bytes).map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}"))),
+        "application/yaml" => {
+            let value = serde_yaml::from_slice(bytes).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
+            Ok((value, Vec::new()))
+        }
+        _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
+    }
+}
+
+/// Reads the body as JSON or YAML, without looking at its kind; `None` if it is empty.
+pub async fn any(request: Request) -> Result<Option<Value>, ApiError> {
+    let media = media_type(&request);
+    let bytes = body::read(request.into_body()).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    parse(&media, &bytes).map(|(value, _)| Some(value))
+}
+
+/// Reads an object of `resource`; also warnings about it.
+pub async fn object(call: &Call, resource: &Resource, request: Request) -> Result<(Value, Vec<String>), ApiError> {
+    let validation = FieldValidation::of(call)?;
+    let media = media_type(&request);
+    let bytes = body::read(request.into_body()).await?;
+    let (mut value, duplicates) = parse(&media, &bytes)?;
+    let mut findings = Findings::default();
+    findings.duplicates(duplicates);
+    check_kind(&value, &resource.api_version(), resource.kind)?;
+    findings.unknown(check_shape(resource, &mut value)?);
+    Ok((value, findings.judge(validation)?))
+}
+
+/// Types of fields; unknown ones are dropped and returned.
+pub fn check_shape(resource: &Resource, value: &mut Value) -> Result<Vec<String>, ApiError> {
+    schema::check(resource.definition, value, Unknown::Prune).map_err(|error| {
+        ApiError::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {error}", resource.kind, resource.version, resource.kind))
+    })
+}
+
+/// `kind` and `apiVersion` may be left out, but not be something else.
+pub fn check_kind(value: &Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
+    if !value.is_object() {
+        return Err(ApiError::bad_request("the body of the request is not an object"));
+    }
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (given_version, given_kind) = (text("apiVersion"), text("kind"));
+    if !given_version.is_empty() && given_version != api_version {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    if !given_kind.is_empty() && given_kind != kind {
+        return Err(ApiError::bad_request(format!("the object provided is of kind {given_kind}, but the request expects {kind}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Version, health, metrics and the OpenID documents.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    http::{Response, respond},
+    pipeline::Call,
+};
+
+pub const GIT_VERSION: &str = "v1.37.0+kinstall";
+
+pub fn version() -> Value {
+    json!({
+        "major": "1", "minor": "37", "emulationMajor": "1", "emulationMinor": "37", "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
+        "gitVersion": GIT_VERSION, "gitCommit": env!("CARGO_PKG_VERSION"), "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none", "compiler": "rustc", "platform": "linux/amd64",
+    })
+}
+
+pub async fn answer(call: &Call) -> Option<Response> {
+    let path = call.info.path.as_str();
+    let response = match path {
+        "/version" | "/version/" => respond::json(StatusCode::OK, &version()),
+        "/metrics" => respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", call.core.metrics.render().into_bytes()),
+        "/.well-known/openid-configuration" => {
+            let issuer = &call.core.config.service_account_issuer;
+            respond::json(StatusCode::OK, &json!({
+                "issuer": issuer, "jwks_uri": format!("{}/openid/v1/jwks", issuer.trim_end_matches('/')),
+                "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": [call.core.signing_key.algorithm().name()],
+            }))
+        }
+        "/openid/v1/jwks" => {
+            let keys: Vec<Value> = call.core.verifying_keys.iter().map(crate::authn::keys::VerifyingKey::to_jwk).collect();
+            respond::json(StatusCode::OK, &json!({"keys": keys}))
+        }
+        _ => {
+            let (kind, check) = ["/healthz", "/livez", "/readyz"].iter().find_map(|k| path.strip_prefix(k).map(|rest| (&k[1..], rest)))?;
+            health(call, kind, check.strip_prefix('/').or_else(|| check.is_empty().then_some(""))?).await?
+        }
+    };
+    Some(response)
+}
+
+/// Name and outcome of each check.
+async fn checks(call: &Call, kind: &str) -> Vec<(&'static str, bool)> {
+    let stores = call.core.store.get("/health").await.is_ok();
+    let mut checks = vec![("ping", true), ("store", stores)];
+    if kind == "readyz" {
+        // the listener opens only after bootstrap, so answering at all means that it is done
+        checks.push(("poststarthook/bootstrap", true));
+        checks.push(("shutdown", !call.core.stopping.is_cancelled()));
+    }
+    checks
+}
+
+async fn health(call: &Call, kind: &str, only: &str) -> Option<Response> {
+    let mut checks = checks(call, kind).await;
+    if !only.is_empty() {
+        checks.retain(|(name, _)| *name == only);
+        if checks.is_empty() {
+            return None;
+        }
+    }
+    let passed = checks.iter().all(|(_, ok)| *ok);
+    if passed && !call.query.has("verbose") {
+        return Some(respond::text(StatusCode::OK, "ok"));
+    }
+    let mut text: String = checks.iter().map(|(name, ok)| if *ok { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: reason withheld\n") }).collect();
+    text.push_str(&format!("{kind} check {}\n", if passed { "passed" } else { "failed" }));
+    Some(respond::text(if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text))
+}

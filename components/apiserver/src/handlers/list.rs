@@ -1,0 +1,172 @@
+//! List: pages, revisions, selectors; typed lists are spliced from stored bytes without parsing.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::StatusCode;
+use machinery::{ApiError, encoding, table};
+use serde_json::{Value, json};
+use store::{KeyValue, RangeRequest, Revision};
+
+use super::{
+    Target,
+    respond::{include, with_version},
+    selection::{Selection, not_newer_than_now},
+};
+use crate::{
+    http::{Form, Response, respond},
+    pipeline::Call,
+    registry,
+};
+
+/// Keys read at once while a selector is looking for matches.
+const BATCH: usize = 500;
+
+/// One page.
+pub struct Page {
+    pub items: Vec<KeyValue>,
+    pub revision: Revision,
+    pub continue_token: Option<String>,
+    pub remaining: Option<usize>,
+}
+
+/// Where the next page begins.
+struct Continue {
+    revision: Revision,
+    after: String,
+}
+
+impl Continue {
+    fn encode(&self) -> String {
+        let text = json!({"v": "meta.k8s.io/v1", "rv": self.revision, "start": self.after}).to_string();
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    /// The token is the client's to send: its key must lie in the collection that is listed.
+    fn decode(text: &str, prefix: &str) -> Result<Self, ApiError> {
+        let bad = || ApiError::bad_request("continue key is not valid");
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        let after = value["start"].as_str().filter(|s| s.starts_with(prefix)).ok_or_else(bad)?;
+        Ok(Continue { revision: value["rv"].as_u64().ok_or_else(bad)?, after: after.to_owned() })
+    }
+}
+
+pub async fn list(call: &Call, target: &Target) -> Result<Response, ApiError> {
+    let page = page(call, target, &Selection::of(call, target)?).await?;
+    match call.accept.form {
+        Form::Object => Ok(respond::encoded(StatusCode::OK, call.accept.syntax, typed(target, &page))),
+        form => {
+            let resource = target.resource;
+            let items = page.items.iter().map(|kv| registry::decode(resource, &kv.value, kv.mod_revision)).collect::<Result<Vec<_>, _>>()?;
+            let metadata = list_metadata(&page);
+            let value = match form {
+                Form::Table => table::render(resource, &items, metadata, include(call)?, true),
+                _ => {
+                    let items: Vec<Value> = items.iter().map(|i| with_version(table::partial_metadata(i), &call.accept)).collect();
+                    json!({"kind": "PartialObjectMetadataList", "metadata": metadata, "items": items})
+                }
+            };
+            Ok(respond::value(StatusCode::OK, call.accept.syntax, &with_version(value, &call.accept)))
+        }
+    }
+}
+
+fn list_metadata(page: &Page) -> Value {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(token) = &page.continue_token {
+        metadata["continue"] = token.as_str().into();
+    }
+    if let Some(count) = page.remaining {
+        metadata["remainingItemCount"] = count.into();
+    }
+    metadata
+}
+
+/// The typed list, as JSON.
+pub fn typed(target: &Target, page: &Page) -> Vec<u8> {
+    let resource = target.resource;
+    let size: usize = page.items.iter().map(|kv| kv.value.len() + 48).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    encoding::write_list_start(&mut out, &resource.api_version(), resource.list_kind, page.revision, page.continue_token.as_deref(), page.remaining);
+    for (index, kv) in page.items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        encoding::write_list_item(&mut out, kv.mod_revision, &kv.value);
+    }
+    encoding::write_list_end(&mut out);
+    out
+}
+
+pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result<Page, ApiError> {
+    let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).map_err(|_| ApiError::bad_request("limit must not be negative"))?;
+    let (revision, after) = start(call, selection, limit)?;
+    let mut request = RangeRequest { prefix: selection.prefix.clone(), start_after: after, limit, revision };
+    if selection.is_everything() {
+        let range = call.core.store.range(request).await.map_err(|e| range_error(call, selection, e))?;
+        let more = range.remaining > 0;
+        let continue_token = range.items.last().filter(|_| more).map(|kv| Continue { revision: range.revision, after: kv.key.to_string() }.encode());
+        return Ok(Page { items: range.items, revision: range.revision, continue_token, remaining: more.then_some(range.remaining) });
+    }
+    let mut found = Vec::new();
+    request.limit = if limit == 0 { 0 } else { BATCH };
+    loop {
+        let range = call.core.store.range(request.clone()).await.map_err(|e| range_error(call, selection, e))?;
+        let last = range.items.last().map(|kv| kv.key.to_string());
+        let (count, mut used) = (range.items.len(), 0);
+        for kv in range.items {
+            used += 1;
+            if selection.matches(target.resource, &registry::decode(target.resource, &kv.value, kv.mod_revision)?) {
+                found.push(kv);
+                if found.len() == limit {
+                    break;
+                }
+            }
+        }
+        let full = limit > 0 && found.len() == limit;
+        let more = range.remaining > 0 || used < count;
+        if full || !more {
+            let token = found.last().filter(|_| full && more).map(|kv| Continue { revision: range.revision, after: kv.key.to_string() }.encode());
+            return Ok(Page { items: found, revision: range.revision, continue_token: token, remaining: None });
+        }
+        request.start_after = last;
+        request.revision = Some(range.revision);
+    }
+}
+
+/// The revision to read (`None`: the newest) and the key to begin after.
+fn start(call: &Call, selection: &Selection, limit: usize) -> Result<(Option<Revision>, Option<String>), ApiError> {
+    let version = call.query.get("resourceVersion");
+    let matching = call.query.get("resourceVersionMatch");
+    if let Some(token) = call.query.get("continue") {
+        if version.is_some_and(|v| v != "0") {
+            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        // a prefix that a name narrows is still within the collection
+        let token = Continue::decode(token, &selection.prefix)?;
+        return Ok(((token.revision > 0).then_some(token.revision), Some(token.after)));
+    }
+    if matching.is_some() && version.is_none() {
+        return Err(ApiError::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+    }
+    let Some(text) = version else { return Ok((None, None)) };
+    let wanted = not_newer_than_now(call, text)?;
+    match matching {
+        Some("Exact") if wanted == 0 => Err(ApiError::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")),
+        Some("Exact") => Ok((Some(wanted), None)),
+        None if limit > 0 && wanted > 0 => Ok((Some(wanted), None)),
+        None | Some("NotOlderThan") => Ok((None, None)),
+        Some(other) => Err(ApiError::bad_request(format!("resourceVersionMatch: Unsupported value: {other:?}"))),
+    }
+}
+
+/// A token whose revision is gone gets a fresh one that lists the rest as it is now.
+fn range_error(call: &Call, selection: &Selection, error: store::Error) -> ApiError {
+    let store::Error::Compacted { .. } = error else { return registry::store_error(error) };
+    let token = call.query.get("continue").and_then(|t| Continue::decode(t, &selection.prefix).ok());
+    let mut answer = ApiError::expired(match token {
+        Some(_) => "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        None => "The resourceVersion for the provided list is too old.",
+    });
+    answer.continue_token = token.map(|t| Continue { revision: 0, after: t.after }.encode());
+    answer
+}

@@ -1,0 +1,134 @@
+//! One generic handler for each verb, and the few subresources that are more than a part of their object.
+
+mod binding;
+mod create;
+mod decode;
+mod delete;
+mod discovery;
+mod eviction;
+mod health;
+mod list;
+mod logs;
+mod patch;
+mod respond;
+mod reviews;
+mod scale;
+mod selection;
+mod token;
+pub(crate) mod update;
+mod watch;
+
+use http::Method;
+use machinery::{ApiError, Resource};
+
+use crate::{
+    http::{Request, Response},
+    pipeline::Call,
+    registry,
+};
+
+pub use create::create_object;
+pub use delete::{DeleteOptions, delete_object};
+
+/// The object (or, with an empty name, the collection) a call is about.
+#[derive(Clone)]
+pub struct Target {
+    pub resource: &'static Resource,
+    /// Empty for cluster-wide resources, and for lists over all namespaces.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Target {
+    fn of(call: &Call) -> Result<Self, ApiError> {
+        let info = &call.info;
+        let resource = registry::find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_resource)?;
+        let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
+        // a cluster-wide kind below a namespace does not exist; a namespace itself is "in" itself
+        if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
+            return Err(ApiError::no_such_resource());
+        }
+        if resource.namespaced && namespace.is_empty() && !matches!(info.verb, "list" | "watch") {
+            return Err(match info.name.is_empty() {
+                true => ApiError::method_not_allowed(resource.group, resource.plural, info.verb),
+                false => ApiError::no_such_resource(),
+            });
+        }
+        Ok(Target { resource, namespace, name: info.name.clone() })
+    }
+
+    pub fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.resource.group, self.resource.plural, &self.name)
+    }
+
+    pub fn forbidden(&self, why: &str) -> ApiError {
+        ApiError::forbidden(self.resource.group, self.resource.plural, &self.name, why)
+    }
+}
+
+pub async fn dispatch(call: Call, request: Request) -> Result<Response, ApiError> {
+    if !call.info.is_resource {
+        return without_resource(&call).await;
+    }
+    if let Some(review) = reviews::find(&call.info) {
+        return reviews::answer(&call, review, request).await;
+    }
+    let target = Target::of(&call)?;
+    if !call.info.subresource.is_empty() {
+        return subresource(call, target, request).await;
+    }
+    if !target.resource.supports(call.info.verb) {
+        return Err(ApiError::method_not_allowed(target.resource.group, target.resource.plural, call.info.verb));
+    }
+    match call.info.verb {
+        "get" => respond::get(&call, &target).await,
+        "list" => list::list(&call, &target).await,
+        "watch" => watch::watch(&call, &target).await,
+        "create" => create::create(&call, target, request).await,
+        "update" => update::put(&call, &target, update::Part::Main, request).await,
+        "patch" => patch::patch(&call, &target, update::Part::Main, request).await,
+        "delete" => delete::delete(&call, &target, request).await,
+        "deletecollection" => delete::collection(&call, &target, request).await,
+        _ => Err(ApiError::method_not_allowed(target.resource.group, target.resource.plural, call.info.verb)),
+    }
+}
+
+async fn without_resource(call: &Call) -> Result<Response, ApiError> {
+    if !matches!(call.info.verb, "get" | "head") {
+        return Err(ApiError::method_not_allowed("", "", call.info.verb));
+    }
+    if let Some(response) = health::answer(call).await {
+        return Ok(response);
+    }
+    if let Some(response) = crate::openapi::answer(call) {
+        return Ok(response);
+    }
+    discovery::answer(call).ok_or_else(ApiError::no_such_resource)
+}
+
+async fn subresource(call: Call, target: Target, request: Request) -> Result<Response, ApiError> {
+    let resource = target.resource;
+    let name = call.info.subresource.as_str();
+    let unknown = || Err(ApiError::no_such_resource());
+    if resource.subresource(name).is_none() {
+        return unknown();
+    }
+    let part = match (resource.plural, name) {
+        (_, "status") => update::Part::Status,
+        ("certificatesigningrequests", "approval") => update::Part::Approval,
+        ("namespaces", "finalize") => update::Part::Finalize,
+        (_, "scale") => return scale::answer(&call, &target, request).await,
+        ("pods", "binding") => return binding::bind(&call, &target, request).await,
+        ("pods", "eviction") => return eviction::evict(&call, &target, request).await,
+        ("pods", "log" | "exec" | "attach" | "portforward") => return logs::forward(&call, &target, request).await,
+        ("pods", "ephemeralcontainers") => update::Part::EphemeralContainers,
+        ("serviceaccounts", "token") => return token::create(&call, &target, request).await,
+        _ => return unknown(),
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => respond::get(&call, &target).await,
+        Method::PUT => update::put(&call, &target, part, request).await,
+        Method::PATCH => patch::patch(&call, &target, part, request).await,
+        _ => Err(ApiError::method_not_allowed(resource.group, resource.plural, call.info.verb)),
+    }
+}

@@ -1,0 +1,93 @@
+//! The `scale` subresource (autoscaling/v1 Scale) of workloads.
+
+use http::{Method, StatusCode};
+use machinery::{ApiError, selector::LabelSelector, value::{get, int_at, str_at}};
+use serde_json::{Value, json};
+
+use super::{Target, decode, patch, respond::Encoded, update};
+use crate::{
+    http::{Request, Response, respond},
+    pipeline::Call,
+    registry::{self, Stored},
+};
+
+pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Response, ApiError> {
+    let method = request.method().clone();
+    let scale = match method {
+        Method::GET | Method::HEAD => {
+            let stored = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?;
+            to_scale(&stored.object)
+        }
+        Method::PUT => {
+            let body = decode::any(request).await?.ok_or_else(|| ApiError::bad_request("the request has no body"))?;
+            decode::check_kind(&body, "autoscaling/v1", "Scale")?;
+            write(call, target, |_| Ok(body.clone())).await?
+        }
+        Method::PATCH => {
+            let (kind, changes, _) = patch::read(request).await?;
+            write(call, target, |current| {
+                let mut scale = to_scale(&current.object);
+                kind.apply("io.k8s.api.autoscaling.v1.Scale", &mut scale, &changes)?;
+                Ok(scale)
+            })
+            .await?
+        }
+        _ => return Err(ApiError::method_not_allowed(target.resource.group, target.resource.plural, call.info.verb)),
+    };
+    Ok(respond::value(StatusCode::OK, call.accept.syntax, &scale))
+}
+
+async fn write(call: &Call, target: &Target, make: impl Fn(&Stored) -> Result<Value, ApiError>) -> Result<Value, ApiError> {
+    let dry_run = call.query.dry_run()?;
+    let Encoded { value, revision } = update::change(call, target, update::Part::Main, dry_run, |current| {
+        let scale = make(current)?;
+        let name = str_at(&scale, "metadata.name");
+        if !name.is_empty() && name != target.name {
+            return Err(ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", target.name)));
+        }
+        let replicas = int_at(&scale, "spec.replicas").unwrap_or(0);
+        if !(0..=i64::from(i32::MAX)).contains(&replicas) {
+            return Err(ApiError::new(422, "Invalid", format!("Scale.autoscaling \"{}\" is invalid: spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0", target.name)));
+        }
+        let mut object = current.object.clone();
+        object["spec"]["replicas"] = replicas.into();
+        for precondition in ["resourceVersion", "uid"] {
+            let wanted = str_at(&scale["metadata"], precondition);
+            if !wanted.is_empty() {
+                object["metadata"][precondition] = wanted.into();
+            }
+        }
+        Ok(object)
+    })
+    .await?;
+    Ok(to_scale(&registry::decode(target.resource, &value, revision)?))
+}
+
+fn to_scale(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let selector = LabelSelector::from_object(get(object, "spec.selector")).map(|s| selector_text(&s)).unwrap_or_default();
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": {"replicas": int_at(object, "spec.replicas").unwrap_or(0)},
+        "status": {"replicas": int_at(object, "status.replicas").unwrap_or(0), "selector": selector},
+    })
+}
+
+/// The selector in its string form.
+fn selector_text(selector: &LabelSelector) -> String {
+    use machinery::selector::Operator;
+    let one = |r: &machinery::selector::Requirement| match r.operator {
+        Operator::In if r.values.len() == 1 => format!("{}={}", r.key, r.values[0]),
+        Operator::Equals => format!("{}={}", r.key, r.values.join(",")),
+        Operator::In => format!("{} in ({})", r.key, r.values.join(",")),
+        Operator::NotIn => format!("{} notin ({})", r.key, r.values.join(",")),
+        Operator::Exists => r.key.clone(),
+        Operator::DoesNotExist => format!("!{}", r.key),
+        _ => String::new(),
+    };
+    selector.requirements.iter().map(one).filter(|t| !t.is_empty()).collect::<Vec<_>>().join(",")
+}

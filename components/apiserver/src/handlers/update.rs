@@ -1,0 +1,245 @@
+//! Every change of an existing object: read, change, check, compare and swap, again if somebody was faster.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use machinery::{ApiError, field::FieldError, field::Path, resources, value::{int_at, list_at, str_at}};
+use rand::Rng;
+use serde_json::Value;
+
+use super::{Target, create, decode, respond};
+use crate::{
+    admission::{self, Operation},
+    http::{Request, Response, respond::add_warnings},
+    pipeline::Call,
+    registry::{self, Stored, Write, WriteError},
+    services,
+};
+
+/// What of an object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everything but status.
+    Main,
+    Status,
+    /// Approved and Denied conditions of a certificate request.
+    Approval,
+    /// `spec.finalizers` of a namespace.
+    Finalize,
+    EphemeralContainers,
+    /// What the server itself decided (binding); not validated as an update.
+    Own,
+}
+
+/// The subresource's name, for admission.
+fn subresource(part: Part) -> &'static str {
+    match part {
+        Part::Main => "",
+        Part::Status => "status",
+        Part::Approval => "approval",
+        Part::Finalize => "finalize",
+        Part::EphemeralContainers => "ephemeralcontainers",
+        Part::Own => "binding",
+    }
+}
+
+pub async fn put(call: &Call, target: &Target, part: Part, request: Request) -> Result<Response, ApiError> {
+    let resource = target.resource;
+    let dry_run = call.query.dry_run()?;
+    let (mut body, warnings) = decode::object(call, resource, request).await?;
+    if !body["metadata"].is_object() {
+        body["metadata"] = Value::Object(serde_json::Map::new());
+    }
+    let name = str_at(&body, "metadata.name");
+    if name.is_empty() {
+        return Err(ApiError::bad_request("the name of the object must be given in its metadata"));
+    }
+    if name != target.name {
+        return Err(ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", target.name)));
+    }
+    create::place(target, &mut body)?;
+    let mut status = StatusCode::OK;
+    let encoded = match change(call, target, part, dry_run, |_| Ok(body.clone())).await {
+        Err(error) if error.code == 404 && part == Part::Main && resource.strategy.create_on_update && str_at(&body, "metadata.resourceVersion").is_empty() => {
+            crate::authz::authorize(&call.core, &call.identity, &crate::authz::Attributes::of(&call.info, None).with_verb("create")).await?;
+            status = StatusCode::CREATED;
+            create::create_object(call, &mut target.clone(), body, dry_run).await?
+        }
+        result => result?,
+    };
+    let mut response = respond::object(call, resource, status, &encoded)?;
+    add_warnings(&mut response, &warnings);
+    Ok(response)
+}
+
+/// Applies `make` to the stored object until the result is stored. A `resourceVersion` in the result is a precondition; one
+/// that `make` leaves as it read it is none.
+pub async fn change(call: &Call, target: &Target, part: Part, dry_run: bool, make: impl Fn(&Stored) -> Result<Value, ApiError>) -> Result<respond::Encoded, ApiError> {
+    let mut lost = 0;
+    loop {
+        let current = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?;
+        let new = make(&current)?;
+        check_preconditions(target, part, &new, &current)?;
+        match attempt(call, target, part, dry_run, new, current).await? {
+            Some(encoded) => return Ok(encoded),
+            None => {
+                lost += 1;
+                back_off(lost).await;
+            }
+        }
+    }
+}
+
+/// Writers in lock step would lose every time.
+pub async fn back_off(lost: u32) {
+    if lost > 1 {
+        let millis = rand::rng().random_range(0..=(1u64 << lost.min(6)));
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    } else {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn check_preconditions(target: &Target, part: Part, new: &Value, current: &Stored) -> Result<(), ApiError> {
+    let resource = target.resource;
+    let (revision, uid) = (str_at(new, "metadata.resourceVersion"), str_at(new, "metadata.uid"));
+    if revision.is_empty() || revision == "0" {
+        if part == Part::Main && !resource.strategy.unconditional_update {
+            let error = FieldError::invalid(&Path::new("metadata").child("resourceVersion"), 0, "must be specified for an update");
+            return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &[error]));
+        }
+    } else if revision.parse() != Ok(current.revision) {
+        return Err(ApiError::modified(resource.group, resource.plural, &target.name));
+    }
+    let old_uid = str_at(&current.object, "metadata.uid");
+    if !uid.is_empty() && uid != old_uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}");
+        return Err(ApiError::conflict(resource.group, resource.plural, &target.name, &why));
+    }
+    Ok(())
+}
+
+/// One try; `None` when somebody else wrote meanwhile.
+async fn attempt(call: &Call, target: &Target, part: Part, dry_run: bool, new: Value, current: Stored) -> Result<Option<respond::Encoded>, ApiError> {
+    let (core, resource, old) = (&call.core, target.resource, &current.object);
+    let mut new = restrict(part, new, old);
+    keep_system_metadata(&mut new, old);
+    services::carry_over(target, &mut new, old);
+    (resource.strategy.default)(&mut new);
+    if part == Part::Main {
+        (resource.strategy.prepare_update)(&mut new, old);
+    }
+    admission::admit(call, target, Operation::Update, subresource(part), &mut new, Some(old)).await?;
+    let errors = validate(target, part, &new, old);
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
+    }
+    if resource.strategy.generation && part != Part::Status && content_changed(&new, old) {
+        new["metadata"]["generation"] = (int_at(old, "metadata.generation").unwrap_or(0) + 1).into();
+    }
+    let unchanged = || machinery::encoding::encode_stored(old);
+    if new == *old {
+        return Ok(Some(respond::Encoded { value: unchanged(), revision: current.revision }));
+    }
+    let removed = is_finished(target, &new);
+    let claims = if removed { services::release(core, target, old).await? } else { services::claim(core, target, &mut new, Some(old)).await? };
+    if dry_run {
+        return Ok(Some(respond::Encoded { value: machinery::encoding::encode_stored(&new), revision: current.revision }));
+    }
+    let write = Write { resource, namespace: &target.namespace, name: &target.name, claims };
+    let written = if removed {
+        write.delete(core, current.revision).await.map(|revision| (machinery::encoding::encode_stored(&new), revision))
+    } else {
+        write.put(core, &new, Some(current.revision)).await
+    };
+    match written {
+        Ok((value, revision)) => Ok(Some(respond::Encoded { value, revision })),
+        Err(WriteError::Lost | WriteError::Taken(_)) => Ok(None),
+        Err(WriteError::Failed(error)) => Err(error),
+    }
+}
+
+/// Takes from `new` only what the request may change.
+fn restrict(part: Part, new: Value, old: &Value) -> Value {
+    let mut result = old.clone();
+    let mut take = |path: &[&str]| {
+        let Some((last, parents)) = path.split_last() else { return };
+        let found = path.iter().try_fold(&new, |v, key| v.get(key)).cloned();
+        let place = parents.iter().fold(&mut result, |v, key| &mut v[*key]);
+        match (found, place.as_object_mut()) {
+            (Some(found), Some(map)) => drop(map.insert((*last).to_owned(), found)),
+            (None, Some(map)) => drop(map.remove(*last)),
+            (Some(found), None) => place[*last] = found,
+            (None, None) => {}
+        }
+    };
+    match part {
+        Part::Main | Part::Own => return new,
+        Part::Status => {
+            take(&["status"]);
+            take(&["metadata", "labels"]);
+            take(&["metadata", "annotations"]);
+            take(&["metadata", "finalizers"]);
+        }
+        Part::Approval => take(&["status", "conditions"]),
+        Part::Finalize => take(&["spec", "finalizers"]),
+        Part::EphemeralContainers => take(&["spec", "ephemeralContainers"]),
+    }
+    result
+}
+
+/// What only the server sets stays as it was.
+fn keep_system_metadata(new: &mut Value, old: &Value) {
+    for key in ["apiVersion", "kind"] {
+        new[key] = old[key].clone();
+    }
+    if !new["metadata"].is_object() {
+        new["metadata"] = Value::Object(serde_json::Map::new());
+    }
+    let Some(map) = new["metadata"].as_object_mut() else { return };
+    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "generateName"] {
+        match old["metadata"].get(key) {
+            Some(value) => map.insert(key.into(), value.clone()),
+            None => map.remove(key),
+        };
+    }
+    map.remove("managedFields");
+    map.remove("selfLink");
+}
+
+fn validate(target: &Target, part: Part, new: &Value, old: &Value) -> Vec<FieldError> {
+    let strategy = &target.resource.strategy;
+    let mut errors = resources::validate_metadata_update(new, old);
+    errors.extend(no_new_finalizers(new, old));
+    match part {
+        Part::Main => errors.extend((strategy.validate_update)(new, old)),
+        Part::Status | Part::Approval => errors.extend((strategy.validate_status_update)(new, old)),
+        Part::Finalize | Part::EphemeralContainers | Part::Own => {}
+    }
+    errors
+}
+
+/// An object that is being deleted may lose finalizers but not get any.
+fn no_new_finalizers(new: &Value, old: &Value) -> Option<FieldError> {
+    if str_at(old, "metadata.deletionTimestamp").is_empty() {
+        return None;
+    }
+    let had = list_at(old, "metadata.finalizers");
+    let added: Vec<&str> = list_at(new, "metadata.finalizers").iter().filter(|f| !had.contains(f)).filter_map(Value::as_str).collect();
+    let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+    (!added.is_empty()).then(|| FieldError::forbidden(&Path::new("metadata").child("finalizers"), detail))
+}
+
+/// Whether anything but metadata and status differs.
+fn content_changed(new: &Value, old: &Value) -> bool {
+    let content = |v: &Value| v.as_object().map(|m| m.iter().filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status")).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
+    content(new) != content(old)
+}
+
+/// A write that takes away what kept a deleted object is its end.
+pub fn is_finished(target: &Target, object: &Value) -> bool {
+    !str_at(object, "metadata.deletionTimestamp").is_empty()
+        && list_at(object, "metadata.finalizers").is_empty()
+        && int_at(object, "metadata.deletionGracePeriodSeconds").unwrap_or(0) == 0
+        && !(target.resource.plural == "namespaces" && !list_at(object, "spec.finalizers").is_empty())
+}

@@ -1,0 +1,262 @@
+//! Watch: history from a revision, then live; each event is one JSON line, flushed at once.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use machinery::{ApiError, Resource, encoding, table};
+use rand::Rng;
+use serde_json::{Value, json};
+use store::{Event, EventKind, RangeRequest, Revision, WatchItem, WatchStream};
+use tokio::time::Instant;
+
+use super::{
+    Target,
+    respond::{include, with_version},
+    selection::{Selection, not_newer_than_now},
+};
+use crate::{
+    core::Core,
+    http::{Accept, Form, Response, ResponseBody, body::BoxError, respond},
+    pipeline::Call,
+    registry,
+};
+
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Without `timeoutSeconds` a watch lasts between this and twice this, so that clients do not all come back at once.
+const MIN_TIMEOUT: u64 = 1800;
+
+/// One client's watch.
+struct Watcher {
+    core: Arc<Core>,
+    resource: &'static Resource,
+    selection: Selection,
+    accept: Accept,
+    include: table::Include,
+    api_version: String,
+    /// Tables name their columns once.
+    columns_sent: bool,
+}
+
+pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
+    let mut watcher = Watcher {
+        core: call.core.clone(),
+        resource: target.resource,
+        selection: Selection::of(call, target)?,
+        accept: call.accept,
+        include: include(call)?,
+        api_version: target.resource.api_version(),
+        columns_sent: false,
+    };
+    let bookmarks = call.query.flag("allowWatchBookmarks");
+    let initial_events = call.query.flag("sendInitialEvents");
+    if initial_events && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
+        return Err(ApiError::bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+    }
+    let from = match call.query.get("resourceVersion") {
+        None => 0,
+        Some(text) => not_newer_than_now(call, text)?,
+    };
+    let mut first = Vec::new();
+    let from = if initial_events || (from == 0 && !call.query.has("sendInitialEvents")) {
+        watcher.present(&mut first, initial_events && bookmarks).await?
+    } else if from == 0 {
+        call.core.store.revision()
+    } else {
+        from
+    };
+    let events = call.core.store.watch(&watcher.selection.prefix, from).await.map_err(registry::store_error)?;
+    let seconds = call.query.number("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let timeout = Duration::from_secs(seconds.unwrap_or_else(|| MIN_TIMEOUT + rand::rng().random_range(0..MIN_TIMEOUT)));
+    let body = Run { watcher, events, first: Some(first), bookmarks, revision: from, deadline: Instant::now() + timeout, next_bookmark: next_bookmark() };
+    let content_type = match call.accept.form {
+        Form::Object => "application/json",
+        _ => "application/json;stream=watch",
+    };
+    Ok(respond::stream(content_type, ResponseBody::Stream(body.into_stream().boxed())))
+}
+
+fn next_bookmark() -> Instant {
+    Instant::now() + BOOKMARK_EVERY.mul_f64(rand::rng().random_range(0.8..1.0))
+}
+
+impl Watcher {
+    /// ADDED for everything that is there; returns the revision that was read.
+    async fn present(&mut self, out: &mut Vec<u8>, end_mark: bool) -> Result<Revision, ApiError> {
+        let request = RangeRequest { prefix: self.selection.prefix.clone(), ..Default::default() };
+        let range = self.core.store.range(request).await.map_err(registry::store_error)?;
+        for kv in &range.items {
+            if self.selection.is_everything() && self.accept.form == Form::Object {
+                self.write_stored(out, "ADDED", kv.mod_revision, &kv.value);
+                continue;
+            }
+            let object = registry::decode(self.resource, &kv.value, kv.mod_revision)?;
+            if self.selection.matches(self.resource, &object) {
+                self.write_value(out, "ADDED", kv.mod_revision, &kv.value, &object);
+            }
+        }
+        if end_mark {
+            self.write_bookmark(out, range.revision, true);
+        }
+        Ok(range.revision)
+    }
+
+    fn write_stored(&self, out: &mut Vec<u8>, kind: &str, revision: Revision, stored: &[u8]) {
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",\"object\":");
+        encoding::write_object(out, &self.api_version, self.resource.kind, revision, stored);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn write_value(&mut self, out: &mut Vec<u8>, kind: &str, revision: Revision, stored: &[u8], object: &Value) {
+        let shaped = match self.accept.form {
+            Form::Object => return self.write_stored(out, kind, revision, stored),
+            Form::Table => {
+                let mut object = object.clone();
+                object["metadata"]["resourceVersion"] = revision.to_string().into();
+                let columns = !std::mem::replace(&mut self.columns_sent, true);
+                table::render(self.resource, &[object], json!({"resourceVersion": revision.to_string()}), self.include, columns)
+            }
+            Form::PartialMetadata => {
+                let mut partial = table::partial_metadata(object);
+                partial["metadata"]["resourceVersion"] = revision.to_string().into();
+                partial
+            }
+        };
+        write_line(out, kind, &with_version(shaped, &self.accept));
+    }
+
+    fn write_bookmark(&self, out: &mut Vec<u8>, revision: Revision, initial_end: bool) {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.accept.form {
+            Form::Object => json!({"kind": self.resource.kind, "apiVersion": self.api_version, "metadata": metadata}),
+            Form::Table => with_version(json!({"kind": "Table", "metadata": {"resourceVersion": revision.to_string()}, "columnDefinitions": [], "rows": []}), &self.accept),
+            Form::PartialMetadata => with_version(json!({"kind": "PartialObjectMetadata", "metadata": metadata}), &self.accept),
+        };
+        write_line(out, "BOOKMARK", &object);
+    }
+
+    /// What this watcher is told about a change: an object that leaves the selection is deleted for it, one that enters is added.
+    fn write_event(&mut self, out: &mut Vec<u8>, event: &Event) -> Result<(), ApiError> {
+        let revision = event.kv.mod_revision;
+        let created = event.previous.is_none();
+        if self.selection.is_everything() && self.accept.form == Form::Object {
+            let kind = match event.kind {
+                EventKind::Delete => "DELETED",
+                EventKind::Put if created => "ADDED",
+                EventKind::Put => "MODIFIED",
+            };
+            self.write_stored(out, kind, revision, &event.kv.value);
+            return Ok(());
+        }
+        let (resource, memo) = (self.resource, &self.core.clone().memo);
+        let now = memo.get_or_decode(&event.kv.key, revision, false, || registry::decode(resource, &event.kv.value, revision))?;
+        let before = match &event.previous {
+            Some(bytes) if event.kind == EventKind::Put => Some(memo.get_or_decode(&event.kv.key, revision, true, || registry::decode(resource, bytes, revision))?),
+            _ => None,
+        };
+        let matches_now = self.selection.matches(resource, &now);
+        if event.kind == EventKind::Delete {
+            if matches_now {
+                self.write_value(out, "DELETED", revision, &event.kv.value, &now);
+            }
+            return Ok(());
+        }
+        let matched = before.as_ref().is_some_and(|b| self.selection.matches(resource, b));
+        match (matched, matches_now) {
+            (false, true) => self.write_value(out, "ADDED", revision, &event.kv.value, &now),
+            (true, true) => self.write_value(out, "MODIFIED", revision, &event.kv.value, &now),
+            (true, false) => {
+                if let (Some(previous), Some(before)) = (&event.previous, &before) {
+                    self.write_value(out, "DELETED", revision, previous, before);
+                }
+            }
+            (false, false) => {}
+        }
+        Ok(())
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, kind: &str, object: &Value) {
+    out.extend_from_slice(json!({"type": kind, "object": object}).to_string().as_bytes());
+    out.push(b'\n');
+}
+
+/// A watch under way.
+struct Run {
+    watcher: Watcher,
+    events: WatchStream,
+    first: Option<Vec<u8>>,
+    bookmarks: bool,
+    /// Everything up to here has been told.
+    revision: Revision,
+    deadline: Instant,
+    next_bookmark: Instant,
+}
+
+impl Run {
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
+        futures::stream::unfold(Some(self), |run| async {
+            let mut run = run?;
+            if let Some(first) = run.first.take().filter(|f| !f.is_empty()) {
+                return Some((Ok(first.into()), Some(run)));
+            }
+            match run.next().await {
+                Next::Piece(bytes) => Some((Ok(bytes.into()), Some(run))),
+                Next::Last(bytes) => Some((Ok(bytes.into()), None)),
+                Next::End => None,
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Next {
+        loop {
+            let stopping = self.watcher.core.stopping.clone();
+            let mut out = Vec::new();
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return Next::End,
+                () = tokio::time::sleep_until(self.deadline) => return Next::End,
+                item = self.events.next() => match item {
+                    None => return Next::End,
+                    Some(Err(error)) => {
+                        write_line(&mut out, "ERROR", &registry::store_error(error).to_value());
+                        return Next::Last(out);
+                    }
+                    Some(Ok(item)) => if let Err(error) = self.take(item, &mut out) {
+                        write_line(&mut out, "ERROR", &error.to_value());
+                        return Next::Last(out);
+                    },
+                },
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark = next_bookmark();
+                    self.watcher.write_bookmark(&mut out, self.revision, false);
+                }
+            }
+            if !out.is_empty() {
+                return Next::Piece(out);
+            }
+        }
+    }
+
+    fn take(&mut self, item: WatchItem, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        match item {
+            WatchItem::Progress(revision) => self.revision = revision,
+            WatchItem::Event(event) => {
+                self.watcher.write_event(out, &event)?;
+                self.revision = event.kv.mod_revision;
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Next {
+    Piece(Vec<u8>),
+    Last(Vec<u8>),
+    End,
+}

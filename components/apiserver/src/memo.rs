@@ -1,0 +1,45 @@
+//! A short memory of decoded objects: a burst of watchers with selectors looks at the same few events at the same time.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use store::Revision;
+
+/// Enough for one burst; the objects are small.
+const CAPACITY: usize = 128;
+
+/// A key at a revision; `true` for the content before that revision.
+type Id = (Arc<str>, Revision, bool);
+
+#[derive(Default)]
+pub struct Memo(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    values: HashMap<Id, Arc<Value>>,
+    order: VecDeque<Id>,
+}
+
+impl Memo {
+    pub fn get_or_decode<E>(&self, key: &Arc<str>, revision: Revision, previous: bool, decode: impl FnOnce() -> Result<Value, E>) -> Result<Arc<Value>, E> {
+        let id = (key.clone(), revision, previous);
+        if let Some(value) = self.0.lock().values.get(&id) {
+            return Ok(value.clone());
+        }
+        let value = Arc::new(decode()?);
+        let mut inner = self.0.lock();
+        if inner.values.insert(id.clone(), value.clone()).is_none() {
+            inner.order.push_back(id);
+        }
+        while inner.order.len() > CAPACITY {
+            if let Some(oldest) = inner.order.pop_front() {
+                inner.values.remove(&oldest);
+            }
+        }
+        Ok(value)
+    }
+}

@@ -1,0 +1,87 @@
+//! The way of a request, in one visible order: panic guard → request info → authentication → authorization → handler → counters.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures::{FutureExt, future::BoxFuture};
+use http::{HeaderValue, Method, header};
+use machinery::{ApiError, request_info::RequestInfo};
+
+use crate::{
+    authn,
+    authz::{self, Attributes},
+    core::Core,
+    handlers,
+    http::{Accept, Query, Request, Response, accept, respond},
+    identity::Identity,
+};
+
+/// A request on its way, after authentication.
+pub struct Call {
+    pub core: Arc<Core>,
+    pub info: RequestInfo,
+    pub query: Query,
+    pub accept: Accept,
+    /// The media ranges the client accepts, as it wrote them.
+    pub wants: Vec<String>,
+    pub identity: Identity,
+}
+
+/// Answers one request; never fails and never panics.
+pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Request) -> Response {
+    let begun = Instant::now();
+    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
+    let (verb, group, resource, subresource) = (info.verb, info.group.clone(), info.resource.clone(), info.subresource.clone());
+    let head = request.method() == Method::HEAD;
+    let answered = AssertUnwindSafe(answer(core.clone(), peer, info, request)).catch_unwind().await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => respond::error(&error),
+        Err(_) => {
+            tracing::error!(verb, group, resource, subresource, "a handler panicked");
+            respond::error(&ApiError::internal("the request's handler failed; see the API server's log"))
+        }
+    };
+    if response.status() == http::StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if head {
+        *response.body_mut() = crate::http::ResponseBody::empty();
+    }
+    // only names that exist become labels, or strangers could fill the memory
+    let known = response.status() != http::StatusCode::NOT_FOUND && response.status() != http::StatusCode::UNAUTHORIZED;
+    if known {
+        core.metrics.observe(verb, &group, &resource, &subresource, response.status().as_u16(), begun.elapsed());
+    }
+    response
+}
+
+async fn answer(core: Arc<Core>, peer: Option<Arc<Identity>>, info: RequestInfo, mut request: Request) -> Result<Response, ApiError> {
+    let given = request.extensions_mut().remove::<Identity>();
+    let identity = match given {
+        Some(identity) => identity,
+        None => authn::authenticate(&core, request.headers(), &info.path, peer.as_deref()).await?,
+    };
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    authorize(&core, &identity, &info, &query).await?;
+    // proxied requests and discovery negotiate for themselves
+    let accept = Accept::from_headers(request.headers());
+    let proxied = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
+    let accept = match accept {
+        Some(accept) => accept,
+        None if proxied || !info.is_resource => Accept::default(),
+        None => return Err(ApiError::not_acceptable(accept::MEDIA_TYPES)),
+    };
+    let wants = accept::ranges(request.headers()).map(str::to_owned).collect();
+    let handling: BoxFuture<'static, Result<Response, ApiError>> = Box::pin(handlers::dispatch(Call { core, wants, info, query, accept, identity }, request));
+    handling.await
+}
+
+async fn authorize(core: &Core, identity: &Identity, info: &RequestInfo, query: &Query) -> Result<(), ApiError> {
+    let what = Attributes::of(info, query.get("fieldSelector"));
+    authz::authorize(core, identity, &what).await?;
+    // a WebSocket begins with GET, but running something in a pod is never only reading
+    if info.is_resource && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward") && what.verb != "create" {
+        authz::authorize(core, identity, &what.with_verb("create")).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Addresses and node ports of Services.
+//!
+//! Each one taken is a key of its own, put and deleted in the transaction that writes the Service: so two Services can never
+//! hold the same, whoever writes, and nothing has to be rebuilt at start.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use bytes::Bytes;
+use machinery::{ApiError, FieldError, Path, value::{int_at, list_at, remove, str_at}};
+use rand::Rng;
+use serde_json::{Value, json};
+use store::{Expect, Op};
+
+use crate::{core::Core, handlers::Target, registry};
+
+const ADDRESSES: &str = "/claims/clusterip/";
+const PORTS: &str = "/claims/nodeport/";
+/// Random tries before free ones are searched in order.
+const TRIES: usize = 64;
+
+fn is_service(target: &Target) -> bool {
+    target.resource.group.is_empty() && target.resource.plural == "services"
+}
+
+fn needs_address(service: &Value) -> bool {
+    matches!(str_at(service, "spec.type"), "" | "ClusterIP" | "NodePort" | "LoadBalancer")
+}
+
+fn needs_ports(service: &Value) -> bool {
+    match str_at(service, "spec.type") {
+        "NodePort" => true,
+        "LoadBalancer" => service["spec"]["allocateLoadBalancerNodePorts"].as_bool() != Some(false),
+        _ => false,
+    }
+}
+
+fn needs_health_port(service: &Value) -> bool {
+    str_at(service, "spec.type") == "LoadBalancer" && str_at(service, "spec.externalTrafficPolicy") == "Local"
+}
+
+/// The keys a Service holds.
+fn held(service: &Value) -> BTreeSet<String> {
+    let address = str_at(service, "spec.clusterIP");
+    let mut keys = BTreeSet::new();
+    if !address.is_empty() && address != "None" {
+        keys.insert(format!("{ADDRESSES}{address}"));
+    }
+    for port in list_at(service, "spec.ports") {
+        if let Some(number) = int_at(port, "nodePort").filter(|n| *n > 0) {
+            keys.insert(port_key(number, protocol(port)));
+        }
+    }
+    if let Some(number) = int_at(service, "spec.healthCheckNodePort").filter(|n| *n > 0) {
+        keys.insert(port_key(number, "TCP"));
+    }
+    keys
+}
+
+fn protocol(port: &Value) -> &str {
+    match str_at(port, "protocol") {
+        "" => "TCP",
+        protocol => protocol,
+    }
+}
+
+fn port_key(port: i64, protocol: &str) -> String {
+    format!("{PORTS}{port}/{protocol}")
+}
+
+/// Before an update is validated: what was allocated stays when the client left it out, and what the new type cannot have
+/// goes when the client only left it in (upstream: `patchAllocatedValues`, `dropTypeDependentFields`).
+pub fn carry_over(target: &Target, new: &mut Value, old: &Value) {
+    if !is_service(target) || !new["spec"].is_object() {
+        return;
+    }
+    let same_address = str_at(new, "spec.clusterIP") == str_at(old, "spec.clusterIP");
+    if needs_address(new) && needs_address(old) {
+        if str_at(new, "spec.clusterIP").is_empty() && list_at(new, "spec.clusterIPs").is_empty() {
+            new["spec"]["clusterIP"] = old["spec"]["clusterIP"].clone();
+            new["spec"]["clusterIPs"] = old["spec"]["clusterIPs"].clone();
+        }
+        for family in ["ipFamilies", "ipFamilyPolicy"] {
+            if new["spec"].get(family).is_none() && !old["spec"][family].is_null() {
+                new["spec"][family] = old["spec"][family].clone();
+            }
+        }
+    } else if needs_address(old) && same_address {
+        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+            remove(&mut new["spec"], key);
+        }
+    }
+    let (wants, had) = (needs_ports(new), needs_ports(old));
+    let old_ports = list_at(old, "spec.ports").to_vec();
+    let mut used: BTreeSet<i64> = list_at(new, "spec.ports").iter().filter_map(|p| int_at(p, "nodePort")).collect();
+    for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        let before = old_ports.iter().find(|o| o["port"] == port["port"] && protocol(o) == protocol(port)).and_then(|o| int_at(o, "nodePort"));
+        let given = int_at(port, "nodePort").unwrap_or(0);
+        if wants && had && given == 0 {
+            if let Some(number) = before.filter(|n| used.insert(*n)) {
+                port["nodePort"] = number.into();
+            }
+        } else if !wants && had && old_ports.iter().any(|o| int_at(o, "nodePort") == Some(given)) {
+            remove(port, "nodePort");
+        }
+    }
+    if !needs_health_port(new) && needs_health_port(old) {
+        remove(&mut new["spec"], "healthCheckNodePort");
+    }
+}
+
+/// Fills in what is to be allocated; the operations that take it, and give back what is no longer held.
+pub async fn claim(core: &Core, target: &Target, service: &mut Value, old: Option<&Value>) -> Result<Vec<Op>, ApiError> {
+    if !is_service(target) {
+        return Ok(Vec::new());
+    }
+    let before = old.map(held).unwrap_or_default();
+    allocate_address(core, service).await?;
+    allocate_ports(core, service).await?;
+    let after = held(service);
+    let mut ops = Vec::new();
+    let owner = Bytes::from(format!("{}/{}", target.namespace, target.name));
+    for key in after.difference(&before) {
+        check_range(core, target, key)?;
+        if core.store.get(key).await.map_err(registry::store_error)?.is_some() {
+            return Err(taken(target, key));
+        }
+        ops.push(Op::Put { key: key.clone(), value: owner.clone(), expect: Expect::Absent });
+    }
+    give_back(core, before.difference(&after), &mut ops).await?;
+    Ok(ops)
+}
+
+/// The operations that give everything back.
+pub async fn release(core: &Core, target: &Target, service: &Value) -> Result<Vec<Op>, ApiError> {
+    let mut ops = Vec::new();
+    if is_service(target) {
+        give_back(core, held(service).iter(), &mut ops).await?;
+    }
+    Ok(ops)
+}
+
+async fn give_back(core: &Core, keys: impl Iterator<Item = &String>, ops: &mut Vec<Op>) -> Result<(), ApiError> {
+    for key in keys {
+        if let Some(kv) = core.store.get(key).await.map_err(registry::store_error)? {
+            ops.push(Op::Delete { key: key.clone(), expect: Expect::Revision(kv.mod_revision) });
+        }
+    }
+    Ok(())
+}
+
+fn invalid(target: &Target, path: &Path, value: Value, why: String) -> ApiError {
+    ApiError::invalid("", "Service", &target.name, &[FieldError::invalid(path, value, why)])
+}
+
+fn taken(target: &Target, key: &str) -> ApiError {
+    let spec = Path::new("spec");
+    match key.strip_prefix(ADDRESSES) {
+        Some(address) => invalid(target, &spec.child("clusterIPs"), json!([address]), format!("failed to allocate IP {address}: provided IP is already allocated")),
+        None => {
+            let port: i64 = key.strip_prefix(PORTS).and_then(|p| p.split('/').next()?.parse().ok()).unwrap_or(0);
+            invalid(target, &spec.child("ports").index(0).child("nodePort"), port.into(), "provided port is already allocated".into())
+        }
+    }
+}
+
+fn check_range(core: &Core, target: &Target, key: &str) -> Result<(), ApiError> {
+    let spec = Path::new("spec");
+    if let Some(address) = key.strip_prefix(ADDRESSES) {
+        let range = core.config.service_cluster_ip_range;
+        let inside = address.parse::<Ipv4Addr>().is_ok_and(|a| range.contains(&a) && a != range.network() && a != range.broadcast());
+        if !inside {
+            let why = format!("failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
+            return Err(invalid(target, &spec.child("clusterIPs"), json!([address]), why));
+        }
+    } else if let Some(port) = key.strip_prefix(PORTS).and_then(|p| p.split('/').next()?.parse::<i64>().ok()) {
+        let range = core.config.service_node_port_range;
+        if !range.contains(port) {
+            let why = format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.first, range.last);
+            return Err(invalid(target, &spec.child("ports").index(0).child("nodePort"), port.into(), why));
+        }
+    }
+    Ok(())
+}
+
+async fn allocate_address(core: &Core, service: &mut Value) -> Result<(), ApiError> {
+    if !needs_address(service) {
+        return Ok(());
+    }
+    let given = match str_at(service, "spec.clusterIP") {
+        "" => list_at(service, "spec.clusterIPs").first().and_then(Value::as_str).unwrap_or_default().to_owned(),
+        address => address.to_owned(),
+    };
+    let address = if given.is_empty() { free_address(core).await?.to_string() } else { given };
+    let spec = &mut service["spec"];
+    spec["clusterIPs"] = json!([address]);
+    spec["clusterIP"] = address.into();
+    machinery::value::default_to(spec, "ipFamilyPolicy", "SingleStack");
+    if list_at(spec, "ipFamilies").is_empty() {
+        spec["ipFamilies"] = json!(["IPv4"]);
+    }
+    Ok(())
+}
+
+/// Random in the upper part: the lower part is for addresses that people choose (KEP-3070).
+async fn free_address(core: &Core) -> Result<Ipv4Addr, ApiError> {
+    let range = core.config.service_cluster_ip_range;
+    let base = u32::from(range.network());
+    let size = u32::from(range.broadcast()) - base;
+    let reserved = (size / 16).clamp(16, 256).min(size - 1);
+    let at = |offset: u32| Ipv4Addr::from(base + offset);
+    for _ in 0..TRIES {
+        let candidate = at(rand::rng().random_range(reserved..size));
+        if is_free(core, &format!("{ADDRESSES}{candidate}")).await? {
+            return Ok(candidate);
+        }
+    }
+    for offset in (reserved..size).chain(1..reserved) {
+        if is_free(core, &format!("{ADDRESSES}{}", at(offset))).await? {
+            return Ok(at(offset));
+        }
+    }
+    Err(ApiError::internal("failed to allocate a serviceIP: range is full"))
+}
+
+async fn is_free(core: &Core, key: &str) -> Result<bool, ApiError> {
+    Ok(core.store.get(key).await.map_err(registry::store_error)?.is_none())
+}
+
+async fn allocate_ports(core: &Core, service: &mut Value) -> Result<(), ApiError> {
+    if needs_ports(service) {
+        let mut chosen: BTreeSet<i64> = list_at(service, "spec.ports").iter().filter_map(|p| int_at(p, "nodePort")).collect();
+        let mut ports = list_at(service, "spec.ports").to_vec();
+        for port in ports.iter_mut().filter(|p| int_at(p, "nodePort").unwrap_or(0) == 0) {
+            let number = free_port(core, protocol(port), &chosen).await?;
+            chosen.insert(number);
+            port["nodePort"] = number.into();
+        }
+        service["spec"]["ports"] = ports.into();
+    }
+    if needs_health_port(service) && int_at(service, "spec.healthCheckNodePort").unwrap_or(0) == 0 {
+        let chosen = list_at(service, "spec.ports").iter().filter_map(|p| int_at(p, "nodePort")).collect();
+        service["spec"]["healthCheckNodePort"] = free_port(core, "TCP", &chosen).await?.into();
+    }
+    Ok(())
+}
+
+async fn free_port(core: &Core, protocol: &str, chosen: &BTreeSet<i64>) -> Result<i64, ApiError> {
+    let range = core.config.service_node_port_range;
+    let all = i64::from(range.first)..=i64::from(range.last);
+    let random: Vec<i64> = (0..TRIES).map(|_| rand::rng().random_range(all.clone())).collect();
+    for number in random.into_iter().chain(all) {
+        if !chosen.contains(&number) && is_free(core, &port_key(number, protocol)).await? {
+            return Ok(number);
+        }
+    }
+    Err(ApiError::internal("failed to allocate a nodePort: range is full"))
+}
