@@ -15,7 +15,7 @@ pub fn host_image() -> Result<PathBuf> {
     let kernel = kernel_release()?;
     let image = paths::cache_dir().join("host").join(format!("{}.ext4", recipe.hash(&kernel)?));
     recipe::cached(&image, |partial| {
-        let root = partial.with_added_extension("root");
+        let root = paths::beside(partial, ".root");
         recipe::remove(&root)?;
         recipe.build(&root)?;
         builtin_modules(&root, &kernel)?;

@@ -9,8 +9,16 @@ use std::path::PathBuf;
 /// Recipe folders below `images/`.
 const IMAGES: [&str; 2] = ["mariadb", "wordpress"];
 
-/// Paths of all archives; those that are missing are built at once.
-pub fn all() -> Result<Vec<PathBuf>> {
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Full reference, for example `docker.io/library/mariadb:10.11`.
+    pub reference: String,
+    /// An OCI archive.
+    pub archive: PathBuf,
+}
+
+/// All images; those that are missing are built at once.
+pub fn all() -> Result<Vec<Image>> {
     std::thread::scope(|scope| {
         let builds = IMAGES.map(|name| scope.spawn(move || build(name)));
         builds
@@ -20,17 +28,17 @@ pub fn all() -> Result<Vec<PathBuf>> {
     })
 }
 
-fn build(name: &str) -> Result<PathBuf> {
+fn build(name: &str) -> Result<Image> {
     let recipe = Recipe::open(&format!("images/{name}"));
     let archive = paths::cache_dir().join("images").join(recipe.hash(oci::FORMAT)?).join(format!("{name}.tar"));
     let spec = std::fs::read(recipe.file("image.json")).with_context(|| format!("image {name} has no image.json"))?;
     let spec: oci::Spec = serde_json::from_slice(&spec).with_context(|| format!("image.json of {name} is broken"))?;
     recipe::cached(&archive, |partial| {
-        let root = partial.with_added_extension("root");
+        let root = paths::beside(partial, ".root");
         recipe::remove(&root)?;
         recipe.build(&root)?;
         oci::write(&spec, &root, partial)?;
         recipe::remove(&root)
     })?;
-    Ok(archive)
+    Ok(Image { reference: spec.reference, archive })
 }

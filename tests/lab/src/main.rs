@@ -68,13 +68,25 @@ enum Command {
     /// Build the hosts' disk image if it is missing; print its path.
     Base,
     /// Build the sample application's image archives that are missing; print their paths.
-    Images,
+    Images {
+        /// Print the image's full reference before its path.
+        #[arg(long)]
+        references: bool,
+    },
     /// Unpack containerd and runc from Debian's packages; print the folder.
     Runtime,
     /// Unpack kubectl from Debian's package; print its path.
     Kubectl,
-    /// Print paths of the running lab: state, key, known_hosts, ssh_config.
-    Paths,
+    /// Print a path of the running lab.
+    Paths { what: What },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    State,
+    Key,
+    KnownHosts,
+    SshConfig,
 }
 
 fn main() -> ExitCode {
@@ -108,23 +120,23 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Heal { host } => host_of(&host)?.heal()?,
         Command::Destroy { host } => host_of(&host)?.destroy()?,
         Command::Base => println!("{}", lab::host_image()?.display()),
-        Command::Images => {
+        Command::Images { references } => {
             for image in lab::images::all()? {
-                println!("{}", image.display());
+                let reference = if references { format!("{} ", image.reference) } else { String::new() };
+                println!("{reference}{}", image.archive.display());
             }
         }
         Command::Runtime => println!("{}", lab::tools::runtime()?.display()),
         Command::Kubectl => println!("{}", lab::tools::kubectl()?.display()),
-        Command::Paths => {
+        Command::Paths { what } => {
             let lab = Lab::attach()?;
-            for (name, path) in [
-                ("state", lab.state_dir().to_owned()),
-                ("key", lab.key()),
-                ("known_hosts", lab.known_hosts()),
-                ("ssh_config", lab.ssh_config()),
-            ] {
-                println!("{name} {}", path.display());
-            }
+            let path = match what {
+                What::State => lab.state_dir().to_owned(),
+                What::Key => lab.key(),
+                What::KnownHosts => lab.known_hosts(),
+                What::SshConfig => lab.ssh_config(),
+            };
+            println!("{}", path.display());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -20,7 +20,7 @@ const LEVEL: i32 = 6;
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Full reference, for example `docker.io/library/mariadb:10.11`.
-    reference: String,
+    pub reference: String,
     /// The `config` object of the image configuration, verbatim.
     config: Value,
 }

@@ -88,12 +88,12 @@ pub fn cached(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()>
     let parent = path.parent().context("a cache entry needs a folder")?;
     fs::create_dir_all(parent).with_context(|| format!("cannot make the cache folder {}", parent.display()))?;
     // two builds of one entry wait for each other; the second then finds it
-    let lock = fs::File::create(path.with_added_extension("lock"))?;
+    let lock = fs::File::create(paths::beside(path, ".lock"))?;
     lock.lock()?;
     if path.exists() {
         return Ok(());
     }
-    let partial = path.with_added_extension("partial");
+    let partial = paths::beside(path, ".partial");
     remove(&partial)?;
     let started = std::time::Instant::now();
     eprintln!("lab: building {} (once)", path.display());

@@ -15,7 +15,7 @@ pub fn runtime() -> Result<PathBuf> {
     let packages = ["containerd", "runc"];
     let target = paths::cache_dir().join("runtime").join(versions(&packages)?);
     recipe::cached(&target, |partial| {
-        let unpacked = partial.with_added_extension("unpacked");
+        let unpacked = paths::beside(partial, ".unpacked");
         unpack(&packages, &unpacked)?;
         fs::create_dir_all(partial.join("bin"))?;
         for program in ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "sbin/runc"] {
@@ -33,7 +33,7 @@ pub fn kubectl() -> Result<PathBuf> {
     let packages = ["kubernetes-client"];
     let target = paths::cache_dir().join("kubectl").join(versions(&packages)?);
     recipe::cached(&target, |partial| {
-        let unpacked = partial.with_added_extension("unpacked");
+        let unpacked = paths::beside(partial, ".unpacked");
         unpack(&packages, &unpacked)?;
         fs::create_dir_all(partial)?;
         fs::copy(unpacked.join("usr/bin/kubectl"), partial.join("kubectl"))

@@ -1,7 +1,7 @@
 //! Keys of the lab: one client key that every host accepts, and a host key pair of each host, known beforehand so that strict
 //! host-key checking can be tested.
 
-use crate::command;
+use crate::{command, paths};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Trust {
         for kind in ["ed25519", "ecdsa"] {
             keygen(kind, &root.join(format!("etc/ssh/ssh_host_{kind}_key")), host)?;
         }
-        let public = fs::read_to_string(self.key().with_added_extension("pub"))?;
+        let public = fs::read_to_string(paths::beside(&self.key(), ".pub"))?;
         for (user, home) in USERS {
             let home = root.join(home);
             let dir = home.join(".ssh");

@@ -143,7 +143,7 @@ fn traces() -> Vec<String> {
         search("loop device", &fs::read_to_string(backing).unwrap_or_default(), "kinstall-lab");
     }
     for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
-        search("cgroup", &names(&hierarchy.unwrap().path()), "klab");
+        search("cgroup", &names(hierarchy.unwrap().path()), "klab");
     }
     for entry in fs::read_dir("/proc").unwrap() {
         let line = fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();

@@ -1,0 +1,45 @@
+# Every target only calls cargo or the lab. Run as root on Debian 12 (the lab mounts disks and makes network namespaces).
+
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+export RELEASE := $(CURDIR)/target/$(HOST)/release
+export LAB := $(RELEASE)/lab
+export KINSTALL_BIN := $(RELEASE)/kinstall
+export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
+RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+
+.PHONY: help deps build bundle demo demo-down test lint unit e2e bench
+
+help:
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+deps: ## install the Debian packages that are missing
+	tests/lab/deps.sh
+
+build: deps ## release build of the executables and the lab
+	cargo build --release -p kinstall -p multicall -p pause -p lab
+
+bundle: build ## everything that goes to hosts, in one file, with the sample's images
+	tests/lab/bundle.sh
+
+demo: bundle ## boot three hosts, install a cluster with WordPress on them, validate it
+	tests/lab/demo.sh
+
+demo-down: ## remove the demo's hosts and everything on them
+	if [ -x "$(LAB)" ]; then "$(LAB)" down; fi
+	rm -rf target/demo
+
+lint: ## formatting, clippy, licences and bans
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; fi
+
+unit: deps ## tests of every crate, and of the lab itself
+	cargo $(RUNNER) --workspace --exclude e2e
+
+e2e: bundle ## the whole way, on hosts of the lab
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release -p e2e
+
+test: deps lint unit e2e ## everything
+
+bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
+	tests/lab/bench.sh

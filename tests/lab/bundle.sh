@@ -1,0 +1,15 @@
+#!/bin/bash
+# Makes the bundle of the release build, with Debian's container runtime and the sample application's images.
+# From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE.
+set -euo pipefail
+
+runtime=$("$LAB" runtime)
+images=()
+while read -r reference file; do
+  images+=(--image "$reference=$file")
+done < <("$LAB" images --references)
+[ ${#images[@]} -gt 0 ]
+
+mkdir -p "$(dirname "$KINSTALL_BUNDLE")"
+"$KINSTALL_BIN" bundle create --components "$RELEASE/kinstall-components" --pause "$RELEASE/pause" \
+  --runtime-dir "$runtime" "${images[@]}" --out "$KINSTALL_BUNDLE"

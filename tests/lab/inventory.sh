@@ -1,0 +1,24 @@
+#!/bin/bash
+# Prints an inventory of the running lab: the first host is the control plane, the others are workers.
+set -euo pipefail
+key=$("$LAB" paths key)
+known_hosts=$("$LAB" paths known-hosts)
+cat <<YAML
+cluster: demo
+bundle: $KINSTALL_BUNDLE
+ssh:
+  user: root
+  identityFile: $key
+  knownHostsFile: $known_hosts
+hosts:
+YAML
+role=controlPlane
+"$LAB" list | while IFS=$'\t' read -r name address _; do
+  printf '  - name: %s\n    address: %s\n    role: %s\n' "$name" "$address" "$role"
+  role=worker
+done
+cat <<YAML
+sample:
+  wordpress:
+    host: wordpress.lab
+YAML
