@@ -202,10 +202,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.lock.is_some() && !self.keep {
-            if let Err(error) = self.clear() {
-                eprintln!("lab: cannot end the lab, run `lab down`: {error:#}");
-            }
+        if self.lock.is_some()
+            && !self.keep
+            && let Err(error) = self.clear()
+        {
+            eprintln!("lab: cannot end the lab, run `lab down`: {error:#}");
         }
     }
 }

@@ -1,0 +1,44 @@
+//! Node certificates, from bootstrap to serving.
+
+use certs::{Subject, create_csr, generate_key, inspect};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, client_of, eventually};
+
+fn request(name: &str, signer: &str, usage: &str, names: &[&str]) -> CertificateSigningRequest {
+    let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+    let pem = create_csr(&generate_key().unwrap(), &Subject::new("system:node:n1", &["system:nodes"]), &names).unwrap();
+    let request: Value = serde_json::to_value(ByteString(pem.into_bytes())).unwrap();
+    serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"request": request, "signerName": signer, "usages": ["digital signature", usage]}})).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_bootstraps_its_certificates_and_a_stranger_does_not() {
+    let cluster = Cluster::bare().await;
+    cluster.add_node("n1").await;
+    let csrs = Api::<CertificateSigningRequest>::all(cluster.client.clone());
+    let certificate = |name: &'static str| {
+        let csrs = csrs.clone();
+        move || {
+            let csrs = csrs.clone();
+            async move { csrs.get_opt(name).await.unwrap()?.status?.certificate }
+        }
+    };
+    let bootstrap = Api::all(client_of(&cluster.server, "system:bootstrap:n1", &["system:bootstrappers", "system:authenticated"]));
+    bootstrap.create(&PostParams::default(), &request("client", "kubernetes.io/kube-apiserver-client-kubelet", "client auth", &[])).await.unwrap();
+    let signed = eventually("the client certificate", certificate("client")).await;
+    let info = inspect(std::str::from_utf8(&signed.0).unwrap()).unwrap();
+    assert_eq!(info.subject.common_name, "system:node:n1");
+
+    let node = Api::all(client_of(&cluster.server, "system:node:n1", &["system:nodes", "system:authenticated"]));
+    node.create(&PostParams::default(), &request("serving", "kubernetes.io/kubelet-serving", "server auth", &["n1", "10.99.0.1"])).await.unwrap();
+    eventually("the serving certificate", certificate("serving")).await;
+    node.create(&PostParams::default(), &request("greedy", "kubernetes.io/kubelet-serving", "server auth", &["n1", "10.96.0.1"])).await.unwrap();
+    node.create(&PostParams::default(), &request("later", "kubernetes.io/kubelet-serving", "server auth", &["n1"])).await.unwrap();
+    eventually("a later certificate", certificate("later")).await;
+    assert!(csrs.get("greedy").await.unwrap().status.unwrap_or_default().conditions.unwrap_or_default().is_empty());
+}

@@ -1,0 +1,11 @@
+//! The controllers against the real API server, in process, with a fake scheduler and kubelet.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+mod certificates;
+mod collection;
+mod network;
+mod nodes;
+mod volumes;
+mod workloads;

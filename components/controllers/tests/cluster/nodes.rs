@@ -1,0 +1,53 @@
+//! Node ranges, taints and evictions.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::support::{Cluster, NODE, eventually, template};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_has_its_own_range() {
+    let cluster = Cluster::bare().await;
+    for name in ["a", "b", "c"] {
+        cluster.add_node(name).await;
+    }
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let ranges = eventually("three ranges", || async {
+        let items = nodes.list(&Default::default()).await.unwrap().items;
+        Some(items.into_iter().filter_map(|it| it.spec?.pod_cidr).collect::<std::collections::BTreeSet<_>>()).filter(|it| it.len() == 3)
+    })
+    .await;
+    assert_eq!(ranges.into_iter().collect::<Vec<_>>(), ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unready_node_is_tainted_emptied_and_recovers() {
+    let cluster = Cluster::start().await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let set_ready = |status: &'static str| {
+        let nodes = nodes.clone();
+        async move {
+            let patch = json!({"status": {"conditions": [{"type": "Ready", "status": status, "reason": "r", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}});
+            nodes.patch_status(NODE, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        }
+    };
+    let mut pod = template("x", "one");
+    pod["metadata"]["name"] = json!("brief");
+    pod["spec"]["tolerations"] = json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}]);
+    cluster.create::<Pod>("default", pod.clone()).await;
+    pod["metadata"]["name"] = json!("patient");
+    pod["spec"]["tolerations"][0]["tolerationSeconds"] = json!(600);
+    cluster.create::<Pod>("default", pod).await;
+    let is_ready = |it: &Pod| it.status.iter().flat_map(|it| it.conditions.iter().flatten()).any(|it| it.type_ == "Ready" && it.status == "True");
+    eventually("a ready pod", || async { cluster.get::<Pod>("default", "patient").await.filter(is_ready) }).await;
+    set_ready("False").await;
+    let taints = |node: &Node| node.spec.as_ref().unwrap().taints.iter().flatten().map(|it| it.effect.clone()).collect::<Vec<_>>();
+    eventually("taints", || async { nodes.get_opt(NODE).await.unwrap().filter(|it| taints(it) == ["NoSchedule", "NoExecute"]) }).await;
+    eventually("eviction", || async { Some(cluster.get::<Pod>("default", "brief").await).filter(Option::is_none) }).await;
+    eventually("an unready pod", || async { cluster.get::<Pod>("default", "patient").await.filter(|it| !is_ready(it)) }).await;
+    set_ready("True").await;
+    eventually("no taints", || async { nodes.get_opt(NODE).await.unwrap().filter(|it| taints(it).is_empty()) }).await;
+    assert!(cluster.get::<Pod>("default", "patient").await.is_some());
+}

@@ -1,0 +1,141 @@
+//! Deployments, StatefulSets, DaemonSets and Jobs.
+
+use std::time::Instant;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use serde_json::json;
+
+use crate::support::{Cluster, deployment, eventually, template};
+
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+fn complete(it: &Deployment) -> bool {
+    let status = it.status.clone().unwrap_or_default();
+    let wanted = it.spec.replicas;
+    status.observed_generation == it.metadata.generation && status.updated_replicas == wanted && status.replicas == wanted && status.available_replicas == wanted
+}
+
+async fn rolled_out(cluster: &Cluster, name: &str) -> Deployment {
+    eventually("the rollout", || async { cluster.get::<Deployment>("default", name).await.filter(complete) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_rolls_out_updates_and_rolls_back() {
+    let cluster = Cluster::start().await;
+    let started = Instant::now();
+    cluster.create::<Deployment>("default", deployment("web", "one", 3)).await;
+    eventually("three pods", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 3) }).await;
+    println!("three pods exist after {:?}", started.elapsed());
+    let first = rolled_out(&cluster, "web").await;
+    println!("rolled out after {:?}", started.elapsed());
+    assert_eq!(first.metadata.annotations.as_ref().unwrap()[REVISION], "1");
+
+    let image = |image: &str| json!({"spec": {"template": template("web", image)}});
+    cluster.merge::<Deployment>("default", "web", image("two")).await;
+    let second = rolled_out(&cluster, "web").await;
+    assert_eq!(second.metadata.annotations.as_ref().unwrap()[REVISION], "2");
+    let sets = cluster.list::<ReplicaSet>("default").await;
+    assert_eq!(sets.len(), 2);
+    let old = sets.iter().find(|it| it.metadata.annotations.as_ref().unwrap()[REVISION] == "1").unwrap();
+    assert_eq!(old.spec.replicas, Some(0));
+
+    cluster.merge::<Deployment>("default", "web", json!({"spec": {"template": template("web", "one")}})).await;
+    let third = rolled_out(&cluster, "web").await;
+    assert_eq!(third.metadata.annotations.as_ref().unwrap()[REVISION], "3");
+    assert_eq!(cluster.list::<ReplicaSet>("default").await.len(), 2, "the old set is used again");
+    let reason = third.status.unwrap().conditions.unwrap().into_iter().find(|it| it.type_.as_deref() == Some("Progressing")).unwrap().reason;
+    assert_eq!(reason.as_deref(), Some("NewReplicaSetAvailable"));
+    eventually("an event", || async { (cluster.list::<Event>("default").await.into_iter().find(|it| it.reason.as_deref() == Some("ScalingReplicaSet"))) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_scales_and_recreates() {
+    let cluster = Cluster::start().await;
+    let mut object = deployment("web", "one", 2);
+    object["spec"]["strategy"] = json!({"type": "Recreate"});
+    cluster.create::<Deployment>("default", object).await;
+    rolled_out(&cluster, "web").await;
+    cluster.merge::<Deployment>("default", "web", json!({"spec": {"replicas": 4}})).await;
+    assert_eq!(rolled_out(&cluster, "web").await.status.unwrap().ready_replicas, Some(4));
+    cluster.merge::<Deployment>("default", "web", json!({"spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}})).await;
+    rolled_out(&cluster, "web").await;
+    let pods = eventually("one pod", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 1) }).await;
+    assert_eq!(pods[0].spec.as_ref().unwrap().containers[0].image.as_deref(), Some("two"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_set_adopts_and_releases() {
+    let cluster = Cluster::start().await;
+    let mut lonely = template("web", "one");
+    lonely["metadata"]["name"] = json!("lonely");
+    cluster.create::<Pod>("default", lonely).await;
+    cluster.create::<ReplicaSet>("default", json!({"metadata": {"name": "rs"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "one")}})).await;
+    eventually("adoption", || async { cluster.get::<Pod>("default", "lonely").await.filter(|it| it.metadata.owner_references.as_ref().is_some_and(|it| it.len() == 1)) }).await;
+    assert_eq!(cluster.list::<Pod>("default").await.len(), 1);
+    cluster.merge::<Pod>("default", "lonely", json!({"metadata": {"labels": {"app": "other"}}})).await;
+    eventually("release", || async { cluster.get::<Pod>("default", "lonely").await.filter(|it| it.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)) }).await;
+    eventually("a replacement", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 2) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stateful_set_makes_pods_in_order_with_claims() {
+    let cluster = Cluster::start().await;
+    let set = json!({"metadata": {"name": "db"}, "spec": {"serviceName": "db", "replicas": 3, "selector": {"matchLabels": {"app": "db"}}, "template": template("db", "one"),
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}});
+    cluster.create::<StatefulSet>("default", set).await;
+    let ready = |wanted: i32| move |it: &StatefulSet| it.status.as_ref().is_some_and(|status| status.ready_replicas == Some(wanted) && status.replicas == wanted);
+    eventually("three ready pods", || async { cluster.get::<StatefulSet>("default", "db").await.filter(ready(3)) }).await;
+    let mut pods = cluster.list::<Pod>("default").await;
+    pods.sort_by_key(|it| it.metadata.resource_version.as_ref().unwrap().parse::<u64>().unwrap());
+    let names: Vec<_> = pods.iter().map(|it| it.metadata.name.clone().unwrap()).collect();
+    assert_eq!(names, ["db-0", "db-1", "db-2"], "each became ready before the next was made");
+    assert_eq!(cluster.list::<PersistentVolumeClaim>("default").await.len(), 3);
+
+    cluster.merge::<StatefulSet>("default", "db", json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}})).await;
+    let updated = |it: &StatefulSet| it.status.as_ref().is_some_and(|status| status.current_revision == status.update_revision && status.observed_generation == Some(2) && status.updated_replicas == Some(3));
+    eventually("the update", || async { cluster.get::<StatefulSet>("default", "db").await.filter(updated) }).await;
+    assert!(cluster.list::<Pod>("default").await.iter().all(|it| it.spec.as_ref().unwrap().containers[0].image.as_deref() == Some("two")));
+    cluster.merge::<StatefulSet>("default", "db", json!({"spec": {"replicas": 1}})).await;
+    eventually("one pod", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 1 && it[0].metadata.name.as_deref() == Some("db-0")) }).await;
+    assert_eq!(cluster.list::<PersistentVolumeClaim>("default").await.len(), 3, "claims are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_set_runs_on_the_node_and_updates() {
+    let cluster = Cluster::start().await;
+    cluster.create::<DaemonSet>("default", json!({"metadata": {"name": "ds"}, "spec": {"selector": {"matchLabels": {"app": "ds"}}, "template": template("ds", "one")}})).await;
+    let done = |image: &'static str| {
+        let cluster = &cluster;
+        move || async move {
+            let status = cluster.get::<DaemonSet>("default", "ds").await?.status?;
+            let pods = cluster.list::<Pod>("default").await;
+            let right = pods.len() == 1 && pods[0].spec.as_ref()?.containers[0].image.as_deref() == Some(image);
+            Some(()).filter(|()| right && status.number_ready == 1 && status.desired_number_scheduled == 1 && status.updated_number_scheduled == Some(1))
+        }
+    };
+    eventually("the daemon", done("one")).await;
+    cluster.merge::<DaemonSet>("default", "ds", json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}})).await;
+    eventually("the updated daemon", done("two")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_complete_fail_and_are_cleaned_up() {
+    let cluster = Cluster::start().await;
+    let job = |name: &str, command: &str, extra: serde_json::Value| {
+        let mut spec = json!({"completions": 3, "parallelism": 2, "backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "command": [command]}]}}});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    cluster.create::<Job>("default", job("good", "succeed", json!({}))).await;
+    cluster.create::<Job>("default", job("indexed", "succeed", json!({"completionMode": "Indexed", "ttlSecondsAfterFinished": 1}))).await;
+    cluster.create::<Job>("default", job("bad", "fail", json!({}))).await;
+    let has = |kind: &'static str| move |it: &Job| it.status.iter().flat_map(|it| it.conditions.iter().flatten()).any(|it| it.type_ == kind && it.status == "True");
+    let good = eventually("completion", || async { cluster.get::<Job>("default", "good").await.filter(has("Complete")) }).await;
+    assert_eq!(eventually("the count", || async { cluster.get::<Job>("default", "good").await?.status?.succeeded.filter(|it| *it == 3) }).await, 3, "{good:?}");
+    eventually("failure", || async { cluster.get::<Job>("default", "bad").await.filter(has("Failed")) }).await;
+    eventually("the end of its life", || async { Some(cluster.get::<Job>("default", "indexed").await).filter(Option::is_none) }).await;
+    let released = |pods: &Vec<Pod>| pods.iter().all(|it| it.metadata.finalizers.as_ref().is_none_or(Vec::is_empty));
+    eventually("released pods", || async { Some(cluster.list::<Pod>("default").await).filter(released) }).await;
+}
