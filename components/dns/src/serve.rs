@@ -35,7 +35,7 @@ enum Step {
     Forward {
         request: Message,
         query: Query,
-        so_far: Answer,
+        so_far: Box<Answer>,
     },
 }
 
@@ -68,7 +68,7 @@ impl Server {
                     };
                     let (server, socket) = (Arc::clone(&self), Arc::clone(&socket));
                     tokio::spawn(async move {
-                        let message = server.forward(&request, &query, so_far).await;
+                        let message = server.forward(&request, &query, *so_far).await;
                         send(&socket, client, &message).await;
                         drop(permit);
                     });
@@ -108,7 +108,7 @@ impl Server {
             let message = match self.understand(&buffer) {
                 None => return Ok(()),
                 Some(Step::Done(message)) => message,
-                Some(Step::Forward { request, query, so_far }) => self.forward(&request, &query, so_far).await,
+                Some(Step::Forward { request, query, so_far }) => self.forward(&request, &query, *so_far).await,
             };
             let bytes = message.to_vec()?;
             let mut framed = u16::try_from(bytes.len())?.to_be_bytes().to_vec();
@@ -143,13 +143,13 @@ impl Server {
             Some(mut answer) => match answer.continues_at.take() {
                 Some(target) => {
                     let query = Query::query(target, query.query_type());
-                    Step::Forward { request, query, so_far: answer }
+                    Step::Forward { request, query, so_far: Box::new(answer) }
                 }
                 None => Step::Done(respond(&request, answer)),
             },
             None => {
                 let query = query.clone();
-                Step::Forward { request, query, so_far: Answer::default() }
+                Step::Forward { request, query, so_far: Box::default() }
             }
         })
     }

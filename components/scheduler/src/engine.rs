@@ -45,11 +45,11 @@ const STORAGE_CHANGED: Plugins = Plugins::of(&[Plugin::VolumeBinding]);
 const NAMESPACE_CHANGED: Plugins = Plugins::of(&[Plugin::InterPodAffinity]);
 
 enum Change {
-    Pod(Event<Pod>),
+    Pod(Box<Event<Pod>>),
     Node(Event<Node>),
     Namespace(Event<Namespace>),
     Claim(Event<PersistentVolumeClaim>),
-    Volume(Event<PersistentVolume>),
+    Volume(Box<Event<PersistentVolume>>),
     Class(Event<StorageClass>),
     Budget(Event<PodDisruptionBudget>),
 }
@@ -126,7 +126,7 @@ impl Engine {
     fn apply(&mut self, change: Change) {
         let now = Instant::now();
         match change {
-            Change::Pod(event) => self.pods.apply(event).into_iter().for_each(|delta| self.pod_changed(delta, now)),
+            Change::Pod(event) => self.pods.apply(*event).into_iter().for_each(|delta| self.pod_changed(delta, now)),
             Change::Node(event) => self.nodes.apply(event).into_iter().for_each(|delta| self.node_changed(delta, now)),
             Change::Namespace(event) => {
                 wake_if(&mut self.queue, !self.cluster.namespaces.apply(event).is_empty(), NAMESPACE_CHANGED, now)
@@ -135,7 +135,7 @@ impl Engine {
                 wake_if(&mut self.queue, !self.cluster.claims.apply(event).is_empty(), STORAGE_CHANGED, now)
             }
             Change::Volume(event) => {
-                wake_if(&mut self.queue, !self.cluster.volumes.apply(event).is_empty(), STORAGE_CHANGED, now)
+                wake_if(&mut self.queue, !self.cluster.volumes.apply(*event).is_empty(), STORAGE_CHANGED, now)
             }
             Change::Class(event) => {
                 wake_if(&mut self.queue, !self.cluster.classes.apply(event).is_empty(), STORAGE_CHANGED, now)
@@ -413,11 +413,11 @@ fn uid_of(pod: &Arc<Pod>) -> Uid {
 
 fn changes(client: &Client) -> SelectAll<BoxStream<'static, Change>> {
     futures::stream::select_all([
-        follow(Api::all(client.clone()), Change::Pod).boxed(),
+        follow(Api::all(client.clone()), |event| Change::Pod(Box::new(event))).boxed(),
         follow(Api::all(client.clone()), Change::Node).boxed(),
         follow(Api::all(client.clone()), Change::Namespace).boxed(),
         follow(Api::all(client.clone()), Change::Claim).boxed(),
-        follow(Api::all(client.clone()), Change::Volume).boxed(),
+        follow(Api::all(client.clone()), |event| Change::Volume(Box::new(event))).boxed(),
         follow(Api::all(client.clone()), Change::Class).boxed(),
         follow(Api::all(client.clone()), Change::Budget).boxed(),
     ])
