@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
-use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
@@ -54,7 +56,8 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
         informers.nodes.wait_synced().await;
         informers.revisions.wait_synced().await;
     };
-    let controller = Arc::new(Controller { ctx: ctx.clone(), queue: queue.clone(), expectations, failures: Mutex::default() });
+    let controller =
+        Arc::new(Controller { ctx: ctx.clone(), queue: queue.clone(), expectations, failures: Mutex::default() });
     queue.work(tasks, NAME, 4, ready, move |key| {
         let controller = controller.clone();
         async move { controller.sync(&key).await }
@@ -83,7 +86,9 @@ fn register(ctx: &Ctx, queue: &Arc<WorkQueue>, expectations: &Arc<Expectations>)
     });
     let (to, sets) = (queue.clone(), ctx.informers.daemon_sets.clone());
     ctx.informers.nodes.on_change(move |old, new| {
-        let placement = |node: &Arc<Node>| (node.metadata.labels.clone(), node.spec.clone().map(|it| (it.taints, it.unschedulable)));
+        let placement = |node: &Arc<Node>| {
+            (node.metadata.labels.clone(), node.spec.clone().map(|it| (it.taints, it.unschedulable)))
+        };
         if old.map(placement) != new.map(placement) {
             sets.list().iter().for_each(|it| to.add(Key::of(it.as_ref())));
         }
@@ -106,10 +111,12 @@ impl Controller {
         let satisfied = self.expectations.satisfied(uid);
         let selector = meta::selector(&spec.selector).context("selector does not parse")?;
         let informer = &self.ctx.informers.pods;
-        let candidates = informer.by(OWNER, uid).into_iter().chain(informer.by(OWNER, &meta::orphan_index(&key.ns))).collect();
+        let candidates =
+            informer.by(OWNER, uid).into_iter().chain(informer.by(OWNER, &meta::orphan_index(&key.ns))).collect();
         let owned = claim::claim(&self.ctx.client, set.as_ref(), &selector, candidates, None).await?;
         let collisions = set.status.as_ref().and_then(|it| it.collision_count);
-        let (history, update) = history::sync(&self.ctx, set.as_ref(), &spec.selector, &spec.template, collisions).await?;
+        let (history, update) =
+            history::sync(&self.ctx, set.as_ref(), &spec.selector, &spec.template, collisions).await?;
         let hash = history::hash_label(&update).to_owned();
         let nodes = self.ctx.informers.nodes.list();
         let by_node = by_node(&owned);
@@ -129,7 +136,8 @@ impl Controller {
         outcome?;
         let live = |it: &ControllerRevision| {
             let hash_of = history::hash_label(it);
-            hash_of == hash || owned.iter().any(|pod| meta::label(&pod.metadata, history::REVISION_LABEL) == Some(hash_of))
+            hash_of == hash
+                || owned.iter().any(|pod| meta::label(&pod.metadata, history::REVISION_LABEL) == Some(hash_of))
         };
         history::prune(&self.ctx, &key.ns, &history, live, spec.revision_history_limit).await
     }
@@ -139,7 +147,12 @@ impl Controller {
             match self.backoff(meta::uid(&set.metadata), &node) {
                 None => {
                     let name = meta::name(&pod.metadata);
-                    self.ctx.events.warning(NAME, set.as_ref(), "FailedDaemonPod", format!("Found failed daemon pod {}/{name} on node {node}, will try to kill it", key.ns));
+                    self.ctx.events.warning(
+                        NAME,
+                        set.as_ref(),
+                        "FailedDaemonPod",
+                        format!("Found failed daemon pod {}/{name} on node {node}, will try to kill it", key.ns),
+                    );
                     plan.delete.push(pod);
                 }
                 Some(wait) => self.queue.add_after(key.clone(), wait),
@@ -173,7 +186,12 @@ impl Controller {
             async move {
                 match api.create(&PostParams::default(), &pod).await {
                     Ok(pod) => {
-                        self.ctx.events.normal(NAME, set.as_ref(), "SuccessfulCreate", format!("Created pod: {}", meta::name(&pod.metadata)));
+                        self.ctx.events.normal(
+                            NAME,
+                            set.as_ref(),
+                            "SuccessfulCreate",
+                            format!("Created pod: {}", meta::name(&pod.metadata)),
+                        );
                         Ok(())
                     }
                     Err(error) => {
@@ -215,8 +233,15 @@ impl Controller {
         let mut changed = set.clone();
         changed.status = Some(status);
         let name = meta::name(&set.metadata);
-        match self.ctx.api::<DaemonSet>(meta::namespace(&set.metadata)).replace_status(name, &PostParams::default(), &changed).await {
-            Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot write the status of DaemonSet {name}")),
+        match self
+            .ctx
+            .api::<DaemonSet>(meta::namespace(&set.metadata))
+            .replace_status(name, &PostParams::default(), &changed)
+            .await
+        {
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot write the status of DaemonSet {name}"))
+            }
             _ => Ok(()),
         }
     }
@@ -227,7 +252,15 @@ fn target_node(pod: &Pod) -> Option<String> {
     if let Some(node) = pods::node_name(pod) {
         return Some(node.to_owned());
     }
-    let required = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let required = pod
+        .spec
+        .as_ref()?
+        .affinity
+        .as_ref()?
+        .node_affinity
+        .as_ref()?
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
     let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
     fields.into_iter().find(|it| it.key == "metadata.name" && it.operator == "In")?.values.as_ref()?.first().cloned()
 }
@@ -243,7 +276,9 @@ fn by_node(owned: &[Arc<Pod>]) -> ByNode {
     }
     // The oldest scheduled pod is the one to keep.
     for pods in result.values_mut() {
-        pods.sort_by_key(|pod| (pods::node_name(pod).is_none(), pod.metadata.creation_timestamp.as_ref().map(|at| at.0)));
+        pods.sort_by_key(|pod| {
+            (pods::node_name(pod).is_none(), pod.metadata.creation_timestamp.as_ref().map(|at| at.0))
+        });
     }
     result
 }
@@ -254,7 +289,12 @@ fn pod_spec(set: &DaemonSet) -> PodSpec {
     let tolerations = spec.tolerations.get_or_insert_default();
     let network = host_network.then_some(("node.kubernetes.io/network-unavailable", "NoSchedule"));
     for (key, effect) in TOLERATED.iter().copied().chain(network) {
-        let toleration = Toleration { key: Some(key.into()), operator: Some("Exists".into()), effect: Some(effect.into()), ..Default::default() };
+        let toleration = Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            effect: Some(effect.into()),
+            ..Default::default()
+        };
         if !tolerations.contains(&toleration) {
             tolerations.push(toleration);
         }
@@ -271,7 +311,8 @@ fn fits(spec: &PodSpec, node: &Node) -> (bool, bool) {
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     let hard = affinity::taints(node).iter().filter(|taint| taint.effect != "PreferNoSchedule");
     let start = affinity::tolerates_all(tolerations, hard);
-    let stay = affinity::tolerates_all(tolerations, affinity::taints(node).iter().filter(|taint| taint.effect == "NoExecute"));
+    let stay =
+        affinity::tolerates_all(tolerations, affinity::taints(node).iter().filter(|taint| taint.effect == "NoExecute"));
     (start, stay)
 }
 
@@ -288,7 +329,8 @@ fn place(set: &DaemonSet, nodes: &[Arc<Node>], by_node: &ByNode) -> Plan {
         } else if !stay {
             plan.delete.extend(here.iter().filter(|pod| !pods::is_terminating(pod)).cloned());
         } else {
-            let (failed, rest): (Vec<_>, Vec<_>) = here.iter().filter(|pod| !pods::is_terminating(pod)).cloned().partition(|pod| pods::is_terminal(pod));
+            let (failed, rest): (Vec<_>, Vec<_>) =
+                here.iter().filter(|pod| !pods::is_terminating(pod)).cloned().partition(|pod| pods::is_terminal(pod));
             plan.failed.extend(failed.into_iter().map(|pod| (name.to_owned(), pod)));
             let surge = max_surge(set, nodes.len()) > 0;
             let current = |pod: &&Arc<Pod>| pods::is_ready(pod);
@@ -303,11 +345,23 @@ fn place(set: &DaemonSet, nodes: &[Arc<Node>], by_node: &ByNode) -> Plan {
     }
     let known = |name: &String| nodes.iter().any(|node| meta::name(&node.metadata) == name);
     // Pods that wait for a node that is gone can never start.
-    plan.delete.extend(by_node.iter().filter(|(node, _)| !known(node)).flat_map(|(_, pods)| pods).filter(|pod| pods::node_name(pod).is_none() && !pods::is_terminating(pod)).cloned());
+    plan.delete.extend(
+        by_node
+            .iter()
+            .filter(|(node, _)| !known(node))
+            .flat_map(|(_, pods)| pods)
+            .filter(|pod| pods::node_name(pod).is_none() && !pods::is_terminating(pod))
+            .cloned(),
+    );
     plan
 }
 
-fn rolling(set: &DaemonSet, of: fn(&k8s_openapi::api::apps::v1::RollingUpdateDaemonSet) -> Option<&IntOrString>, default: i32, nodes: usize) -> i32 {
+fn rolling(
+    set: &DaemonSet,
+    of: fn(&k8s_openapi::api::apps::v1::RollingUpdateDaemonSet) -> Option<&IntOrString>,
+    default: i32,
+    nodes: usize,
+) -> i32 {
     let rolling = set.spec.update_strategy.as_ref().and_then(|it| it.rolling_update.as_ref());
     rolling.and_then(of).map_or(default, |value| meta::scaled(value, nodes as i32, true))
 }
@@ -326,9 +380,11 @@ fn roll(set: &DaemonSet, nodes: &[Arc<Node>], by_node: &ByNode, hash: &str, now:
     let spec = pod_spec(set);
     let wanted: Vec<&Arc<Node>> = nodes.iter().filter(|node| fits(&spec, node).0).collect();
     let surge = max_surge(set, wanted.len());
-    let unavailable_allowed = rolling(set, |it| it.max_unavailable.as_ref(), 1, wanted.len()).max(i32::from(surge == 0));
+    let unavailable_allowed =
+        rolling(set, |it| it.max_unavailable.as_ref(), 1, wanted.len()).max(i32::from(surge == 0));
     let min_ready = set.spec.min_ready_seconds.unwrap_or(0);
-    let available = |pod: &Pod| !pods::is_terminating(pod) && pods::availability(pod, min_ready, now) == Availability::Available;
+    let available =
+        |pod: &Pod| !pods::is_terminating(pod) && pods::availability(pod, min_ready, now) == Availability::Available;
     let current = |pod: &Pod| meta::label(&pod.metadata, history::REVISION_LABEL) == Some(hash);
     let (mut unavailable, mut surging, mut candidates) = (0, 0, Vec::new());
     for node in wanted {
@@ -364,11 +420,22 @@ fn roll(set: &DaemonSet, nodes: &[Arc<Node>], by_node: &ByNode, hash: &str, now:
     plan
 }
 
-fn status(set: &DaemonSet, nodes: &[Arc<Node>], by_node: &ByNode, hash: &str, now: Timestamp) -> (DaemonSetStatus, Option<Duration>) {
+fn status(
+    set: &DaemonSet,
+    nodes: &[Arc<Node>],
+    by_node: &ByNode,
+    hash: &str,
+    now: Timestamp,
+) -> (DaemonSetStatus, Option<Duration>) {
     let spec = pod_spec(set);
     let min_ready = set.spec.min_ready_seconds.unwrap_or(0);
     let old = set.status.clone().unwrap_or_default();
-    let mut status = DaemonSetStatus { observed_generation: set.metadata.generation, collision_count: old.collision_count, conditions: old.conditions.clone(), ..Default::default() };
+    let mut status = DaemonSetStatus {
+        observed_generation: set.metadata.generation,
+        collision_count: old.collision_count,
+        conditions: old.conditions.clone(),
+        ..Default::default()
+    };
     let (mut available, mut updated, mut wait) = (0, 0, None::<Duration>);
     for node in nodes {
         let here = by_node.get(meta::name(&node.metadata)).map(Vec::as_slice).unwrap_or_default();
@@ -411,9 +478,15 @@ fn new_pod(set: &DaemonSet, node: &str, hash: &str) -> Pod {
 
 /// Every term of the required affinity, or a new one, names the node.
 fn pin(spec: &mut PodSpec, node: &str) {
-    let only = NodeSelectorRequirement { key: "metadata.name".into(), operator: "In".into(), values: Some(vec![node.to_owned()]) };
+    let only = NodeSelectorRequirement {
+        key: "metadata.name".into(),
+        operator: "In".into(),
+        values: Some(vec![node.to_owned()]),
+    };
     let affinity = spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default();
-    let required = affinity.required_during_scheduling_ignored_during_execution.get_or_insert_with(|| NodeSelector { node_selector_terms: Vec::new() });
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .get_or_insert_with(|| NodeSelector { node_selector_terms: Vec::new() });
     if required.node_selector_terms.is_empty() {
         required.node_selector_terms.push(NodeSelectorTerm::default());
     }
@@ -434,7 +507,12 @@ mod tests {
 
     fn node(name: &str, os: &str, taint: Option<(&str, &str)>) -> Arc<Node> {
         let taints: Vec<_> = taint.iter().map(|(key, effect)| json!({"key": key, "effect": effect})).collect();
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "labels": {"os": os}}, "spec": {"taints": taints}})).unwrap())
+        Arc::new(
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "labels": {"os": os}}, "spec": {"taints": taints}}),
+            )
+            .unwrap(),
+        )
     }
 
     fn pod_on(node: &str, hash: &str, ready: bool) -> Arc<Pod> {
@@ -448,13 +526,26 @@ mod tests {
 
     #[test]
     fn places_on_fitting_nodes_only() {
-        let nodes = [node("a", "linux", Some(("node.kubernetes.io/unschedulable", "NoSchedule"))), node("b", "windows", None), node("c", "linux", Some(("mine", "NoSchedule"))), node("d", "linux", None)];
+        let nodes = [
+            node("a", "linux", Some(("node.kubernetes.io/unschedulable", "NoSchedule"))),
+            node("b", "windows", None),
+            node("c", "linux", Some(("mine", "NoSchedule"))),
+            node("d", "linux", None),
+        ];
         let owned = by_node(&[pod_on("b", "h", true), pod_on("d", "h", true)]);
         let plan = place(&set(), &nodes, &owned);
         assert_eq!(plan.create, ["a"]);
         assert_eq!(plan.delete.len(), 1);
         let (status, _) = status(&set(), &nodes, &owned, "h", meta::now());
-        assert_eq!((status.desired_number_scheduled, status.current_number_scheduled, status.number_misscheduled, status.number_ready), (2, 1, 1, 1));
+        assert_eq!(
+            (
+                status.desired_number_scheduled,
+                status.current_number_scheduled,
+                status.number_misscheduled,
+                status.number_ready
+            ),
+            (2, 1, 1, 1)
+        );
     }
 
     #[test]
@@ -467,11 +558,29 @@ mod tests {
     #[test]
     fn rolls_one_node_at_a_time_but_broken_pods_at_once() {
         let nodes = [node("a", "linux", None), node("b", "linux", None), node("c", "linux", None)];
-        let plan = roll(&set(), &nodes, &by_node(&[pod_on("a", "old", true), pod_on("b", "old", true), pod_on("c", "old", true)]), "new", meta::now());
+        let plan = roll(
+            &set(),
+            &nodes,
+            &by_node(&[pod_on("a", "old", true), pod_on("b", "old", true), pod_on("c", "old", true)]),
+            "new",
+            meta::now(),
+        );
         assert_eq!(plan.delete.len(), 1);
-        let plan = roll(&set(), &nodes, &by_node(&[pod_on("a", "new", false), pod_on("b", "old", true), pod_on("c", "old", true)]), "new", meta::now());
+        let plan = roll(
+            &set(),
+            &nodes,
+            &by_node(&[pod_on("a", "new", false), pod_on("b", "old", true), pod_on("c", "old", true)]),
+            "new",
+            meta::now(),
+        );
         assert!(plan.delete.is_empty());
-        let plan = roll(&set(), &nodes, &by_node(&[pod_on("a", "old", false), pod_on("b", "old", true), pod_on("c", "old", false)]), "new", meta::now());
+        let plan = roll(
+            &set(),
+            &nodes,
+            &by_node(&[pod_on("a", "old", false), pod_on("b", "old", true), pod_on("c", "old", false)]),
+            "new",
+            meta::now(),
+        );
         assert_eq!(plan.delete.len(), 2);
     }
 }

@@ -65,7 +65,10 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         let (cluster, node) = (self.cluster_cidr.prefix_len(), self.node_cidr_mask_size);
         let longest = self.cluster_cidr.max_prefix_len();
-        anyhow::ensure!(node >= cluster && node <= longest, "nodeCidrMaskSize {node} does not lie between clusterCidr's {cluster} and {longest}");
+        anyhow::ensure!(
+            node >= cluster && node <= longest,
+            "nodeCidrMaskSize {node} does not lie between clusterCidr's {cluster} and {longest}"
+        );
         Ok(())
     }
 }
@@ -73,8 +76,10 @@ impl Config {
 /// Runs every controller until `shutdown` completes. Whoever elects a leader calls this while leading.
 pub async fn run(client: Client, config: Config, shutdown: impl Future) -> anyhow::Result<()> {
     config.check()?;
-    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
-    let ca = certs::Ca::from_pem(&read(&config.cluster_signing_cert_file)?, &read(&config.cluster_signing_key_file)?).context("cannot use the signing certificate authority")?;
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let ca = certs::Ca::from_pem(&read(&config.cluster_signing_cert_file)?, &read(&config.cluster_signing_key_file)?)
+        .context("cannot use the signing certificate authority")?;
     let root_ca = read(&config.root_ca_file)?;
     let mut tasks = JoinSet::new();
     let (events, writer) = Recorder::new(client.clone());

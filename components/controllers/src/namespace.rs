@@ -19,7 +19,11 @@ const RECHECK: Duration = Duration::from_millis(500);
 pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, resources: Arc<Resources>) {
     let queue = WorkQueue::new();
     let to = queue.clone();
-    ctx.informers.namespaces.on_change(move |_, new| new.filter(|it| it.metadata.deletion_timestamp.is_some()).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
+    ctx.informers.namespaces.on_change(move |_, new| {
+        new.filter(|it| it.metadata.deletion_timestamp.is_some())
+            .into_iter()
+            .for_each(|it| to.add(Key::of(it.as_ref())))
+    });
     let (to, namespaces) = (queue.clone(), ctx.informers.namespaces.clone());
     ctx.informers.pods.on_change(move |old, new| {
         let (Some(pod), None) = (old, new) else { return };
@@ -49,7 +53,11 @@ async fn sync(ctx: &Ctx, queue: &WorkQueue, resources: &Resources, key: &Key) ->
         queue.add_after(key.clone(), RECHECK);
         return Ok(());
     }
-    anyhow::ensure!(catalogue.unknown.is_empty(), "cannot finish namespace {key}: unknown content, since these APIs did not answer: {}", catalogue.unknown.join(", "));
+    anyhow::ensure!(
+        catalogue.unknown.is_empty(),
+        "cannot finish namespace {key}: unknown content, since these APIs did not answer: {}",
+        catalogue.unknown.join(", ")
+    );
     finalize(ctx, &namespace).await
 }
 
@@ -81,7 +89,8 @@ async fn purge(ctx: &Ctx, served: &Served, ns: &str) -> anyhow::Result<bool> {
         api.delete_collection(&DeleteParams::background(), &ListParams::default()).await.with_context(describe)?;
     } else {
         for object in api.list_metadata(&ListParams::default()).await.with_context(describe)? {
-            meta::ignore_gone(api.delete(meta::name(&object.metadata), &meta::delete_exactly(&object.metadata)).await).with_context(describe)?;
+            meta::ignore_gone(api.delete(meta::name(&object.metadata), &meta::delete_exactly(&object.metadata)).await)
+                .with_context(describe)?;
         }
     }
     Ok(api.list_metadata(&probe).await.with_context(describe)?.items.is_empty())
@@ -93,7 +102,8 @@ async fn finalize(ctx: &Ctx, namespace: &Namespace) -> anyhow::Result<()> {
     if let Some(spec) = changed.spec.as_mut() {
         spec.finalizers.iter_mut().for_each(|it| it.retain(|it| it != FINALIZER));
     }
-    let result: Result<Namespace, _> = ctx.cluster_api::<Namespace>().replace_subresource("finalize", name, &PostParams::default(), &changed).await;
+    let result: Result<Namespace, _> =
+        ctx.cluster_api::<Namespace>().replace_subresource("finalize", name, &PostParams::default(), &changed).await;
     match result {
         Err(error) if meta::not_found(&error) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot finish namespace {name}")),

@@ -22,7 +22,11 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let (to, budgets) = (queue.clone(), ctx.informers.budgets.clone());
     ctx.informers.pods.on_change(move |old, new| {
         for pod in [old, new].into_iter().flatten() {
-            budgets.in_namespace(meta::namespace(&pod.metadata)).iter().filter(|it| selects(it, pod)).for_each(|it| to.add(Key::of(it.as_ref())));
+            budgets
+                .in_namespace(meta::namespace(&pod.metadata))
+                .iter()
+                .filter(|it| selects(it, pod))
+                .for_each(|it| to.add(Key::of(it.as_ref())));
         }
     });
     // Expected counts come from the owners' sizes.
@@ -58,7 +62,9 @@ fn scale(ctx: &Ctx, matching: &[Arc<Pod>]) -> i32 {
     let mut sizes = std::collections::HashMap::new();
     let mut alone = 0;
     for pod in matching {
-        match meta::controller_of(&pod.metadata).and_then(|owner| owner_size(ctx, meta::namespace(&pod.metadata), owner)) {
+        match meta::controller_of(&pod.metadata)
+            .and_then(|owner| owner_size(ctx, meta::namespace(&pod.metadata), owner))
+        {
             Some((uid, size)) => drop(sizes.insert(uid, size)),
             None => alone += 1,
         }
@@ -66,17 +72,28 @@ fn scale(ctx: &Ctx, matching: &[Arc<Pod>]) -> i32 {
     sizes.values().sum::<i32>() + alone
 }
 
-fn owner_size(ctx: &Ctx, ns: &str, owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference) -> Option<(String, i32)> {
+fn owner_size(
+    ctx: &Ctx,
+    ns: &str,
+    owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
+) -> Option<(String, i32)> {
     match owner.kind.as_str() {
         "ReplicaSet" => {
-            let set = ctx.informers.replica_sets.get(ns, &owner.name).filter(|it| meta::uid(&it.metadata) == owner.uid)?;
+            let set =
+                ctx.informers.replica_sets.get(ns, &owner.name).filter(|it| meta::uid(&it.metadata) == owner.uid)?;
             let above = meta::controller_of(&set.metadata).filter(|it| it.kind == "Deployment");
             match above.and_then(|it| ctx.informers.deployments.get(ns, &it.name)) {
-                Some(deployment) => Some((meta::uid(&deployment.metadata).to_owned(), deployment.spec.replicas.unwrap_or(1))),
+                Some(deployment) => {
+                    Some((meta::uid(&deployment.metadata).to_owned(), deployment.spec.replicas.unwrap_or(1)))
+                }
                 None => Some((owner.uid.clone(), set.spec.replicas.unwrap_or(1))),
             }
         }
-        "StatefulSet" => ctx.informers.stateful_sets.get(ns, &owner.name).map(|it| (owner.uid.clone(), it.spec.replicas.unwrap_or(1))),
+        "StatefulSet" => ctx
+            .informers
+            .stateful_sets
+            .get(ns, &owner.name)
+            .map(|it| (owner.uid.clone(), it.spec.replicas.unwrap_or(1))),
         _ => None,
     }
 }
@@ -99,14 +116,22 @@ fn targets(budget: &PodDisruptionBudget, matching: i32, scale: impl FnOnce() -> 
     }
 }
 
-fn status(budget: &PodDisruptionBudget, matching: &[Arc<Pod>], expected: i32, desired: i32, now: k8s_openapi::jiff::Timestamp) -> PodDisruptionBudgetStatus {
+fn status(
+    budget: &PodDisruptionBudget,
+    matching: &[Arc<Pod>],
+    expected: i32,
+    desired: i32,
+    now: k8s_openapi::jiff::Timestamp,
+) -> PodDisruptionBudgetStatus {
     let old = budget.status.clone().unwrap_or_default();
     let mut promised = old.disrupted_pods.unwrap_or_default();
     promised.retain(|name, at| {
         let still = matching.iter().any(|pod| meta::name(&pod.metadata) == name && !pods::is_terminating(pod));
         still && !meta::until(at.0, PROMISE, now).is_zero()
     });
-    let counts = |pod: &&Arc<Pod>| pods::is_ready(pod) && !pods::is_terminating(pod) && !promised.contains_key(meta::name(&pod.metadata));
+    let counts = |pod: &&Arc<Pod>| {
+        pods::is_ready(pod) && !pods::is_terminating(pod) && !promised.contains_key(meta::name(&pod.metadata))
+    };
     let healthy = matching.iter().filter(counts).count() as i32;
     let allowed = if expected <= 0 { 0 } else { (healthy - desired).max(0) };
     let mut conditions = old.conditions.unwrap_or_default();
@@ -122,7 +147,12 @@ fn status(budget: &PodDisruptionBudget, matching: &[Arc<Pod>], expected: i32, de
     }
 }
 
-fn set_condition(conditions: &mut Vec<Condition>, budget: &PodDisruptionBudget, allowed: bool, now: k8s_openapi::jiff::Timestamp) {
+fn set_condition(
+    conditions: &mut Vec<Condition>,
+    budget: &PodDisruptionBudget,
+    allowed: bool,
+    now: k8s_openapi::jiff::Timestamp,
+) {
     let (status, reason) = if allowed { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
     let old = conditions.iter().position(|it| it.type_ == "DisruptionAllowed").map(|at| conditions.remove(at));
     let since = old.filter(|it| it.status == status).map(|it| it.last_transition_time);
@@ -138,7 +168,13 @@ fn set_condition(conditions: &mut Vec<Condition>, budget: &PodDisruptionBudget, 
 
 async fn sync(ctx: &Ctx, queue: &WorkQueue, key: &Key) -> anyhow::Result<()> {
     let Some(budget) = ctx.informers.budgets.get_key(key) else { return Ok(()) };
-    let matching: Vec<_> = ctx.informers.pods.in_namespace(&key.ns).into_iter().filter(|pod| selects(&budget, pod) && !pods::is_terminal(pod)).collect();
+    let matching: Vec<_> = ctx
+        .informers
+        .pods
+        .in_namespace(&key.ns)
+        .into_iter()
+        .filter(|pod| selects(&budget, pod) && !pods::is_terminal(pod))
+        .collect();
     let (expected, desired) = targets(&budget, matching.len() as i32, || scale(ctx, &matching));
     let status = status(&budget, &matching, expected, desired, meta::now());
     if status.disrupted_pods.is_some() {
@@ -150,7 +186,9 @@ async fn sync(ctx: &Ctx, queue: &WorkQueue, key: &Key) -> anyhow::Result<()> {
     let mut changed = budget.as_ref().clone();
     changed.status = Some(status);
     match ctx.api::<PodDisruptionBudget>(&key.ns).replace_status(&key.name, &PostParams::default(), &changed).await {
-        Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot write the status of PodDisruptionBudget {key}")),
+        Err(error) if !meta::not_found(&error) => {
+            Err(error).with_context(|| format!("cannot write the status of PodDisruptionBudget {key}"))
+        }
         _ => Ok(()),
     }
 }

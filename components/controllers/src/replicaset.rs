@@ -62,11 +62,17 @@ fn watch_pods(ctx: &Ctx, queue: &Arc<WorkQueue>, expectations: &Arc<Expectations
         observe(&expectations, old, new, "ReplicaSet");
         for pod in [old, new].into_iter().flatten() {
             match meta::controller_of(&pod.metadata) {
-                Some(owner) if owner.kind == "ReplicaSet" => queue.add(Key::new(meta::namespace(&pod.metadata), &owner.name)),
+                Some(owner) if owner.kind == "ReplicaSet" => {
+                    queue.add(Key::new(meta::namespace(&pod.metadata), &owner.name))
+                }
                 Some(_) => {}
                 // An orphan may be wanted by any set whose selector matches.
-                None => sets.in_namespace(meta::namespace(&pod.metadata)).iter()
-                    .filter(|set| meta::selector(&set.spec.selector.clone()).is_some_and(|it| meta::selects(&it, &pod.metadata)))
+                None => sets
+                    .in_namespace(meta::namespace(&pod.metadata))
+                    .iter()
+                    .filter(|set| {
+                        meta::selector(&set.spec.selector.clone()).is_some_and(|it| meta::selects(&it, &pod.metadata))
+                    })
                     .for_each(|set| queue.add(Key::of(set.as_ref()))),
             }
         }
@@ -93,12 +99,26 @@ impl Controller {
         let satisfied = self.expectations.satisfied(uid);
         let selector = meta::selector(&spec.selector).context("selector does not parse")?;
         let informer = &self.ctx.informers.pods;
-        let candidates = informer.by(OWNER, uid).into_iter().chain(informer.by(OWNER, &meta::orphan_index(&key.ns)))
-            .filter(|pod| !pods::is_terminal(pod)).collect();
+        let candidates = informer
+            .by(OWNER, uid)
+            .into_iter()
+            .chain(informer.by(OWNER, &meta::orphan_index(&key.ns)))
+            .filter(|pod| !pods::is_terminal(pod))
+            .collect();
         let claimed = claim::claim(&self.ctx.client, set.as_ref(), &selector, candidates, None).await?;
         let (active, terminating): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|pod| pods::is_active(pod));
-        let outcome = if satisfied && set.metadata.deletion_timestamp.is_none() { self.manage(&set, &active).await } else { Ok(()) };
-        let (status, wait) = status(&set, &active, terminating.len(), outcome.as_ref().err().map(|error| error.to_string()), meta::now());
+        let outcome = if satisfied && set.metadata.deletion_timestamp.is_none() {
+            self.manage(&set, &active).await
+        } else {
+            Ok(())
+        };
+        let (status, wait) = status(
+            &set,
+            &active,
+            terminating.len(),
+            outcome.as_ref().err().map(|error| error.to_string()),
+            meta::now(),
+        );
         self.write_status(&set, status).await?;
         if let Some(wait) = wait {
             self.queue.add_after(key.clone(), wait);
@@ -124,7 +144,12 @@ impl Controller {
     fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
         let informers = &self.ctx.informers;
         match meta::controller_of(&set.metadata) {
-            Some(owner) => informers.replica_sets.by(OWNER, &owner.uid).iter().flat_map(|set| informers.pods.by(OWNER, meta::uid(&set.metadata))).collect(),
+            Some(owner) => informers
+                .replica_sets
+                .by(OWNER, &owner.uid)
+                .iter()
+                .flat_map(|set| informers.pods.by(OWNER, meta::uid(&set.metadata)))
+                .collect(),
             None => informers.pods.by(OWNER, meta::uid(&set.metadata)),
         }
     }
@@ -138,7 +163,12 @@ impl Controller {
         let (skipped, error) = slow_start(count, |_| async {
             match api.create(&PostParams::default(), &pod).await {
                 Ok(pod) => {
-                    self.ctx.events.normal(NAME, set.as_ref(), "SuccessfulCreate", format!("Created pod: {}", meta::name(&pod.metadata)));
+                    self.ctx.events.normal(
+                        NAME,
+                        set.as_ref(),
+                        "SuccessfulCreate",
+                        format!("Created pod: {}", meta::name(&pod.metadata)),
+                    );
                     Ok(())
                 }
                 Err(error) => {
@@ -182,7 +212,9 @@ impl Controller {
         let name = meta::name(&set.metadata);
         let api = self.ctx.api::<ReplicaSet>(meta::namespace(&set.metadata));
         match api.replace_status(name, &PostParams::default(), &changed).await {
-            Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot write the status of ReplicaSet {name}")),
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot write the status of ReplicaSet {name}"))
+            }
             _ => Ok(()),
         }
     }
@@ -197,10 +229,17 @@ enum Failure {
 }
 
 /// The status that describes these pods, and when it will change by itself.
-fn status(set: &ReplicaSet, active: &[Arc<Pod>], terminating: usize, failure: Option<String>, now: Timestamp) -> (ReplicaSetStatus, Option<Duration>) {
+fn status(
+    set: &ReplicaSet,
+    active: &[Arc<Pod>],
+    terminating: usize,
+    failure: Option<String>,
+    now: Timestamp,
+) -> (ReplicaSetStatus, Option<Duration>) {
     let spec = set.spec.clone();
     let template_labels = spec.template.and_then(|it| it.metadata).and_then(|it| it.labels).unwrap_or_default();
-    let fully_labelled = |pod: &&Arc<Pod>| template_labels.iter().all(|(key, value)| meta::label(&pod.metadata, key) == Some(value));
+    let fully_labelled =
+        |pod: &&Arc<Pod>| template_labels.iter().all(|(key, value)| meta::label(&pod.metadata, key) == Some(value));
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let states: Vec<Availability> = active.iter().map(|pod| pods::availability(pod, min_ready, now)).collect();
     let count = |test: fn(&Availability) -> bool| states.iter().filter(|state| test(state)).count() as i32;
@@ -215,14 +254,22 @@ fn status(set: &ReplicaSet, active: &[Arc<Pod>], terminating: usize, failure: Op
         conditions: conditions(old.conditions, failure),
     };
     let status = if same_numbers(set.status.as_ref(), &status) { set.status.clone().unwrap_or(status) } else { status };
-    let wait = states.iter().filter_map(|state| if let Availability::In(wait) = state { Some(*wait) } else { None }).min();
+    let wait =
+        states.iter().filter_map(|state| if let Availability::In(wait) = state { Some(*wait) } else { None }).min();
     (status, wait)
 }
 
 /// Zero and absent are the same number; rewriting one as the other would be a write without a change.
 fn same_numbers(old: Option<&ReplicaSetStatus>, new: &ReplicaSetStatus) -> bool {
     let numbers = |it: &ReplicaSetStatus| {
-        [Some(it.replicas), it.fully_labeled_replicas, it.ready_replicas, it.available_replicas, it.terminating_replicas].map(|number| number.unwrap_or(0))
+        [
+            Some(it.replicas),
+            it.fully_labeled_replicas,
+            it.ready_replicas,
+            it.available_replicas,
+            it.terminating_replicas,
+        ]
+        .map(|number| number.unwrap_or(0))
     };
     let none = Vec::new();
     old.is_some_and(|old| {
@@ -281,7 +328,8 @@ mod tests {
 
     #[test]
     fn failure_condition_comes_and_goes_and_others_stay() {
-        let other = ReplicaSetCondition { type_: Some("Mine".into()), status: Some("True".into()), ..Default::default() };
+        let other =
+            ReplicaSetCondition { type_: Some("Mine".into()), status: Some("True".into()), ..Default::default() };
         let failed = conditions(Some(vec![other.clone()]), Some("cannot create pods: quota".into())).unwrap();
         assert_eq!(failed[1].reason.as_deref(), Some("FailedCreate"));
         assert_eq!(conditions(Some(failed), None), Some(vec![other]));

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
+use kube::Api;
 use kube::Client;
 use kube::core::{ApiResource, DynamicObject};
-use kube::Api;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -29,7 +29,11 @@ impl Served {
     }
 
     pub fn api(&self, client: &Client, ns: &str) -> Api<DynamicObject> {
-        if self.namespaced && !ns.is_empty() { Api::namespaced_with(client.clone(), ns, &self.resource) } else { Api::all_with(client.clone(), &self.resource) }
+        if self.namespaced && !ns.is_empty() {
+            Api::namespaced_with(client.clone(), ns, &self.resource)
+        } else {
+            Api::all_with(client.clone(), &self.resource)
+        }
     }
 
     /// Group and plural identify a resource whatever its version.
@@ -101,7 +105,13 @@ async fn discover(client: &Client) -> anyhow::Result<Catalogue> {
 fn take(catalogue: &mut Catalogue, group_version: &str, list: APIResourceList) {
     let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
     for it in list.resources.into_iter().filter(|it| !it.name.contains('/')) {
-        let resource = ApiResource { group: group.into(), version: version.into(), api_version: group_version.into(), kind: it.kind, plural: it.name };
+        let resource = ApiResource {
+            group: group.into(),
+            version: version.into(),
+            api_version: group_version.into(),
+            kind: it.kind,
+            plural: it.name,
+        };
         let served = Served { resource, namespaced: it.namespaced, verbs: it.verbs.into_iter().collect() };
         // The first version that serves a resource is the preferred one.
         if !catalogue.served.iter().any(|known| known.id() == served.id()) {

@@ -12,14 +12,19 @@ use tokio::task::JoinSet;
 use crate::core::context::ROOT_CA;
 use crate::core::{Ctx, Key, WorkQueue, meta};
 
-const ABOUT: (&str, &str) = ("kubernetes.io/description", "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.");
+const ABOUT: (&str, &str) = (
+    "kubernetes.io/description",
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.",
+);
 
 pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, bundle: String) {
     let queue = WorkQueue::new();
     let to = queue.clone();
     ctx.informers.namespaces.on_change(move |_, new| new.into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
     let to = queue.clone();
-    ctx.informers.root_cas.on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::new("", meta::namespace(&it.metadata)))));
+    ctx.informers.root_cas.on_change(move |old, new| {
+        new.or(old).into_iter().for_each(|it| to.add(Key::new("", meta::namespace(&it.metadata))))
+    });
     let informers = ctx.informers.clone();
     let ready = async move {
         informers.namespaces.wait_synced().await;
@@ -40,7 +45,11 @@ async fn sync(ctx: &Ctx, key: &Key, bundle: &str) -> anyhow::Result<()> {
     let data = BTreeMap::from([("ca.crt".to_owned(), bundle.to_owned())]);
     let api = ctx.api::<ConfigMap>(&key.name);
     let written = match ctx.informers.root_cas.get(&key.name, ROOT_CA) {
-        Some(existing) if existing.data.as_ref() == Some(&data) && meta::annotation(&existing.metadata, ABOUT.0).is_some() => return Ok(()),
+        Some(existing)
+            if existing.data.as_ref() == Some(&data) && meta::annotation(&existing.metadata, ABOUT.0).is_some() =>
+        {
+            return Ok(());
+        }
         Some(existing) => {
             let mut changed = existing.as_ref().clone();
             (changed.data, changed.binary_data) = (Some(data), None);
@@ -49,13 +58,22 @@ async fn sync(ctx: &Ctx, key: &Key, bundle: &str) -> anyhow::Result<()> {
         }
         None => {
             let annotations = BTreeMap::from([(ABOUT.0.to_owned(), ABOUT.1.to_owned())]);
-            let metadata = ObjectMeta { name: Some(ROOT_CA.into()), namespace: Some(key.name.clone()), annotations: Some(annotations), ..Default::default() };
+            let metadata = ObjectMeta {
+                name: Some(ROOT_CA.into()),
+                namespace: Some(key.name.clone()),
+                annotations: Some(annotations),
+                ..Default::default()
+            };
             api.create(&PostParams::default(), &ConfigMap { metadata, data: Some(data), ..Default::default() }).await
         }
     };
     match written {
         Ok(_) => Ok(()),
-        Err(error) if meta::already_exists(&error) || meta::namespace_terminating(&error) || meta::not_found(&error) => Ok(()),
+        Err(error)
+            if meta::already_exists(&error) || meta::namespace_terminating(&error) || meta::not_found(&error) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error).with_context(|| format!("cannot publish the root CA in namespace {key}")),
     }
 }

@@ -38,13 +38,24 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
 
 async fn sync(ctx: &Ctx, key: &Key) -> anyhow::Result<()> {
     let Some(namespace) = ctx.informers.namespaces.get_key(key) else { return Ok(()) };
-    if namespace.metadata.deletion_timestamp.is_some() || ctx.informers.service_accounts.get(&key.name, DEFAULT).is_some() {
+    if namespace.metadata.deletion_timestamp.is_some()
+        || ctx.informers.service_accounts.get(&key.name, DEFAULT).is_some()
+    {
         return Ok(());
     }
-    let account = ServiceAccount { metadata: ObjectMeta { name: Some(DEFAULT.into()), namespace: Some(key.name.clone()), ..Default::default() }, ..Default::default() };
+    let account = ServiceAccount {
+        metadata: ObjectMeta { name: Some(DEFAULT.into()), namespace: Some(key.name.clone()), ..Default::default() },
+        ..Default::default()
+    };
     match ctx.api::<ServiceAccount>(&key.name).create(&PostParams::default(), &account).await {
         Ok(_) => Ok(()),
-        Err(error) if meta::already_exists(&error) || meta::namespace_terminating(&error) || meta::not_found(&error) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot create the default service account of namespace {key}")),
+        Err(error)
+            if meta::already_exists(&error) || meta::namespace_terminating(&error) || meta::not_found(&error) =>
+        {
+            Ok(())
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot create the default service account of namespace {key}"))
+        }
     }
 }

@@ -3,14 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
+};
 
 /// nodeSelector and required node affinity of a pod.
 pub fn matches_node(spec: &PodSpec, node: &Node) -> bool {
     let none = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);
     let by_label = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let required = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref()).and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
+    let required = spec
+        .affinity
+        .as_ref()
+        .and_then(|it| it.node_affinity.as_ref())
+        .and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
     by_label && required.is_none_or(|selector| matches_selector(selector, node))
 }
 
@@ -19,13 +25,15 @@ pub fn matches_selector(selector: &NodeSelector, node: &Node) -> bool {
 }
 
 fn matches_term(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let (expressions, fields) = (term.match_expressions.as_deref().unwrap_or_default(), term.match_fields.as_deref().unwrap_or_default());
+    let (expressions, fields) =
+        (term.match_expressions.as_deref().unwrap_or_default(), term.match_fields.as_deref().unwrap_or_default());
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
     let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    let field = |key: &str| (key == "metadata.name").then(|| node.metadata.name.as_deref()).flatten();
-    expressions.iter().all(|it| matches_requirement(it, label(&it.key))) && fields.iter().all(|it| matches_requirement(it, field(&it.key)))
+    let field = |key: &str| node.metadata.name.as_deref().filter(|_| key == "metadata.name");
+    expressions.iter().all(|it| matches_requirement(it, label(&it.key)))
+        && fields.iter().all(|it| matches_requirement(it, field(&it.key)))
 }
 
 fn matches_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
@@ -84,7 +92,8 @@ mod tests {
 
     #[test]
     fn node_affinity_on_name_and_labels() {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n1", "labels": {"disk": "ssd", "cpu": "8"}}})).unwrap();
+        let node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n1", "labels": {"disk": "ssd", "cpu": "8"}}})).unwrap();
         let check = |spec: serde_json::Value| matches_node(&serde_json::from_value(spec).unwrap(), &node);
         let term = |term: serde_json::Value| json!({"containers": [], "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}});
         assert!(check(json!({"containers": [], "nodeSelector": {"disk": "ssd"}})));

@@ -40,7 +40,13 @@ pub fn judge(candidate: &ObjectMeta, owner: &ObjectMeta, selector: &Selector) ->
 
 /// Applies the rule to all candidates and returns what belongs to the owner now. `finalizer` is added on adoption and
 /// removed on release.
-pub async fn claim<O, K>(client: &Client, owner: &O, selector: &Selector, candidates: Vec<Arc<K>>, finalizer: Option<&str>) -> anyhow::Result<Vec<Arc<K>>>
+pub async fn claim<O, K>(
+    client: &Client,
+    owner: &O,
+    selector: &Selector,
+    candidates: Vec<Arc<K>>,
+    finalizer: Option<&str>,
+) -> anyhow::Result<Vec<Arc<K>>>
 where
     O: Object + Resource<Scope = NamespaceResourceScope>,
     K: Object + Resource<Scope = NamespaceResourceScope>,
@@ -78,7 +84,13 @@ where
     Ok(())
 }
 
-async fn adopt<K>(client: &Client, ns: &str, object: &K, owner: OwnerReference, finalizer: Option<&str>) -> anyhow::Result<Option<K>>
+async fn adopt<K>(
+    client: &Client,
+    ns: &str,
+    object: &K,
+    owner: OwnerReference,
+    finalizer: Option<&str>,
+) -> anyhow::Result<Option<K>>
 where
     K: Object + Resource<Scope = NamespaceResourceScope>,
 {
@@ -90,7 +102,13 @@ where
     patch_owners(client, ns, object, owners, finalizers).await
 }
 
-async fn release<K>(client: &Client, ns: &str, object: &K, owner_uid: &str, finalizer: Option<&str>) -> anyhow::Result<()>
+async fn release<K>(
+    client: &Client,
+    ns: &str,
+    object: &K,
+    owner_uid: &str,
+    finalizer: Option<&str>,
+) -> anyhow::Result<()>
 where
     K: Object + Resource<Scope = NamespaceResourceScope>,
 {
@@ -101,7 +119,13 @@ where
     patch_owners(client, ns, object, owners, finalizers).await.map(drop)
 }
 
-async fn patch_owners<K>(client: &Client, ns: &str, object: &K, owners: Vec<OwnerReference>, finalizers: Vec<String>) -> anyhow::Result<Option<K>>
+async fn patch_owners<K>(
+    client: &Client,
+    ns: &str,
+    object: &K,
+    owners: Vec<OwnerReference>,
+    finalizers: Vec<String>,
+) -> anyhow::Result<Option<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
@@ -129,7 +153,8 @@ mod tests {
         ObjectMeta {
             uid: Some(uid.into()),
             labels: Some([("app".to_owned(), label.to_owned())].into()),
-            owner_references: owner.map(|uid| vec![OwnerReference { uid: uid.into(), controller: Some(true), ..Default::default() }]),
+            owner_references: owner
+                .map(|uid| vec![OwnerReference { uid: uid.into(), controller: Some(true), ..Default::default() }]),
             ..Default::default()
         }
     }

@@ -39,15 +39,34 @@ impl Recorder {
         (Self(sender), write(client, receiver))
     }
 
-    pub fn normal<K: Resource<DynamicType = ()>>(&self, component: &'static str, object: &K, reason: &'static str, message: impl Into<String>) {
+    pub fn normal<K: Resource<DynamicType = ()>>(
+        &self,
+        component: &'static str,
+        object: &K,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         self.record(component, "Normal", object, reason, message.into());
     }
 
-    pub fn warning<K: Resource<DynamicType = ()>>(&self, component: &'static str, object: &K, reason: &'static str, message: impl Into<String>) {
+    pub fn warning<K: Resource<DynamicType = ()>>(
+        &self,
+        component: &'static str,
+        object: &K,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         self.record(component, "Warning", object, reason, message.into());
     }
 
-    fn record<K: Resource<DynamicType = ()>>(&self, component: &'static str, kind: &'static str, object: &K, reason: &'static str, message: String) {
+    fn record<K: Resource<DynamicType = ()>>(
+        &self,
+        component: &'static str,
+        kind: &'static str,
+        object: &K,
+        reason: &'static str,
+        message: String,
+    ) {
         let of = object.meta();
         let involved = ObjectReference {
             api_version: Some(K::api_version(&()).into_owned()),

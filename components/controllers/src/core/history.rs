@@ -33,7 +33,8 @@ pub fn template_of(revision: &ControllerRevision) -> anyhow::Result<PodTemplateS
     if let Value::Object(map) = &mut template {
         map.remove("$patch");
     }
-    serde_json::from_value(template).with_context(|| format!("controller revision {} holds no pod template", meta::name(&revision.metadata)))
+    serde_json::from_value(template)
+        .with_context(|| format!("controller revision {} holds no pod template", meta::name(&revision.metadata)))
 }
 
 pub fn hash_label(revision: &ControllerRevision) -> &str {
@@ -60,13 +61,24 @@ pub fn choose(history: &[Arc<ControllerRevision>], data: &Value) -> Choice {
 }
 
 /// The owner's history, adopting orphans, and the revision of its present template.
-pub async fn sync<O>(ctx: &Ctx, owner: &O, selector: &LabelSelector, template: &PodTemplateSpec, collisions: Option<i32>) -> anyhow::Result<(Vec<Arc<ControllerRevision>>, Arc<ControllerRevision>)>
+pub async fn sync<O>(
+    ctx: &Ctx,
+    owner: &O,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    collisions: Option<i32>,
+) -> anyhow::Result<(Vec<Arc<ControllerRevision>>, Arc<ControllerRevision>)>
 where
     O: Object + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
 {
     let ns = meta::namespace(owner.meta());
-    let candidates = ctx.informers.revisions.by(OWNER, meta::uid(owner.meta())).into_iter()
-        .chain(ctx.informers.revisions.by(OWNER, &meta::orphan_index(ns))).collect();
+    let candidates = ctx
+        .informers
+        .revisions
+        .by(OWNER, meta::uid(owner.meta()))
+        .into_iter()
+        .chain(ctx.informers.revisions.by(OWNER, &meta::orphan_index(ns)))
+        .collect();
     let parsed = meta::selector(selector).context("selector does not parse")?;
     let mut history = claim::claim(&ctx.client, owner, &parsed, candidates, None).await?;
     let data = data_of(template);
@@ -74,9 +86,14 @@ where
     let wanted = match choose(&history, &data) {
         Choice::Use(revision) => revision,
         Choice::Renumber(revision, number) => {
-            let patch = json!({"metadata": {"resourceVersion": revision.metadata.resource_version}, "revision": number});
+            let patch =
+                json!({"metadata": {"resourceVersion": revision.metadata.resource_version}, "revision": number});
             let name = meta::name(&revision.metadata);
-            Arc::new(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.with_context(|| format!("cannot renumber controller revision {name}"))?)
+            Arc::new(
+                api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+                    .await
+                    .with_context(|| format!("cannot renumber controller revision {name}"))?,
+            )
         }
         Choice::Create(number) => Arc::new(create(&api, owner, selector, template, data, number, collisions).await?),
     };
@@ -86,7 +103,15 @@ where
     Ok((history, wanted))
 }
 
-async fn create<O: Object>(api: &Api<ControllerRevision>, owner: &O, selector: &LabelSelector, template: &PodTemplateSpec, data: Value, number: i64, mut collisions: Option<i32>) -> anyhow::Result<ControllerRevision> {
+async fn create<O: Object>(
+    api: &Api<ControllerRevision>,
+    owner: &O,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    data: Value,
+    number: i64,
+    mut collisions: Option<i32>,
+) -> anyhow::Result<ControllerRevision> {
     let ns = meta::namespace(owner.meta());
     loop {
         let hash = hash::short_hash(template, collisions);
@@ -120,13 +145,20 @@ async fn create<O: Object>(api: &Api<ControllerRevision>, owner: &O, selector: &
 }
 
 /// Deletes the oldest revisions that are neither live nor within the limit.
-pub async fn prune(ctx: &Ctx, ns: &str, history: &[Arc<ControllerRevision>], live: impl Fn(&ControllerRevision) -> bool, limit: Option<i32>) -> anyhow::Result<()> {
+pub async fn prune(
+    ctx: &Ctx,
+    ns: &str,
+    history: &[Arc<ControllerRevision>],
+    live: impl Fn(&ControllerRevision) -> bool,
+    limit: Option<i32>,
+) -> anyhow::Result<()> {
     let idle: Vec<_> = history.iter().filter(|it| !live(it)).collect();
     let excess = idle.len().saturating_sub(limit.unwrap_or(10).max(0) as usize);
     let api = Api::<ControllerRevision>::namespaced(ctx.client.clone(), ns);
     for revision in idle.into_iter().take(excess) {
         let name = meta::name(&revision.metadata);
-        meta::ignore_gone(api.delete(name, &meta::delete_exactly(&revision.metadata)).await).with_context(|| format!("cannot delete controller revision {name}"))?;
+        meta::ignore_gone(api.delete(name, &meta::delete_exactly(&revision.metadata)).await)
+            .with_context(|| format!("cannot delete controller revision {name}"))?;
     }
     Ok(())
 }
@@ -137,7 +169,11 @@ mod tests {
     use super::*;
 
     fn revision(number: i64, image: &str) -> Arc<ControllerRevision> {
-        Arc::new(ControllerRevision { data: RawExtension(data_of(&template(image))), revision: Some(number), ..Default::default() })
+        Arc::new(ControllerRevision {
+            data: RawExtension(data_of(&template(image))),
+            revision: Some(number),
+            ..Default::default()
+        })
     }
 
     fn template(image: &str) -> PodTemplateSpec {
@@ -148,7 +184,9 @@ mod tests {
     fn a_rollback_reuses_the_old_revision_with_a_new_number() {
         let history = [revision(1, "a"), revision(2, "b")];
         assert!(matches!(choose(&history, &data_of(&template("b"))), Choice::Use(it) if it.revision == Some(2)));
-        assert!(matches!(choose(&history, &data_of(&template("a"))), Choice::Renumber(it, 3) if it.revision == Some(1)));
+        assert!(
+            matches!(choose(&history, &data_of(&template("a"))), Choice::Renumber(it, 3) if it.revision == Some(1))
+        );
         assert!(matches!(choose(&history, &data_of(&template("c"))), Choice::Create(3)));
         assert_eq!(template_of(&history[0]).unwrap(), template("a"));
     }

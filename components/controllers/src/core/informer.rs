@@ -122,7 +122,12 @@ impl<K: Object> Informer<K> {
     /// Every object of one namespace; the key order makes this a range.
     pub fn in_namespace(&self, ns: &str) -> Vec<Arc<K>> {
         let store = self.store.read();
-        store.objects.range(Key::new(ns, "")..).take_while(|(key, _)| key.ns == ns).map(|(_, object)| object.clone()).collect()
+        store
+            .objects
+            .range(Key::new(ns, "")..)
+            .take_while(|(key, _)| key.ns == ns)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     /// The objects whose index number `index` has `value`.
@@ -201,7 +206,8 @@ impl<K: Object> Informer<K> {
             }
             watcher::Event::InitDone => {
                 let listed = listed.take().unwrap_or_default();
-                let gone: Vec<Key> = self.store.read().objects.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+                let gone: Vec<Key> =
+                    self.store.read().objects.keys().filter(|key| !listed.contains(*key)).cloned().collect();
                 gone.into_iter().for_each(|key| self.remove(key));
                 self.synced.send_replace(true);
             }

@@ -144,7 +144,11 @@ pub fn conflict(error: &kube::Error) -> bool {
 pub fn namespace_terminating(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
-            status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == "NamespaceTerminating")
+            status
+                .details
+                .iter()
+                .flat_map(|details| &details.causes)
+                .any(|cause| cause.reason == "NamespaceTerminating")
                 || status.message.contains("is being terminated")
         }
         _ => false,
@@ -153,6 +157,11 @@ pub fn namespace_terminating(error: &kube::Error) -> bool {
 
 pub fn is_conflict(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<kube::Error>()).any(conflict)
+}
+
+/// Like `namespace_terminating`, for an error with context.
+pub fn is_namespace_terminating(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<kube::Error>()).any(namespace_terminating)
 }
 
 /// An outcome that must not be an error when the object is already gone or was replaced.

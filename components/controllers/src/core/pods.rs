@@ -104,7 +104,9 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>]) {
     }
     let rank = |pod: &Pod| node_name(pod).and_then(|node| crowd.get(node)).copied().unwrap_or(0);
     pods.sort_by(|a, b| {
-        node_name(a).is_some().cmp(&node_name(b).is_some())
+        node_name(a)
+            .is_some()
+            .cmp(&node_name(b).is_some())
             .then_with(|| phase_rank(a).cmp(&phase_rank(b)))
             .then_with(|| is_ready(a).cmp(&is_ready(b)))
             .then_with(|| deletion_cost(a).cmp(&deletion_cost(b)))
@@ -150,7 +152,12 @@ pub mod testing {
 
     pub fn pod(name: &str, node: Option<&str>, phase: &str, ready: bool) -> Pod {
         Pod {
-            metadata: ObjectMeta { name: Some(name.into()), namespace: Some("ns".into()), uid: Some(format!("uid-{name}")), ..Default::default() },
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                namespace: Some("ns".into()),
+                uid: Some(format!("uid-{name}")),
+                ..Default::default()
+            },
             spec: Some(PodSpec { node_name: node.map(Into::into), ..Default::default() }),
             status: Some(PodStatus {
                 phase: Some(phase.into()),

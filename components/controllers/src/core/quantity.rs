@@ -26,7 +26,9 @@ pub fn value(quantity: &Quantity) -> Option<f64> {
     if let Ok(number) = text.parse::<f64>() {
         return Some(number);
     }
-    SUFFIXES.iter().find_map(|(suffix, factor)| text.strip_suffix(suffix)?.parse::<f64>().ok().map(|number| number * factor))
+    SUFFIXES
+        .iter()
+        .find_map(|(suffix, factor)| text.strip_suffix(suffix)?.parse::<f64>().ok().map(|number| number * factor))
 }
 
 #[cfg(test)]

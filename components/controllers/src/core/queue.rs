@@ -134,8 +134,14 @@ impl WorkQueue {
     }
 
     /// Spawns `workers` workers that call `sync` for each key. A panic costs one attempt, not the worker.
-    pub fn work<F, Fut>(self: &Arc<Self>, tasks: &mut JoinSet<()>, name: &'static str, workers: usize, ready: impl Future<Output = ()> + Send + 'static, sync: F)
-    where
+    pub fn work<F, Fut>(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        name: &'static str,
+        workers: usize,
+        ready: impl Future<Output = ()> + Send + 'static,
+        sync: F,
+    ) where
         F: Fn(Key) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
@@ -150,8 +156,7 @@ impl WorkQueue {
                     loop {
                         let key = queue.next().await;
                         let outcome = AssertUnwindSafe(sync(key.clone())).catch_unwind().await;
-                        let success = matches!(&outcome, Ok(Ok(())));
-                        report(name, &key, outcome);
+                        let success = report(name, &key, outcome);
                         queue.done(key, success);
                     }
                 });
@@ -161,14 +166,22 @@ impl WorkQueue {
     }
 }
 
-fn report(controller: &str, key: &Key, outcome: std::thread::Result<anyhow::Result<()>>) {
+/// Logs how a sync ended; false if it has to be tried again.
+fn report(controller: &str, key: &Key, outcome: std::thread::Result<anyhow::Result<()>>) -> bool {
     match outcome {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => return true,
+        // Nothing can be made there any more; what is there goes, and that wakes whoever cares.
+        Ok(Err(error)) if super::meta::is_namespace_terminating(&error) => return true,
         // Somebody else wrote first: expected, and the next attempt reads the newer object.
-        Ok(Err(error)) if super::meta::is_conflict(&error) => tracing::debug!(controller, %key, "lost a write race; retrying"),
-        Ok(Err(error)) => tracing::warn!(controller, %key, error = format!("{error:#}"), "sync failed; retrying with back-off"),
+        Ok(Err(error)) if super::meta::is_conflict(&error) => {
+            tracing::debug!(controller, %key, "lost a write race; retrying")
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(controller, %key, error = format!("{error:#}"), "sync failed; retrying with back-off")
+        }
         Err(_) => tracing::error!(controller, %key, "sync panicked; retrying with back-off"),
     }
+    false
 }
 
 #[cfg(test)]

@@ -31,12 +31,16 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, ca: Ca) {
     let (to, csrs) = (queue.clone(), ctx.informers.csrs.clone());
     ctx.informers.nodes.on_change(move |old, new| {
         let Some(node) = new else { return };
-        let addresses = |node: &k8s_openapi::api::core::v1::Node| node.status.as_ref().and_then(|it| it.addresses.clone());
+        let addresses =
+            |node: &k8s_openapi::api::core::v1::Node| node.status.as_ref().and_then(|it| it.addresses.clone());
         if old.is_some_and(|old| addresses(old) == addresses(node)) {
             return;
         }
         let user = format!("system:node:{}", meta::name(&node.metadata));
-        csrs.list().iter().filter(|it| !has(it, "Approved") && it.spec.username.as_deref() == Some(&user)).for_each(|it| to.add(Key::of(it.as_ref())));
+        csrs.list()
+            .iter()
+            .filter(|it| !has(it, "Approved") && it.spec.username.as_deref() == Some(&user))
+            .for_each(|it| to.add(Key::of(it.as_ref())));
     });
     let informers = ctx.informers.clone();
     let ready = async move {
@@ -61,7 +65,9 @@ impl Controller {
         if done || has(&request, "Denied") || has(&request, "Failed") || !rules::is_ours(&request.spec.signer_name) {
             return Ok(());
         }
-        let parsed = std::str::from_utf8(&request.spec.request.0).map_err(|_| "the request is not PEM".to_owned()).and_then(|pem| Csr::parse(pem).map_err(|error| error.to_string()));
+        let parsed = std::str::from_utf8(&request.spec.request.0)
+            .map_err(|_| "the request is not PEM".to_owned())
+            .and_then(|pem| Csr::parse(pem).map_err(|error| error.to_string()));
         let parsed = match parsed {
             Ok(parsed) => parsed,
             Err(why) => return self.fail(&request, &why).await,
@@ -87,8 +93,15 @@ impl Controller {
         let changed = with_condition(request, "Approved", "AutoApproved", message);
         let name = meta::name(&request.metadata);
         let api = self.ctx.cluster_api::<CertificateSigningRequest>();
-        let approved = api.replace_subresource("approval", name, &PostParams::default(), &changed).await.with_context(|| format!("cannot approve certificate signing request {name}"))?;
-        tracing::info!(csr = name, requestor = request.spec.username.as_deref().unwrap_or_default(), "certificate signing request approved");
+        let approved = api
+            .replace_subresource("approval", name, &PostParams::default(), &changed)
+            .await
+            .with_context(|| format!("cannot approve certificate signing request {name}"))?;
+        tracing::info!(
+            csr = name,
+            requestor = request.spec.username.as_deref().unwrap_or_default(),
+            "certificate signing request approved"
+        );
         // Signed in the next pass; noting the answer spares the wait for the watch.
         self.ctx.informers.csrs.note(approved);
         Ok(())
@@ -96,7 +109,10 @@ impl Controller {
 
     async fn sign(&self, request: &CertificateSigningRequest, parsed: &Csr, usage: certs::Usage) -> anyhow::Result<()> {
         let name = meta::name(&request.metadata);
-        let certificate = self.ca.sign(parsed, usage, rules::days(request.spec.expiration_seconds)).with_context(|| format!("cannot sign {name}"))?;
+        let certificate = self
+            .ca
+            .sign(parsed, usage, rules::days(request.spec.expiration_seconds))
+            .with_context(|| format!("cannot sign {name}"))?;
         let mut changed = request.clone();
         changed.status.get_or_insert_default().certificate = Some(ByteString(certificate.into_bytes()));
         self.write_status(&changed).await
@@ -108,23 +124,37 @@ impl Controller {
 
     async fn write_status(&self, changed: &CertificateSigningRequest) -> anyhow::Result<()> {
         let name = meta::name(&changed.metadata);
-        match self.ctx.cluster_api::<CertificateSigningRequest>().replace_status(name, &PostParams::default(), changed).await {
-            Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot write the status of certificate signing request {name}")),
+        match self
+            .ctx
+            .cluster_api::<CertificateSigningRequest>()
+            .replace_status(name, &PostParams::default(), changed)
+            .await
+        {
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot write the status of certificate signing request {name}"))
+            }
             _ => Ok(()),
         }
     }
 }
 
-fn with_condition(request: &CertificateSigningRequest, kind: &str, reason: &str, message: &str) -> CertificateSigningRequest {
+fn with_condition(
+    request: &CertificateSigningRequest,
+    kind: &str,
+    reason: &str,
+    message: &str,
+) -> CertificateSigningRequest {
     let mut changed = request.clone();
     let at = meta::now_time();
-    changed.status.get_or_insert_default().conditions.get_or_insert_default().push(CertificateSigningRequestCondition {
-        type_: kind.into(),
-        status: "True".into(),
-        reason: Some(reason.into()),
-        message: Some(message.into()),
-        last_update_time: Some(at.clone()),
-        last_transition_time: Some(at),
-    });
+    changed.status.get_or_insert_default().conditions.get_or_insert_default().push(
+        CertificateSigningRequestCondition {
+            type_: kind.into(),
+            status: "True".into(),
+            reason: Some(reason.into()),
+            message: Some(message.into()),
+            last_update_time: Some(at.clone()),
+            last_transition_time: Some(at),
+        },
+    );
     changed
 }

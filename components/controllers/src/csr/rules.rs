@@ -44,14 +44,28 @@ fn has_names(csr: &Csr) -> bool {
 /// The rules of the signer itself, which hold whoever approved.
 pub fn signable(spec: &CertificateSigningRequestSpec, csr: &Csr) -> Result<Usage, &'static str> {
     match spec.signer_name.as_str() {
-        KUBELET_CLIENT if !is_node_subject(csr) => Err("subject must be system:node:<name> in organization system:nodes"),
+        KUBELET_CLIENT if !is_node_subject(csr) => {
+            Err("subject must be system:node:<name> in organization system:nodes")
+        }
         KUBELET_CLIENT if has_names(csr) => Err("a kubelet client certificate has no subject alternative names"),
-        KUBELET_CLIENT if !usages_are(spec, "client auth") => Err("usages must be client auth, digital signature and at most key encipherment"),
-        KUBELET_SERVING if !is_node_subject(csr) => Err("subject must be system:node:<name> in organization system:nodes"),
-        KUBELET_SERVING if csr.other_names || !has_names(csr) => Err("DNS names or IP addresses, and only those, are required"),
-        KUBELET_SERVING if !usages_are(spec, "server auth") => Err("usages must be server auth, digital signature and at most key encipherment"),
-        CLIENT if csr.subject.organizations.iter().any(|it| it == "system:masters") => Err("organization system:masters is never signed"),
-        CLIENT if !usages_are(spec, "client auth") => Err("usages must be client auth, digital signature and at most key encipherment"),
+        KUBELET_CLIENT if !usages_are(spec, "client auth") => {
+            Err("usages must be client auth, digital signature and at most key encipherment")
+        }
+        KUBELET_SERVING if !is_node_subject(csr) => {
+            Err("subject must be system:node:<name> in organization system:nodes")
+        }
+        KUBELET_SERVING if csr.other_names || !has_names(csr) => {
+            Err("DNS names or IP addresses, and only those, are required")
+        }
+        KUBELET_SERVING if !usages_are(spec, "server auth") => {
+            Err("usages must be server auth, digital signature and at most key encipherment")
+        }
+        CLIENT if csr.subject.organizations.iter().any(|it| it == "system:masters") => {
+            Err("organization system:masters is never signed")
+        }
+        CLIENT if !usages_are(spec, "client auth") => {
+            Err("usages must be client auth, digital signature and at most key encipherment")
+        }
         KUBELET_SERVING => Ok(Usage::Server),
         KUBELET_CLIENT | CLIENT => Ok(Usage::Client),
         _ => Err("unknown signer"),
@@ -66,13 +80,19 @@ pub fn decide(spec: &CertificateSigningRequestSpec, csr: &Csr, node: Option<&Nod
     let in_group = |group: &str| spec.groups.iter().flatten().any(|it| it == group);
     let own = user == csr.subject.common_name && in_group(NODES);
     match spec.signer_name.as_str() {
-        KUBELET_CLIENT if own => Decision::Approve("Auto approving self kubelet client certificate after SubjectAccessReview."),
-        KUBELET_CLIENT if in_group(BOOTSTRAPPERS) && may_bootstrap(user, csr) => Decision::Approve("Auto approving kubelet client certificate after SubjectAccessReview."),
+        KUBELET_CLIENT if own => {
+            Decision::Approve("Auto approving self kubelet client certificate after SubjectAccessReview.")
+        }
+        KUBELET_CLIENT if in_group(BOOTSTRAPPERS) && may_bootstrap(user, csr) => {
+            Decision::Approve("Auto approving kubelet client certificate after SubjectAccessReview.")
+        }
         KUBELET_CLIENT => Decision::Leave("the requestor is neither the node itself nor its bootstrapper"),
         KUBELET_SERVING if !own => Decision::Leave("a serving certificate can only be requested by the node itself"),
         KUBELET_SERVING => match node {
             None => Decision::Leave("the node is not registered yet"),
-            Some(node) if covers(node, csr) => Decision::Approve("Auto approving kubelet serving certificate: all names are addresses of the node."),
+            Some(node) if covers(node, csr) => {
+                Decision::Approve("Auto approving kubelet serving certificate: all names are addresses of the node.")
+            }
             Some(_) => Decision::Leave("a name is not an address of the node"),
         },
         _ => Decision::Leave("client certificates are approved by an administrator"),
@@ -89,9 +109,17 @@ fn may_bootstrap(user: &str, csr: &Csr) -> bool {
 
 fn covers(node: &Node, csr: &Csr) -> bool {
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    let addresses: Vec<(&str, &str)> = node.status.iter().flat_map(|it| it.addresses.iter().flatten()).map(|it| (it.type_.as_str(), it.address.as_str())).collect();
-    let ip = |wanted: &std::net::IpAddr| addresses.iter().any(|(kind, it)| kind.ends_with("IP") && it.parse() == Ok(*wanted));
-    let dns = |wanted: &String| wanted == name || addresses.iter().any(|(kind, it)| !kind.ends_with("IP") && it == wanted);
+    let addresses: Vec<(&str, &str)> = node
+        .status
+        .iter()
+        .flat_map(|it| it.addresses.iter().flatten())
+        .map(|it| (it.type_.as_str(), it.address.as_str()))
+        .collect();
+    let ip = |wanted: &std::net::IpAddr| {
+        addresses.iter().any(|(kind, it)| kind.ends_with("IP") && it.parse() == Ok(*wanted))
+    };
+    let dns =
+        |wanted: &String| wanted == name || addresses.iter().any(|(kind, it)| !kind.ends_with("IP") && it == wanted);
     csr.ip_addresses.iter().all(ip) && csr.dns_names.iter().all(dns)
 }
 
@@ -108,7 +136,13 @@ mod tests {
     use certs::{Ca, Subject, create_csr, generate_key, inspect};
     use serde_json::json;
 
-    fn request(signer: &str, user: &str, groups: &[&str], names: &[&str], usage: &str) -> (CertificateSigningRequestSpec, Csr) {
+    fn request(
+        signer: &str,
+        user: &str,
+        groups: &[&str],
+        names: &[&str],
+        usage: &str,
+    ) -> (CertificateSigningRequestSpec, Csr) {
         let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
         let pem = create_csr(&generate_key().unwrap(), &Subject::new("system:node:n1", &[NODES]), &names).unwrap();
         let spec = CertificateSigningRequestSpec {
@@ -131,7 +165,13 @@ mod tests {
         assert!(approved(request(KUBELET_CLIENT, "system:bootstrap:n1", &[BOOTSTRAPPERS], &[], "client auth")));
         assert!(approved(request(KUBELET_CLIENT, "system:node:n1", &[NODES], &[], "client auth")));
         assert!(!approved(request(KUBELET_CLIENT, "system:node:n2", &[NODES], &[], "client auth")));
-        assert!(!approved(request(KUBELET_CLIENT, "system:bootstrap:other-node", &[BOOTSTRAPPERS], &[], "client auth")));
+        assert!(!approved(request(
+            KUBELET_CLIENT,
+            "system:bootstrap:other-node",
+            &[BOOTSTRAPPERS],
+            &[],
+            "client auth"
+        )));
         assert!(!approved(request(KUBELET_CLIENT, "mallory", &["system:authenticated"], &[], "client auth")));
         assert!(!approved(request(KUBELET_CLIENT, "system:node:n1", &[NODES], &["n1"], "client auth")));
         assert!(!approved(request(KUBELET_CLIENT, "system:node:n1", &[NODES], &[], "server auth")));

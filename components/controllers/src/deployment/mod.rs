@@ -22,7 +22,14 @@ use crate::core::{Ctx, Key, WorkQueue, claim, hash, meta, pods};
 const NAME: &str = "deployment-controller";
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// Annotations of the Deployment that describe it alone and are not copied to its sets.
-const NOT_COPIED: &[&str] = &["kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED, MAX, "deprecated.deployment.rollback.to"];
+const NOT_COPIED: &[&str] = &[
+    "kubectl.kubernetes.io/last-applied-configuration",
+    REVISION,
+    HISTORY,
+    DESIRED,
+    MAX,
+    "deprecated.deployment.rollback.to",
+];
 
 struct Controller {
     ctx: Ctx,
@@ -47,7 +54,9 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
 
 fn register(ctx: &Ctx, queue: &Arc<WorkQueue>) {
     let to = queue.clone();
-    ctx.informers.deployments.on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
+    ctx.informers
+        .deployments
+        .on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
     let (to, deployments) = (queue.clone(), ctx.informers.deployments.clone());
     ctx.informers.replica_sets.on_change(move |old, new| {
         for set in [old, new].into_iter().flatten() {
@@ -55,7 +64,11 @@ fn register(ctx: &Ctx, queue: &Arc<WorkQueue>) {
             match meta::controller_of(&set.metadata) {
                 Some(owner) if owner.kind == "Deployment" => to.add(Key::new(ns, &owner.name)),
                 Some(_) => {}
-                None => deployments.in_namespace(ns).iter().filter(|it| selects(it, &set.metadata)).for_each(|it| to.add(Key::of(it.as_ref()))),
+                None => deployments
+                    .in_namespace(ns)
+                    .iter()
+                    .filter(|it| selects(it, &set.metadata))
+                    .for_each(|it| to.add(Key::of(it.as_ref()))),
             }
         }
     });
@@ -65,7 +78,9 @@ fn register(ctx: &Ctx, queue: &Arc<WorkQueue>) {
         let (Some(pod), true) = (old, new.is_none_or(|pod| pods::is_terminal(pod))) else { return };
         let owner = meta::controller_of(&pod.metadata).filter(|it| it.kind == "ReplicaSet");
         let set = owner.and_then(|it| sets.get(meta::namespace(&pod.metadata), &it.name));
-        if let Some(owner) = set.as_ref().and_then(|it| meta::controller_of(&it.metadata)).filter(|it| it.kind == "Deployment") {
+        if let Some(owner) =
+            set.as_ref().and_then(|it| meta::controller_of(&it.metadata)).filter(|it| it.kind == "Deployment")
+        {
             to.add(Key::new(meta::namespace(&pod.metadata), &owner.name));
         }
     });
@@ -97,11 +112,24 @@ impl Controller {
         let selector = meta::selector(&spec.selector).context("selector does not parse")?;
         anyhow::ensure!(!selector.selects_all(), "deployment {key} selects all pods; a non-empty selector is required");
         let sets = &self.ctx.informers.replica_sets;
-        let candidates = sets.by(OWNER, meta::uid(&deployment.metadata)).into_iter().chain(sets.by(OWNER, &meta::orphan_index(&key.ns))).collect();
+        let candidates = sets
+            .by(OWNER, meta::uid(&deployment.metadata))
+            .into_iter()
+            .chain(sets.by(OWNER, &meta::orphan_index(&key.ns)))
+            .collect();
         let sets = claim::claim(&self.ctx.client, deployment.as_ref(), &selector, candidates, None).await?;
         let new = rules::find_new(&deployment, &sets);
-        let old = sets.iter().filter(|set| new.as_ref().is_none_or(|new| new.metadata.uid != set.metadata.uid)).cloned().collect();
-        let mut view = View { new, old, progress: status::pause_change(&deployment), resource_version: deployment.metadata.resource_version.clone() };
+        let old = sets
+            .iter()
+            .filter(|set| new.as_ref().is_none_or(|new| new.metadata.uid != set.metadata.uid))
+            .cloned()
+            .collect();
+        let mut view = View {
+            new,
+            old,
+            progress: status::pause_change(&deployment),
+            resource_version: deployment.metadata.resource_version.clone(),
+        };
         if deployment.metadata.deletion_timestamp.is_some() {
             return self.write_status(key, &deployment, view).await;
         }
@@ -153,7 +181,9 @@ impl Controller {
 
     fn old_pods_exist(&self, old: &[Arc<ReplicaSet>]) -> bool {
         rules::sum(old, rules::actual) > 0
-            || old.iter().any(|set| self.ctx.informers.pods.by(OWNER, meta::uid(&set.metadata)).iter().any(|pod| !pods::is_terminal(pod)))
+            || old.iter().any(|set| {
+                self.ctx.informers.pods.by(OWNER, meta::uid(&set.metadata)).iter().any(|pod| !pods::is_terminal(pod))
+            })
     }
 
     /// Brings an existing new set's annotations up to date, without making one.
@@ -166,7 +196,11 @@ impl Controller {
         let revision = view.old.iter().map(|set| rules::revision(&set.metadata)).max().unwrap_or(0) + 1;
         let new = match view.new.clone() {
             Some(existing) => {
-                let has_condition = deployment.status.iter().flat_map(|it| it.conditions.iter().flatten()).any(|it| it.type_.as_deref() == Some("Progressing"));
+                let has_condition = deployment
+                    .status
+                    .iter()
+                    .flat_map(|it| it.conditions.iter().flatten())
+                    .any(|it| it.type_.as_deref() == Some("Progressing"));
                 if !has_condition && view.progress.is_none() {
                     view.progress = Some(Progress::Found(meta::name(&existing.metadata).to_owned()));
                 }
@@ -185,7 +219,12 @@ impl Controller {
         Ok(new)
     }
 
-    async fn renew(&self, deployment: &Deployment, existing: Arc<ReplicaSet>, revision: i64) -> anyhow::Result<Arc<ReplicaSet>> {
+    async fn renew(
+        &self,
+        deployment: &Deployment,
+        existing: Arc<ReplicaSet>,
+        revision: i64,
+    ) -> anyhow::Result<Arc<ReplicaSet>> {
         let mut changed = existing.as_ref().clone();
         set_annotations(deployment, &mut changed.metadata, revision);
         let before = changed.spec.min_ready_seconds;
@@ -199,10 +238,18 @@ impl Controller {
     async fn replace(&self, set: &ReplicaSet) -> anyhow::Result<Arc<ReplicaSet>> {
         let name = meta::name(&set.metadata);
         let api = self.ctx.api::<ReplicaSet>(meta::namespace(&set.metadata));
-        api.replace(name, &PostParams::default(), set).await.map(Arc::new).with_context(|| format!("cannot update ReplicaSet {name}"))
+        api.replace(name, &PostParams::default(), set)
+            .await
+            .map(Arc::new)
+            .with_context(|| format!("cannot update ReplicaSet {name}"))
     }
 
-    async fn create(&self, deployment: &Arc<Deployment>, revision: i64, old: &[Arc<ReplicaSet>]) -> anyhow::Result<Arc<ReplicaSet>> {
+    async fn create(
+        &self,
+        deployment: &Arc<Deployment>,
+        revision: i64,
+        old: &[Arc<ReplicaSet>],
+    ) -> anyhow::Result<Arc<ReplicaSet>> {
         let size = rules::new_size(deployment, 0, rules::sum(old, rules::size));
         let set = new_set(deployment, revision, size);
         let name = meta::name(&set.metadata).to_owned();
@@ -210,14 +257,24 @@ impl Controller {
         match api.create(&PostParams::default(), &set).await {
             Ok(created) => {
                 if size > 0 {
-                    self.ctx.events.normal(NAME, deployment.as_ref(), "ScalingReplicaSet", format!("Scaled up replica set {name} from 0 to {size}"));
+                    self.ctx.events.normal(
+                        NAME,
+                        deployment.as_ref(),
+                        "ScalingReplicaSet",
+                        format!("Scaled up replica set {name} from 0 to {size}"),
+                    );
                 }
                 Ok(Arc::new(created))
             }
             Err(error) if meta::already_exists(&error) => self.existing_or_collision(deployment, &name).await,
             Err(error) => {
                 if !meta::namespace_terminating(&error) {
-                    self.ctx.events.warning(NAME, deployment.as_ref(), "ReplicaSetCreateError", format!("Failed to create new replica set \"{name}\": {error}"));
+                    self.ctx.events.warning(
+                        NAME,
+                        deployment.as_ref(),
+                        "ReplicaSetCreateError",
+                        format!("Failed to create new replica set \"{name}\": {error}"),
+                    );
                 }
                 Err(error).with_context(|| format!("cannot create ReplicaSet {name}"))
             }
@@ -227,7 +284,9 @@ impl Controller {
     /// The name is taken: by our own earlier create that the cache has not shown yet, or by a hash collision.
     async fn existing_or_collision(&self, deployment: &Deployment, name: &str) -> anyhow::Result<Arc<ReplicaSet>> {
         let ns = meta::namespace(&deployment.metadata);
-        let live = Arc::new(self.ctx.api::<ReplicaSet>(ns).get(name).await.with_context(|| format!("cannot read ReplicaSet {name}"))?);
+        let live = Arc::new(
+            self.ctx.api::<ReplicaSet>(ns).get(name).await.with_context(|| format!("cannot read ReplicaSet {name}"))?,
+        );
         let ours = meta::is_controlled_by(&live.metadata, meta::uid(&deployment.metadata));
         if ours && rules::find_new(deployment, std::slice::from_ref(&live)).is_some() {
             return Ok(live);
@@ -236,7 +295,11 @@ impl Controller {
         let status = changed.status.get_or_insert_default();
         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
         let own = meta::name(&deployment.metadata);
-        self.ctx.api::<Deployment>(ns).replace_status(own, &PostParams::default(), &changed).await.with_context(|| format!("cannot count the name collision of Deployment {own}"))?;
+        self.ctx
+            .api::<Deployment>(ns)
+            .replace_status(own, &PostParams::default(), &changed)
+            .await
+            .with_context(|| format!("cannot count the name collision of Deployment {own}"))?;
         anyhow::bail!("the name {name} is taken by another ReplicaSet; trying another")
     }
 
@@ -245,13 +308,23 @@ impl Controller {
             return Ok(None);
         }
         let name = meta::name(&deployment.metadata);
-        let patch = json!({"metadata": {"uid": deployment.metadata.uid, "annotations": {(REVISION): revision.to_string()}}});
+        let patch =
+            json!({"metadata": {"uid": deployment.metadata.uid, "annotations": {(REVISION): revision.to_string()}}});
         let api = self.ctx.api::<Deployment>(meta::namespace(&deployment.metadata));
-        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(|it| it.metadata.resource_version).with_context(|| format!("cannot write the revision of Deployment {name}"))
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map(|it| it.metadata.resource_version)
+            .with_context(|| format!("cannot write the revision of Deployment {name}"))
     }
 
     /// Sizes one set; true if its size changed. The view sees the result.
-    async fn scale(&self, deployment: &Arc<Deployment>, set: &Arc<ReplicaSet>, to: i32, view: &mut View) -> anyhow::Result<bool> {
+    async fn scale(
+        &self,
+        deployment: &Arc<Deployment>,
+        set: &Arc<ReplicaSet>,
+        to: i32,
+        view: &mut View,
+    ) -> anyhow::Result<bool> {
         let from = rules::size(set);
         let mut changed = set.as_ref().clone();
         let annotations = changed.metadata.annotations.get_or_insert_default();
@@ -265,7 +338,12 @@ impl Controller {
         if from != to {
             let direction = if to > from { "up" } else { "down" };
             let name = meta::name(&set.metadata);
-            self.ctx.events.normal(NAME, deployment.as_ref(), "ScalingReplicaSet", format!("Scaled {direction} replica set {name} from {from} to {to}"));
+            self.ctx.events.normal(
+                NAME,
+                deployment.as_ref(),
+                "ScalingReplicaSet",
+                format!("Scaled {direction} replica set {name} from {from} to {to}"),
+            );
         }
         for it in view.old.iter_mut().chain(view.new.as_mut()).filter(|it| it.metadata.uid == set.metadata.uid) {
             *it = result.clone();
@@ -282,7 +360,8 @@ impl Controller {
         let api = self.ctx.api::<ReplicaSet>(meta::namespace(&deployment.metadata));
         for set in rules::superfluous(deployment, &view.old) {
             let name = meta::name(&set.metadata);
-            meta::ignore_gone(api.delete(name, &meta::delete_exactly(&set.metadata)).await).with_context(|| format!("cannot delete old ReplicaSet {name}"))?;
+            meta::ignore_gone(api.delete(name, &meta::delete_exactly(&set.metadata)).await)
+                .with_context(|| format!("cannot delete old ReplicaSet {name}"))?;
         }
         Ok(())
     }
@@ -305,7 +384,9 @@ impl Controller {
         let name = meta::name(&deployment.metadata);
         let api = self.ctx.api::<Deployment>(&key.ns);
         match api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot write the status of Deployment {name}")),
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot write the status of Deployment {name}"))
+            }
             _ => Ok(()),
         }
     }
@@ -332,7 +413,12 @@ fn new_set(deployment: &Deployment, revision: i64, size: i32) -> ReplicaSet {
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(DESIRED.into(), rules::replicas(deployment).to_string());
     annotations.insert(MAX.into(), (rules::replicas(deployment) + rules::max_surge(deployment)).to_string());
-    let spec = ReplicaSetSpec { replicas: Some(size), min_ready_seconds: spec.min_ready_seconds, selector, template: Some(template) };
+    let spec = ReplicaSetSpec {
+        replicas: Some(size),
+        min_ready_seconds: spec.min_ready_seconds,
+        selector,
+        template: Some(template),
+    };
     ReplicaSet { metadata, spec, status: None }
 }
 
@@ -340,7 +426,9 @@ fn new_set(deployment: &Deployment, revision: i64, size: i32) -> ReplicaSet {
 fn set_annotations(deployment: &Deployment, set: &mut ObjectMeta, revision: i64) {
     let had = rules::revision(set);
     let mut annotations: BTreeMap<String, String> = set.annotations.clone().unwrap_or_default();
-    for (key, value) in deployment.metadata.annotations.iter().flatten().filter(|(key, _)| !NOT_COPIED.contains(&key.as_str())) {
+    for (key, value) in
+        deployment.metadata.annotations.iter().flatten().filter(|(key, _)| !NOT_COPIED.contains(&key.as_str()))
+    {
         annotations.insert(key.clone(), value.clone());
     }
     if revision > had {
@@ -348,7 +436,12 @@ fn set_annotations(deployment: &Deployment, set: &mut ObjectMeta, revision: i64)
         if had > 0 {
             let history = annotations.entry(HISTORY.into()).or_default();
             if !history.split(',').any(|it| it == had.to_string()) {
-                *history = [history.as_str(), &had.to_string()].iter().filter(|it| !it.is_empty()).copied().collect::<Vec<_>>().join(",");
+                *history = [history.as_str(), &had.to_string()]
+                    .iter()
+                    .filter(|it| !it.is_empty())
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join(",");
             }
         }
     }

@@ -36,8 +36,13 @@ fn limits(deployment: &Deployment) -> (i32, i32) {
     }
     let default = IntOrString::String("25%".into());
     let rolling = deployment.spec.strategy.as_ref().and_then(|it| it.rolling_update.as_ref());
-    let surge = meta::scaled(rolling.and_then(|it| it.max_surge.as_ref()).unwrap_or(&default), replicas(deployment), true);
-    let unavailable = meta::scaled(rolling.and_then(|it| it.max_unavailable.as_ref()).unwrap_or(&default), replicas(deployment), false);
+    let surge =
+        meta::scaled(rolling.and_then(|it| it.max_surge.as_ref()).unwrap_or(&default), replicas(deployment), true);
+    let unavailable = meta::scaled(
+        rolling.and_then(|it| it.max_unavailable.as_ref()).unwrap_or(&default),
+        replicas(deployment),
+        false,
+    );
     let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
     (surge, unavailable.min(replicas(deployment)))
 }
@@ -209,7 +214,8 @@ fn fraction(deployment: &Deployment, set: &ReplicaSet) -> i32 {
     if replicas(deployment) == 0 {
         return -size(set);
     }
-    let before = annotated(set, MAX).filter(|it| *it != 0).or_else(|| deployment.status.as_ref()?.replicas).unwrap_or(0);
+    let before =
+        annotated(set, MAX).filter(|it| *it != 0).or_else(|| deployment.status.as_ref()?.replicas).unwrap_or(0);
     if before == 0 {
         return 0;
     }
@@ -290,7 +296,10 @@ mod tests {
         assert_eq!(sizes(result), [("new".into(), 13), ("old".into(), 20)]);
         assert!(is_scaling(&d, &[set("old", 8, 8, 13)]));
         let d = deployment(0, 3, 2);
-        assert_eq!(sizes(rescale(&d, Some(&set("new", 5, 0, 13)), &[set("old", 8, 8, 13)])), [("new".into(), 0), ("old".into(), 0)]);
+        assert_eq!(
+            sizes(rescale(&d, Some(&set("new", 5, 0, 13)), &[set("old", 8, 8, 13)])),
+            [("new".into(), 0), ("old".into(), 0)]
+        );
     }
 
     #[test]

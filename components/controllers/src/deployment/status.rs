@@ -17,11 +17,18 @@ pub enum Progress {
     Resumed,
 }
 
-pub fn compute(deployment: &Deployment, sets: &Sets, new: Option<&Arc<ReplicaSet>>, progress: Option<Progress>, now: Timestamp) -> DeploymentStatus {
+pub fn compute(
+    deployment: &Deployment,
+    sets: &Sets,
+    new: Option<&Arc<ReplicaSet>>,
+    progress: Option<Progress>,
+    now: Timestamp,
+) -> DeploymentStatus {
     let old = deployment.status.clone().unwrap_or_default();
     let available = rules::sum(sets, rules::available);
     let unavailable = (rules::sum(sets, rules::size) - available).max(0);
-    let terminating = sets.iter().map(|set| set.status.as_ref().and_then(|it| it.terminating_replicas).unwrap_or(0)).sum();
+    let terminating =
+        sets.iter().map(|set| set.status.as_ref().and_then(|it| it.terminating_replicas).unwrap_or(0)).sum();
     let mut status = DeploymentStatus {
         observed_generation: deployment.metadata.generation,
         replicas: Some(rules::sum(sets, rules::actual)),
@@ -47,10 +54,21 @@ pub fn compute(deployment: &Deployment, sets: &Sets, new: Option<&Arc<ReplicaSet
 /// Zero and absent are the same number.
 fn same(old: Option<&DeploymentStatus>, new: &DeploymentStatus) -> bool {
     let numbers = |it: &DeploymentStatus| {
-        [it.replicas, it.updated_replicas, it.ready_replicas, it.available_replicas, it.unavailable_replicas, it.terminating_replicas].map(|number| number.unwrap_or(0))
+        [
+            it.replicas,
+            it.updated_replicas,
+            it.ready_replicas,
+            it.available_replicas,
+            it.unavailable_replicas,
+            it.terminating_replicas,
+        ]
+        .map(|number| number.unwrap_or(0))
     };
     old.is_some_and(|old| {
-        numbers(old) == numbers(new) && old.observed_generation == new.observed_generation && old.conditions == new.conditions && old.collision_count == new.collision_count
+        numbers(old) == numbers(new)
+            && old.observed_generation == new.observed_generation
+            && old.conditions == new.conditions
+            && old.collision_count == new.collision_count
     })
 }
 
@@ -113,43 +131,93 @@ fn advanced(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
         || number(new.available_replicas) > number(old.available_replicas)
 }
 
-fn progressing(deployment: &Deployment, old: &DeploymentStatus, status: &DeploymentStatus, new: Option<&Arc<ReplicaSet>>, progress: Option<Progress>, conditions: &mut Vec<DeploymentCondition>, now: Timestamp) {
+fn progressing(
+    deployment: &Deployment,
+    old: &DeploymentStatus,
+    status: &DeploymentStatus,
+    new: Option<&Arc<ReplicaSet>>,
+    progress: Option<Progress>,
+    conditions: &mut Vec<DeploymentCondition>,
+    now: Timestamp,
+) {
     let Some(deadline) = deadline(deployment) else {
         conditions.retain(|it| it.type_.as_deref() != Some("Progressing"));
         return;
     };
-    let timed_out_already = current(conditions).is_some_and(|it| it.reason.as_deref() == Some("ProgressDeadlineExceeded"));
+    let timed_out_already =
+        current(conditions).is_some_and(|it| it.reason.as_deref() == Some("ProgressDeadlineExceeded"));
     match progress {
-        Some(Progress::Created(name)) => set_condition(conditions, condition("Progressing", true, "NewReplicaSetCreated", format!("Created new replica set \"{name}\"")), now),
-        Some(Progress::Found(name)) => set_condition(conditions, condition("Progressing", true, "FoundNewReplicaSet", format!("Found new replica set \"{name}\"")), now),
+        Some(Progress::Created(name)) => set_condition(
+            conditions,
+            condition("Progressing", true, "NewReplicaSetCreated", format!("Created new replica set \"{name}\"")),
+            now,
+        ),
+        Some(Progress::Found(name)) => set_condition(
+            conditions,
+            condition("Progressing", true, "FoundNewReplicaSet", format!("Found new replica set \"{name}\"")),
+            now,
+        ),
         Some(Progress::Paused) if !timed_out_already => {
-            set_condition(conditions, DeploymentCondition { status: Some("Unknown".into()), ..condition("Progressing", true, "DeploymentPaused", "Deployment is paused") }, now);
+            set_condition(
+                conditions,
+                DeploymentCondition {
+                    status: Some("Unknown".into()),
+                    ..condition("Progressing", true, "DeploymentPaused", "Deployment is paused")
+                },
+                now,
+            );
         }
         Some(Progress::Resumed) if !timed_out_already => {
-            set_condition(conditions, DeploymentCondition { status: Some("Unknown".into()), ..condition("Progressing", true, "DeploymentResumed", "Deployment is resumed") }, now);
+            set_condition(
+                conditions,
+                DeploymentCondition {
+                    status: Some("Unknown".into()),
+                    ..condition("Progressing", true, "DeploymentResumed", "Deployment is resumed")
+                },
+                now,
+            );
         }
         _ => {}
     }
     if rules::is_paused(deployment) {
         return;
     }
-    let finished = status.replicas == status.updated_replicas && current(conditions).is_some_and(|it| it.reason.as_deref() == Some("NewReplicaSetAvailable"));
+    let finished = status.replicas == status.updated_replicas
+        && current(conditions).is_some_and(|it| it.reason.as_deref() == Some("NewReplicaSetAvailable"));
     if finished {
         return;
     }
-    let subject = new.map_or_else(|| format!("Deployment \"{}\"", meta::name(&deployment.metadata)), |set| format!("ReplicaSet \"{}\"", meta::name(&set.metadata)));
+    let subject = new.map_or_else(
+        || format!("Deployment \"{}\"", meta::name(&deployment.metadata)),
+        |set| format!("ReplicaSet \"{}\"", meta::name(&set.metadata)),
+    );
     if complete(deployment, status) {
-        set_condition(conditions, condition("Progressing", true, "NewReplicaSetAvailable", format!("{subject} has successfully progressed.")), now);
+        set_condition(
+            conditions,
+            condition("Progressing", true, "NewReplicaSetAvailable", format!("{subject} has successfully progressed.")),
+            now,
+        );
     } else if advanced(old, status) {
         let mut moving = condition("Progressing", true, "ReplicaSetUpdated", format!("{subject} is progressing."));
-        let since = current(conditions).filter(|it| it.status.as_deref() == Some("True")).and_then(|it| it.last_transition_time.clone());
+        let since = current(conditions)
+            .filter(|it| it.status.as_deref() == Some("True"))
+            .and_then(|it| it.last_transition_time.clone());
         let at = meta::whole_second(now);
         moving.last_update_time = Some(at.clone());
         moving.last_transition_time = since.or(Some(at));
         conditions.retain(|it| it.type_.as_deref() != Some("Progressing"));
         conditions.push(moving);
     } else if timed_out(current(conditions), deadline, now) {
-        set_condition(conditions, condition("Progressing", false, "ProgressDeadlineExceeded", format!("{subject} has timed out progressing.")), now);
+        set_condition(
+            conditions,
+            condition(
+                "Progressing",
+                false,
+                "ProgressDeadlineExceeded",
+                format!("{subject} has timed out progressing."),
+            ),
+            now,
+        );
     }
 }
 
@@ -166,7 +234,10 @@ fn timed_out(condition: Option<&DeploymentCondition>, deadline: i64, now: Timest
 pub fn recheck(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let deadline = deadline(deployment)?;
     let condition = current(status.conditions.as_deref()?)?;
-    if rules::is_paused(deployment) || complete(deployment, status) || matches!(condition.reason.as_deref(), Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded")) {
+    if rules::is_paused(deployment)
+        || complete(deployment, status)
+        || matches!(condition.reason.as_deref(), Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded"))
+    {
         return None;
     }
     Some(meta::until(condition.last_update_time.as_ref()?.0, deadline + 1, now))
@@ -186,9 +257,22 @@ pub fn pause_change(deployment: &Deployment) -> Option<Progress> {
 }
 
 fn failure(sets: &Sets, new: Option<&Arc<ReplicaSet>>) -> Option<DeploymentCondition> {
-    let of = |set: &Arc<ReplicaSet>| set.status.as_ref()?.conditions.as_ref()?.iter().find(|it| it.type_.as_deref() == Some("ReplicaFailure")).cloned();
+    let of = |set: &Arc<ReplicaSet>| {
+        set.status
+            .as_ref()?
+            .conditions
+            .as_ref()?
+            .iter()
+            .find(|it| it.type_.as_deref() == Some("ReplicaFailure"))
+            .cloned()
+    };
     let found = new.and_then(of).or_else(|| sets.iter().find_map(of))?;
-    Some(condition("ReplicaFailure", found.status.as_deref() == Some("True"), found.reason.as_deref().unwrap_or_default(), found.message.unwrap_or_default()))
+    Some(condition(
+        "ReplicaFailure",
+        found.status.as_deref() == Some("True"),
+        found.reason.as_deref().unwrap_or_default(),
+        found.message.unwrap_or_default(),
+    ))
 }
 
 #[cfg(test)]
@@ -210,7 +294,13 @@ mod tests {
     }
 
     fn reason(status: &DeploymentStatus, kind: &str) -> String {
-        status.conditions.iter().flatten().find(|it| it.type_.as_deref() == Some(kind)).and_then(|it| it.reason.clone()).unwrap_or_default()
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|it| it.type_.as_deref() == Some(kind))
+            .and_then(|it| it.reason.clone())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -233,7 +323,11 @@ mod tests {
     fn times_out_and_keeps_foreign_conditions() {
         let mut d = deployment();
         let mut status = compute(&d, &[set(0)], Some(&set(0)), None, at(0));
-        status.conditions.as_mut().unwrap().push(DeploymentCondition { type_: Some("Mine".into()), status: Some("True".into()), ..Default::default() });
+        status.conditions.as_mut().unwrap().push(DeploymentCondition {
+            type_: Some("Mine".into()),
+            status: Some("True".into()),
+            ..Default::default()
+        });
         d.status = Some(status.clone());
         assert_eq!(recheck(&d, &status, at(0)), Some(Duration::from_secs(61)));
         let status = compute(&d, &[set(0)], Some(&set(0)), None, at(61));

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort as CorePort, EndpointSubset, Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort as CorePort, EndpointSubset, Node, ObjectReference, Pod, Service, ServicePort,
+};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -24,7 +26,8 @@ pub struct Group {
 /// The address families a Service has, or both for a headless one that does not say.
 pub fn families(service: &Service) -> Vec<&'static str> {
     let spec = service.spec.clone().unwrap_or_default();
-    let listed: Vec<_> = spec.ip_families.iter().flatten().map(|it| if it == "IPv6" { "IPv6" } else { "IPv4" }).collect();
+    let listed: Vec<_> =
+        spec.ip_families.iter().flatten().map(|it| if it == "IPv6" { "IPv6" } else { "IPv4" }).collect();
     if !listed.is_empty() {
         return listed;
     }
@@ -37,7 +40,9 @@ pub fn families(service: &Service) -> Vec<&'static str> {
 fn address(pod: &Pod, family: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
     let all = status.pod_ips.iter().flatten().map(|it| it.ip.as_str()).chain(status.pod_ip.as_deref());
-    all.into_iter().find(|it| it.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == (family == "IPv6"))).map(str::to_owned)
+    all.into_iter()
+        .find(|it| it.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == (family == "IPv6")))
+        .map(str::to_owned)
 }
 
 fn port_number(pod: &Pod, port: &ServicePort) -> Option<i32> {
@@ -51,7 +56,10 @@ fn port_number(pod: &Pod, port: &ServicePort) -> Option<i32> {
     let sidecars = spec.init_containers.iter().flatten().filter(|it| it.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|it| it.ports.iter().flatten());
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    ports.into_iter().find(|it| it.name.as_deref() == Some(name) && it.protocol.as_deref().unwrap_or("TCP") == protocol).map(|it| it.container_port)
+    ports
+        .into_iter()
+        .find(|it| it.name.as_deref() == Some(name) && it.protocol.as_deref().unwrap_or("TCP") == protocol)
+        .map(|it| it.container_port)
 }
 
 fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
@@ -82,7 +90,13 @@ fn hostname(pod: &Pod, service: &Service) -> Option<String> {
 }
 
 fn target(pod: &Pod) -> ObjectReference {
-    ObjectReference { kind: Some("Pod".into()), namespace: pod.metadata.namespace.clone(), name: pod.metadata.name.clone(), uid: pod.metadata.uid.clone(), ..Default::default() }
+    ObjectReference {
+        kind: Some("Pod".into()),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..Default::default()
+    }
 }
 
 fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) -> Endpoint {
@@ -159,9 +173,22 @@ pub fn subsets(service: &Service, groups: &[Group]) -> Vec<EndpointSubset> {
         if ready.is_empty() && not_ready.is_empty() {
             continue;
         }
-        let ports: Vec<CorePort> = group.ports.iter().map(|it| CorePort { name: it.name.clone().filter(|it| !it.is_empty()), port: it.port.unwrap_or(0), protocol: it.protocol.clone(), app_protocol: it.app_protocol.clone() }).collect();
+        let ports: Vec<CorePort> = group
+            .ports
+            .iter()
+            .map(|it| CorePort {
+                name: it.name.clone().filter(|it| !it.is_empty()),
+                port: it.port.unwrap_or(0),
+                protocol: it.protocol.clone(),
+                app_protocol: it.app_protocol.clone(),
+            })
+            .collect();
         let filled = |it: Vec<EndpointAddress>| Some(it).filter(|it| !it.is_empty());
-        result.push(EndpointSubset { addresses: filled(ready), not_ready_addresses: filled(not_ready), ports: Some(ports).filter(|it| !it.is_empty()) });
+        result.push(EndpointSubset {
+            addresses: filled(ready),
+            not_ready_addresses: filled(not_ready),
+            ports: Some(ports).filter(|it| !it.is_empty()),
+        });
     }
     result
 }
@@ -189,11 +216,23 @@ mod tests {
 
     #[test]
     fn conditions_and_named_ports() {
-        let pods = [pod("a", "10.0.0.1", 8080, true, false), pod("b", "10.0.0.2", 8080, false, false), pod("c", "10.0.0.3", 8080, true, true), pod("d", "10.0.0.4", 9090, true, false)];
+        let pods = [
+            pod("a", "10.0.0.1", 8080, true, false),
+            pod("b", "10.0.0.2", 8080, false, false),
+            pod("c", "10.0.0.3", 8080, true, true),
+            pod("d", "10.0.0.4", 9090, true, false),
+        ];
         let service = service(json!({}));
         let groups = groups(&service, &pods, |_| None);
         assert_eq!(groups.len(), 2);
-        let flags: Vec<_> = groups[0].endpoints.iter().map(|it| { let c = it.conditions.clone().unwrap(); (c.ready.unwrap(), c.serving.unwrap(), c.terminating.unwrap()) }).collect();
+        let flags: Vec<_> = groups[0]
+            .endpoints
+            .iter()
+            .map(|it| {
+                let c = it.conditions.clone().unwrap();
+                (c.ready.unwrap(), c.serving.unwrap(), c.terminating.unwrap())
+            })
+            .collect();
         assert_eq!(flags, [(true, true, false), (false, false, false), (false, true, true)]);
         assert_eq!(groups[0].endpoints[0].hostname.as_deref(), Some("a"));
         let subsets = subsets(&service, &groups);
@@ -214,7 +253,9 @@ mod tests {
 
     #[test]
     fn big_services_are_cut_into_slices() {
-        let pods: Vec<_> = (0..250).map(|i| pod(&format!("p{i}"), &format!("10.0.{}.{}", i / 250, i % 250 + 1), 80, true, false)).collect();
+        let pods: Vec<_> = (0..250)
+            .map(|i| pod(&format!("p{i}"), &format!("10.0.{}.{}", i / 250, i % 250 + 1), 80, true, false))
+            .collect();
         let sizes: Vec<_> = groups(&service(json!({})), &pods, |_| None).iter().map(|it| it.endpoints.len()).collect();
         assert_eq!(sizes, [100, 100, 50]);
     }

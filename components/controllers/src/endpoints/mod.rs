@@ -49,7 +49,9 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
 
 fn register(ctx: &Ctx, queue: &Arc<WorkQueue>) {
     let to = queue.clone();
-    ctx.informers.services.on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
+    ctx.informers
+        .services
+        .on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
     let (to, services) = (queue.clone(), ctx.informers.services.clone());
     ctx.informers.pods.on_change(move |old, new| {
         let unchanged = matches!((old, new), (Some(old), Some(new)) if relevant(old) == relevant(new));
@@ -63,13 +65,17 @@ fn register(ctx: &Ctx, queue: &Arc<WorkQueue>) {
     // What others do to our objects is undone.
     let to = queue.clone();
     ctx.informers.slices.on_change(move |old, new| {
-        let Some(slice) = new.or(old).filter(|it| meta::label(&it.metadata, MANAGED_BY) == Some(MANAGER)) else { return };
+        let Some(slice) = new.or(old).filter(|it| meta::label(&it.metadata, MANAGED_BY) == Some(MANAGER)) else {
+            return;
+        };
         if let Some(service) = meta::label(&slice.metadata, SERVICE_NAME) {
             to.add(Key::new(meta::namespace(&slice.metadata), service));
         }
     });
     let to = queue.clone();
-    ctx.informers.endpoints.on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
+    ctx.informers
+        .endpoints
+        .on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
 }
 
 /// The part of a pod that can change its endpoints.
@@ -99,7 +105,14 @@ fn selected(service: &Service, pod: &Pod) -> bool {
 impl Controller {
     async fn sync(&self, key: &Key) -> anyhow::Result<()> {
         let service = self.ctx.informers.services.get_key(key).filter(|it| it.metadata.deletion_timestamp.is_none());
-        let own = self.ctx.informers.slices.by(SERVICE, &key.to_string()).into_iter().filter(|it| meta::label(&it.metadata, MANAGED_BY) == Some(MANAGER)).collect::<Vec<_>>();
+        let own = self
+            .ctx
+            .informers
+            .slices
+            .by(SERVICE, &key.to_string())
+            .into_iter()
+            .filter(|it| meta::label(&it.metadata, MANAGED_BY) == Some(MANAGER))
+            .collect::<Vec<_>>();
         let Some(service) = service else {
             self.delete_slices(&key.ns, &own).await?;
             return self.delete_endpoints(key).await;
@@ -107,7 +120,8 @@ impl Controller {
         if selector(&service).is_none() {
             return self.delete_slices(&key.ns, &own).await;
         }
-        let pods: Vec<_> = self.ctx.informers.pods.in_namespace(&key.ns).into_iter().filter(|pod| selected(&service, pod)).collect();
+        let pods: Vec<_> =
+            self.ctx.informers.pods.in_namespace(&key.ns).into_iter().filter(|pod| selected(&service, pod)).collect();
         let groups = build::groups(&service, &pods, |node| self.ctx.informers.nodes.get("", node));
         let subsets = build::subsets(&service, &groups);
         self.write_slices(&service, groups, own).await?;
@@ -115,7 +129,12 @@ impl Controller {
     }
 
     /// Reuses slices of the same family, nearest content first, creates what is missing and deletes the rest.
-    async fn write_slices(&self, service: &Service, groups: Vec<Group>, mut own: Vec<Arc<EndpointSlice>>) -> anyhow::Result<()> {
+    async fn write_slices(
+        &self,
+        service: &Service,
+        groups: Vec<Group>,
+        mut own: Vec<Arc<EndpointSlice>>,
+    ) -> anyhow::Result<()> {
         let ns = meta::namespace(&service.metadata);
         let api = self.ctx.api::<EndpointSlice>(ns);
         let mut pending = Vec::new();
@@ -147,7 +166,11 @@ impl Controller {
                 // Seen at once, so that the next pass does not create a second one before the watch delivers it.
                 Ok(slice) => self.ctx.informers.slices.note(slice),
                 Err(error) if meta::namespace_terminating(&error) => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot write an endpoint slice of Service {ns}/{}", meta::name(&service.metadata))),
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("cannot write an endpoint slice of Service {ns}/{}", meta::name(&service.metadata))
+                    });
+                }
             }
         }
         self.delete_slices(ns, &own).await
@@ -156,12 +179,19 @@ impl Controller {
     async fn delete_slices(&self, ns: &str, slices: &[Arc<EndpointSlice>]) -> anyhow::Result<()> {
         for slice in slices {
             let name = meta::name(&slice.metadata);
-            meta::ignore_gone(self.ctx.api::<EndpointSlice>(ns).delete(name, &meta::delete_exactly(&slice.metadata)).await).with_context(|| format!("cannot delete endpoint slice {name}"))?;
+            meta::ignore_gone(
+                self.ctx.api::<EndpointSlice>(ns).delete(name, &meta::delete_exactly(&slice.metadata)).await,
+            )
+            .with_context(|| format!("cannot delete endpoint slice {name}"))?;
         }
         Ok(())
     }
 
-    async fn write_endpoints(&self, service: &Service, subsets: Vec<k8s_openapi::api::core::v1::EndpointSubset>) -> anyhow::Result<()> {
+    async fn write_endpoints(
+        &self,
+        service: &Service,
+        subsets: Vec<k8s_openapi::api::core::v1::EndpointSubset>,
+    ) -> anyhow::Result<()> {
         let (ns, name) = (meta::namespace(&service.metadata), meta::name(&service.metadata));
         let subsets = Some(subsets).filter(|it| !it.is_empty());
         let mut labels = service.metadata.labels.clone().unwrap_or_default();
@@ -174,10 +204,17 @@ impl Controller {
         if existing.as_ref().is_some_and(|it| it.subsets == subsets && it.metadata.labels.as_ref() == Some(&labels)) {
             return Ok(());
         }
-        let mut wanted = existing.as_deref().cloned().unwrap_or_else(|| Endpoints { metadata: ObjectMeta { name: Some(name.into()), namespace: Some(ns.into()), ..Default::default() }, subsets: None });
+        let mut wanted = existing.as_deref().cloned().unwrap_or_else(|| Endpoints {
+            metadata: ObjectMeta { name: Some(name.into()), namespace: Some(ns.into()), ..Default::default() },
+            subsets: None,
+        });
         (wanted.subsets, wanted.metadata.labels) = (subsets, Some(labels));
         let api = self.ctx.api::<Endpoints>(ns);
-        let written = if existing.is_some() { api.replace(name, &PostParams::default(), &wanted).await } else { api.create(&PostParams::default(), &wanted).await };
+        let written = if existing.is_some() {
+            api.replace(name, &PostParams::default(), &wanted).await
+        } else {
+            api.create(&PostParams::default(), &wanted).await
+        };
         match written {
             Ok(_) => Ok(()),
             Err(error) if meta::namespace_terminating(&error) => Ok(()),
@@ -191,7 +228,8 @@ impl Controller {
         if meta::label(&existing.metadata, CORE_MANAGED_BY) != Some(CORE_MANAGER) {
             return Ok(());
         }
-        let result = self.ctx.api::<Endpoints>(&key.ns).delete(&key.name, &meta::delete_exactly(&existing.metadata)).await;
+        let result =
+            self.ctx.api::<Endpoints>(&key.ns).delete(&key.name, &meta::delete_exactly(&existing.metadata)).await;
         meta::ignore_gone(result).map(drop).with_context(|| format!("cannot delete Endpoints {key}"))
     }
 }
@@ -221,5 +259,8 @@ fn slice(service: &Service, group: Group) -> EndpointSlice {
 
 fn same(existing: &EndpointSlice, wanted: &EndpointSlice) -> bool {
     let filled = |it: &EndpointSlice| (it.endpoints.clone().unwrap_or_default(), it.ports.clone().unwrap_or_default());
-    existing.address_type == wanted.address_type && existing.metadata.owner_references == wanted.metadata.owner_references && filled(existing) == filled(wanted) && existing.metadata.labels == wanted.metadata.labels
+    existing.address_type == wanted.address_type
+        && existing.metadata.owner_references == wanted.metadata.owner_references
+        && filled(existing) == filled(wanted)
+        && existing.metadata.labels == wanted.metadata.labels
 }

@@ -65,7 +65,9 @@ impl Graph {
     /// Dependents that hold their owner back in a foreground deletion.
     pub fn blocking(&self, uid: &str) -> Vec<String> {
         let blocks = |dependent: &&String| {
-            self.vertices.get(*dependent).is_some_and(|it| it.owners.iter().any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true)))
+            self.vertices.get(*dependent).is_some_and(|it| {
+                it.owners.iter().any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
+            })
         };
         self.dependents.get(uid).into_iter().flatten().filter(blocks).cloned().collect()
     }
@@ -130,7 +132,16 @@ mod tests {
         let meta = ObjectMeta {
             deletion_timestamp: finalizer.map(|_| crate::core::meta::now_time()),
             finalizers: finalizer.map(|it| vec![it.to_owned()]),
-            owner_references: Some(owners.iter().map(|uid| OwnerReference { uid: (*uid).into(), block_owner_deletion: Some(true), ..Default::default() }).collect()),
+            owner_references: Some(
+                owners
+                    .iter()
+                    .map(|uid| OwnerReference {
+                        uid: (*uid).into(),
+                        block_owner_deletion: Some(true),
+                        ..Default::default()
+                    })
+                    .collect(),
+            ),
             ..Default::default()
         };
         Vertex::new("pods.", &meta)

@@ -74,7 +74,13 @@ async fn follow(collector: Arc<Collector>, resources: Arc<Resources>, synced: wa
                 continue;
             }
         };
-        let wanted: BTreeMap<String, &Served> = catalogue.served.iter().filter(|it| it.can("list") && it.can("watch") && it.can("delete")).map(|it| (it.id(), it)).filter(|(id, _)| !IGNORED.contains(&id.as_str())).collect();
+        let wanted: BTreeMap<String, &Served> = catalogue
+            .served
+            .iter()
+            .filter(|it| it.can("list") && it.can("watch") && it.can("delete"))
+            .map(|it| (it.id(), it))
+            .filter(|(id, _)| !IGNORED.contains(&id.as_str()))
+            .collect();
         let mut first_lists = Vec::new();
         for (id, served) in &wanted {
             if !running.contains_key(id) {
@@ -195,7 +201,10 @@ impl Collector {
         }
         let Some(served) = self.served(&vertex.resource) else { return Ok(()) };
         let api = served.api(&self.client, &vertex.ns);
-        let live = api.get_metadata_opt(&vertex.name).await.with_context(|| format!("cannot read {} {}/{}", vertex.resource, vertex.ns, vertex.name))?;
+        let live = api
+            .get_metadata_opt(&vertex.name)
+            .await
+            .with_context(|| format!("cannot read {} {}/{}", vertex.resource, vertex.ns, vertex.name))?;
         let Some(live) = live.filter(|it| meta::uid(&it.metadata) == uid) else {
             self.forget(uid);
             return Ok(());
@@ -211,7 +220,13 @@ impl Collector {
     }
 
     /// Is the object still wanted by any of its owners?
-    async fn judge(&self, uid: &str, vertex: &Vertex, api: &Api<DynamicObject>, live: &PartialObjectMeta<DynamicObject>) -> anyhow::Result<()> {
+    async fn judge(
+        &self,
+        uid: &str,
+        vertex: &Vertex,
+        api: &Api<DynamicObject>,
+        live: &PartialObjectMeta<DynamicObject>,
+    ) -> anyhow::Result<()> {
         let owners = live.metadata.owner_references.clone().unwrap_or_default();
         if owners.is_empty() {
             return Ok(());
@@ -230,7 +245,11 @@ impl Collector {
             }
         }
         if solid {
-            return if to_drop.is_empty() { Ok(()) } else { self.drop_owners(api, live, |it| !to_drop.contains(&it.uid)).await };
+            return if to_drop.is_empty() {
+                Ok(())
+            } else {
+                self.drop_owners(api, live, |it| !to_drop.contains(&it.uid)).await
+            };
         }
         let policy = if waiting && !self.graph.lock().dependents(uid).is_empty() {
             // In a circle nobody may wait for somebody who waits.
@@ -252,7 +271,9 @@ impl Collector {
         let policy = policy.preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
         let name = meta::name(&live.metadata);
         tracing::debug!(resource = %vertex.resource, ns = %vertex.ns, name, "collected");
-        meta::ignore_gone(api.delete(name, &policy).await).map(drop).with_context(|| format!("cannot collect {} {}/{name}", vertex.resource, vertex.ns))
+        meta::ignore_gone(api.delete(name, &policy).await)
+            .map(drop)
+            .with_context(|| format!("cannot collect {} {}/{name}", vertex.resource, vertex.ns))
     }
 
     /// Only a 404, or another uid under the same name, on a read of that very object proves an owner gone.
@@ -266,17 +287,30 @@ impl Collector {
         if served.namespaced && ns.is_empty() {
             return Ok(Owner::Solid);
         }
-        let live = served.api(&self.client, ns).get_metadata_opt(&owner.name).await.with_context(|| format!("cannot look up owner {} {}", owner.kind, owner.name))?;
+        let live = served
+            .api(&self.client, ns)
+            .get_metadata_opt(&owner.name)
+            .await
+            .with_context(|| format!("cannot look up owner {} {}", owner.kind, owner.name))?;
         Ok(match live {
             Some(live) if meta::uid(&live.metadata) == owner.uid => {
-                if Vertex::new("", &live.metadata).deletes_dependents() { Owner::WaitsForDependents } else { Owner::Solid }
+                if Vertex::new("", &live.metadata).deletes_dependents() {
+                    Owner::WaitsForDependents
+                } else {
+                    Owner::Solid
+                }
             }
             _ => Owner::Gone,
         })
     }
 
     /// Lets go of an owner whose blocking dependents are gone, or looks at those that remain.
-    async fn advance_foreground(&self, uid: &str, api: &Api<DynamicObject>, live: &PartialObjectMeta<DynamicObject>) -> anyhow::Result<()> {
+    async fn advance_foreground(
+        &self,
+        uid: &str,
+        api: &Api<DynamicObject>,
+        live: &PartialObjectMeta<DynamicObject>,
+    ) -> anyhow::Result<()> {
         let (blocking, all) = {
             let graph = self.graph.lock();
             (graph.blocking(uid), graph.dependents(uid))
@@ -288,13 +322,21 @@ impl Collector {
         Ok(())
     }
 
-    async fn orphan(&self, uid: &str, api: &Api<DynamicObject>, live: &PartialObjectMeta<DynamicObject>) -> anyhow::Result<()> {
+    async fn orphan(
+        &self,
+        uid: &str,
+        api: &Api<DynamicObject>,
+        live: &PartialObjectMeta<DynamicObject>,
+    ) -> anyhow::Result<()> {
         let dependents = self.graph.lock().dependents(uid);
         for dependent in dependents {
             let Some(vertex) = self.graph.lock().get(&dependent).cloned() else { continue };
             let Some(served) = self.served(&vertex.resource) else { continue };
             let of = served.api(&self.client, &vertex.ns);
-            let current = of.get_metadata_opt(&vertex.name).await.with_context(|| format!("cannot read dependent {}", vertex.name))?;
+            let current = of
+                .get_metadata_opt(&vertex.name)
+                .await
+                .with_context(|| format!("cannot read dependent {}", vertex.name))?;
             if let Some(current) = current.filter(|it| meta::uid(&it.metadata) == dependent) {
                 self.drop_owners(&of, &current, |it| it.uid != uid).await?;
             }
@@ -308,7 +350,12 @@ impl Collector {
         patch_meta(api, live, json!({"ownerReferences": owners})).await
     }
 
-    async fn drop_owners(&self, api: &Api<DynamicObject>, live: &PartialObjectMeta<DynamicObject>, keep: impl Fn(&OwnerReference) -> bool) -> anyhow::Result<()> {
+    async fn drop_owners(
+        &self,
+        api: &Api<DynamicObject>,
+        live: &PartialObjectMeta<DynamicObject>,
+        keep: impl Fn(&OwnerReference) -> bool,
+    ) -> anyhow::Result<()> {
         let mut owners = live.metadata.owner_references.clone().unwrap_or_default();
         let before = owners.len();
         owners.retain(keep);
@@ -316,20 +363,30 @@ impl Collector {
     }
 }
 
-async fn remove_finalizer(api: &Api<DynamicObject>, live: &PartialObjectMeta<DynamicObject>, finalizer: &str) -> anyhow::Result<()> {
+async fn remove_finalizer(
+    api: &Api<DynamicObject>,
+    live: &PartialObjectMeta<DynamicObject>,
+    finalizer: &str,
+) -> anyhow::Result<()> {
     let mut finalizers = live.metadata.finalizers.clone().unwrap_or_default();
     finalizers.retain(|it| it != finalizer);
     patch_meta(api, live, json!({"finalizers": finalizers})).await
 }
 
-async fn patch_meta(api: &Api<DynamicObject>, live: &PartialObjectMeta<DynamicObject>, mut change: serde_json::Value) -> anyhow::Result<()> {
+async fn patch_meta(
+    api: &Api<DynamicObject>,
+    live: &PartialObjectMeta<DynamicObject>,
+    mut change: serde_json::Value,
+) -> anyhow::Result<()> {
     if let Some(map) = change.as_object_mut() {
         map.insert("uid".into(), json!(live.metadata.uid));
         map.insert("resourceVersion".into(), json!(live.metadata.resource_version));
     }
     let name = meta::name(&live.metadata);
     match api.patch(name, &PatchParams::default(), &Patch::Merge(&json!({"metadata": change}))).await {
-        Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot update the metadata of {name}")),
+        Err(error) if !meta::not_found(&error) => {
+            Err(error).with_context(|| format!("cannot update the metadata of {name}"))
+        }
         _ => Ok(()),
     }
 }

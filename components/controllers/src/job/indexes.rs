@@ -30,7 +30,15 @@ pub fn format(indexes: &Indexes) -> String {
             _ => runs.push((*index, *index)),
         }
     }
-    let text = |(first, last): &(i32, i32)| if first == last { first.to_string() } else if first + 1 == *last { format!("{first},{last}") } else { format!("{first}-{last}") };
+    let text = |(first, last): &(i32, i32)| {
+        if first == last {
+            first.to_string()
+        } else if first + 1 == *last {
+            format!("{first},{last}")
+        } else {
+            format!("{first}-{last}")
+        }
+    };
     runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 

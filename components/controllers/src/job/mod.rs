@@ -55,7 +55,8 @@ struct Controller {
 pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let (queue, orphans) = (WorkQueue::new(), WorkQueue::new());
     let expectations = Arc::new(Expectations::default());
-    let controller = Arc::new(Controller { ctx: ctx.clone(), queue: queue.clone(), expectations, backoffs: Mutex::default() });
+    let controller =
+        Arc::new(Controller { ctx: ctx.clone(), queue: queue.clone(), expectations, backoffs: Mutex::default() });
     register(&controller, &orphans);
     let informers = ctx.informers.clone();
     let synced = move || {
@@ -97,9 +98,12 @@ fn register(controller: &Arc<Controller>, orphans: &Arc<WorkQueue>) {
             match owner {
                 Some(owner) if owner.kind == "Job" => it.queue.add(Key::new(ns, &owner.name)),
                 Some(_) => {}
-                None => it.ctx.informers.jobs.in_namespace(ns).iter().for_each(|job| it.queue.add(Key::of(job.as_ref()))),
+                None => {
+                    it.ctx.informers.jobs.in_namespace(ns).iter().for_each(|job| it.queue.add(Key::of(job.as_ref())))
+                }
             }
-            let has_job = owner.is_some_and(|owner| owner.kind == "Job" && it.ctx.informers.jobs.get(ns, &owner.name).is_some());
+            let has_job =
+                owner.is_some_and(|owner| owner.kind == "Job" && it.ctx.informers.jobs.get(ns, &owner.name).is_some());
             if meta::has_finalizer(&pod.metadata, FINALIZER) && !has_job {
                 free.add(Key::of(pod.as_ref()));
             }
@@ -109,7 +113,9 @@ fn register(controller: &Arc<Controller>, orphans: &Arc<WorkQueue>) {
 
 fn selector_of(job: &Job) -> LabelSelector {
     job.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_else(|| LabelSelector {
-        match_labels: Some([("batch.kubernetes.io/controller-uid".to_owned(), meta::uid(&job.metadata).to_owned())].into()),
+        match_labels: Some(
+            [("batch.kubernetes.io/controller-uid".to_owned(), meta::uid(&job.metadata).to_owned())].into(),
+        ),
         match_expressions: None,
     })
 }
@@ -125,7 +131,8 @@ impl Controller {
         let satisfied = self.expectations.satisfied(uid);
         let selector = meta::selector(&selector_of(&job)).context("selector does not parse")?;
         let informer = &self.ctx.informers.pods;
-        let candidates = informer.by(OWNER, uid).into_iter().chain(informer.by(OWNER, &meta::orphan_index(&key.ns))).collect();
+        let candidates =
+            informer.by(OWNER, uid).into_iter().chain(informer.by(OWNER, &meta::orphan_index(&key.ns))).collect();
         let owned = claim::claim(&self.ctx.client, job.as_ref(), &selector, candidates, Some(FINALIZER)).await?;
         let outcome = rules::evaluate(&job, &owned, meta::now());
         self.write_status(&job, &outcome).await?;
@@ -142,19 +149,29 @@ impl Controller {
     async fn schedule(&self, key: &Key, job: &Job) -> anyhow::Result<()> {
         let spec = job.spec.clone().unwrap_or_default();
         if let Some(ended) = rules::ended_at(job) {
-            let Some(ttl) = spec.ttl_seconds_after_finished.filter(|_| job.metadata.deletion_timestamp.is_none()) else { return Ok(()) };
+            let Some(ttl) = spec.ttl_seconds_after_finished.filter(|_| job.metadata.deletion_timestamp.is_none())
+            else {
+                return Ok(());
+            };
             let wait = meta::until(ended, i64::from(ttl), meta::now());
             if !wait.is_zero() {
                 self.queue.add_after(key.clone(), wait);
                 return Ok(());
             }
-            let exactly = DeleteParams::foreground().preconditions(Preconditions { uid: job.metadata.uid.clone(), resource_version: job.metadata.resource_version.clone() });
+            let exactly = DeleteParams::foreground().preconditions(Preconditions {
+                uid: job.metadata.uid.clone(),
+                resource_version: job.metadata.resource_version.clone(),
+            });
             return match self.ctx.api::<Job>(&key.ns).delete(&key.name, &exactly).await {
-                Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot delete the finished Job {key}")),
+                Err(error) if !meta::not_found(&error) => {
+                    Err(error).with_context(|| format!("cannot delete the finished Job {key}"))
+                }
                 _ => Ok(()),
             };
         }
-        if let (Some(seconds), Some(started)) = (spec.active_deadline_seconds, job.status.as_ref().and_then(|it| it.start_time.as_ref())) {
+        if let (Some(seconds), Some(started)) =
+            (spec.active_deadline_seconds, job.status.as_ref().and_then(|it| it.start_time.as_ref()))
+        {
             let wait = meta::until(started.0, seconds, meta::now());
             if !wait.is_zero() {
                 self.queue.add_after(key.clone(), wait);
@@ -170,14 +187,21 @@ impl Controller {
         let mut changed = job.as_ref().clone();
         changed.status = Some(outcome.status.clone());
         let name = meta::name(&job.metadata);
-        match self.ctx.api::<Job>(meta::namespace(&job.metadata)).replace_status(name, &PostParams::default(), &changed).await {
+        match self
+            .ctx
+            .api::<Job>(meta::namespace(&job.metadata))
+            .replace_status(name, &PostParams::default(), &changed)
+            .await
+        {
             // Noted at once: the next pass must count from these numbers.
             Ok(written) => self.ctx.informers.jobs.note(written),
             Err(error) if meta::not_found(&error) => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("cannot write the status of Job {name}")),
         }
         match (&outcome.ended, outcome.suspended) {
-            (Some(verdict), _) if verdict.failed => self.ctx.events.warning(NAME, job.as_ref(), leak(&verdict.reason), verdict.message.clone()),
+            (Some(verdict), _) if verdict.failed => {
+                self.ctx.events.warning(NAME, job.as_ref(), event_reason(&verdict.reason), verdict.message.clone())
+            }
             (Some(_), _) => self.ctx.events.normal(NAME, job.as_ref(), "Completed", "Job completed"),
             (None, Some(true)) => self.ctx.events.normal(NAME, job.as_ref(), "Suspended", "Job suspended"),
             (None, Some(false)) => self.ctx.events.normal(NAME, job.as_ref(), "Resumed", "Job resumed"),
@@ -197,7 +221,9 @@ impl Controller {
         let (ns, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
         let patch = json!({"metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version, "finalizers": finalizers}});
         match self.ctx.api::<Pod>(ns).patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot release the finished pod {ns}/{name}")),
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot release the finished pod {ns}/{name}"))
+            }
             _ => Ok(()),
         }
     }
@@ -250,7 +276,12 @@ impl Controller {
             async move {
                 match api.create(&PostParams::default(), &pod).await {
                     Ok(pod) => {
-                        self.ctx.events.normal(NAME, job.as_ref(), "SuccessfulCreate", format!("Created pod: {}", meta::name(&pod.metadata)));
+                        self.ctx.events.normal(
+                            NAME,
+                            job.as_ref(),
+                            "SuccessfulCreate",
+                            format!("Created pod: {}", meta::name(&pod.metadata)),
+                        );
                         Ok(())
                     }
                     Err(error) => {
@@ -271,9 +302,18 @@ impl Controller {
 
     /// A pod whose Job is gone, or is not its own any more, is not counted by anybody: let it go.
     async fn free_orphan(&self, key: &Key) -> anyhow::Result<()> {
-        let Some(pod) = self.ctx.informers.pods.get_key(key).filter(|pod| meta::has_finalizer(&pod.metadata, FINALIZER)) else { return Ok(()) };
+        let Some(pod) =
+            self.ctx.informers.pods.get_key(key).filter(|pod| meta::has_finalizer(&pod.metadata, FINALIZER))
+        else {
+            return Ok(());
+        };
         if let Some(owner) = meta::controller_of(&pod.metadata).filter(|owner| owner.kind == "Job") {
-            let live = self.ctx.api::<Job>(&key.ns).get_metadata_opt(&owner.name).await.with_context(|| format!("cannot look up the Job of pod {key}"))?;
+            let live = self
+                .ctx
+                .api::<Job>(&key.ns)
+                .get_metadata_opt(&owner.name)
+                .await
+                .with_context(|| format!("cannot look up the Job of pod {key}"))?;
             if live.is_some_and(|job| meta::uid(&job.metadata) == owner.uid) {
                 return Ok(());
             }
@@ -283,8 +323,9 @@ impl Controller {
 }
 
 /// Event reasons are a fixed set; this finds the static form of one.
-fn leak(reason: &str) -> &'static str {
-    const REASONS: &[&str] = &["BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy", "MaxFailedIndexesExceeded", "FailedIndexes"];
+fn event_reason(reason: &str) -> &'static str {
+    const REASONS: &[&str] =
+        &["BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy", "MaxFailedIndexesExceeded", "FailedIndexes"];
     REASONS.iter().copied().find(|it| *it == reason).unwrap_or("Failed")
 }
 
@@ -296,7 +337,12 @@ fn new_pod(job: &Job, index: Option<i32>, failures: i32) -> Pod {
     pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.into());
     if spec.manual_selector != Some(true) {
         let labels = pod.metadata.labels.get_or_insert_default();
-        for (key, value) in [("batch.kubernetes.io/controller-uid", uid), ("batch.kubernetes.io/job-name", name), ("controller-uid", uid), ("job-name", name)] {
+        for (key, value) in [
+            ("batch.kubernetes.io/controller-uid", uid),
+            ("batch.kubernetes.io/job-name", name),
+            ("controller-uid", uid),
+            ("job-name", name),
+        ] {
             labels.entry(key.into()).or_insert_with(|| value.to_owned());
         }
     }
@@ -314,7 +360,13 @@ fn set_index(pod: &mut Pod, job: &str, index: i32) {
     pod.metadata.labels.get_or_insert_default().insert(COMPLETION_INDEX.into(), index.to_string());
     let spec = pod.spec.get_or_insert_default();
     spec.hostname = Some(format!("{job}-{index}"));
-    let source = EnvVarSource { field_ref: Some(ObjectFieldSelector { api_version: None, field_path: format!("metadata.labels['{COMPLETION_INDEX}']") }), ..Default::default() };
+    let source = EnvVarSource {
+        field_ref: Some(ObjectFieldSelector {
+            api_version: None,
+            field_path: format!("metadata.labels['{COMPLETION_INDEX}']"),
+        }),
+        ..Default::default()
+    };
     let variable = EnvVar { name: "JOB_COMPLETION_INDEX".into(), value: None, value_from: Some(source) };
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
         let env = container.env.get_or_insert_default();

@@ -35,12 +35,16 @@ pub struct Outcome {
 }
 
 pub fn is_finished(job: &Job) -> bool {
-    ended_at(job).is_some() || conditions(job).any(|it| matches!(it.type_.as_str(), "Complete" | "Failed") && it.status == "True")
+    ended_at(job).is_some()
+        || conditions(job).any(|it| matches!(it.type_.as_str(), "Complete" | "Failed") && it.status == "True")
 }
 
 /// When the Job completed or failed.
 pub fn ended_at(job: &Job) -> Option<Timestamp> {
-    conditions(job).find(|it| matches!(it.type_.as_str(), "Complete" | "Failed") && it.status == "True").and_then(|it| it.last_transition_time.as_ref()).map(|at| at.0)
+    conditions(job)
+        .find(|it| matches!(it.type_.as_str(), "Complete" | "Failed") && it.status == "True")
+        .and_then(|it| it.last_transition_time.as_ref())
+        .map(|at| at.0)
 }
 
 fn conditions(job: &Job) -> impl Iterator<Item = &JobCondition> {
@@ -69,7 +73,8 @@ fn only_replaces_failed(spec: &JobSpec) -> bool {
 }
 
 fn has_failed(spec: &JobSpec, pod: &Pod) -> bool {
-    pods::phase(pod) == "Failed" || (pods::phase(pod) != "Succeeded" && pods::is_terminating(pod) && !only_replaces_failed(spec))
+    pods::phase(pod) == "Failed"
+        || (pods::phase(pod) != "Succeeded" && pods::is_terminating(pod) && !only_replaces_failed(spec))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,18 +91,42 @@ fn policy(spec: &JobSpec, pod: &Pod) -> (Action, String) {
     for (number, rule) in rules.enumerate() {
         let by_code = rule.on_exit_codes.as_ref().and_then(|wanted| {
             let status = pod.status.as_ref();
-            let all = status.iter().flat_map(|it| it.container_statuses.iter().flatten().chain(it.init_container_statuses.iter().flatten())).filter(|it| wanted.container_name.as_ref().is_none_or(|name| *name == it.name)).collect::<Vec<_>>();
+            let all = status
+                .iter()
+                .flat_map(|it| {
+                    it.container_statuses.iter().flatten().chain(it.init_container_statuses.iter().flatten())
+                })
+                .filter(|it| wanted.container_name.as_ref().is_none_or(|name| *name == it.name))
+                .collect::<Vec<_>>();
             all.into_iter().find_map(|it| {
                 let code = it.state.as_ref()?.terminated.as_ref()?.exit_code;
                 let listed = wanted.values.contains(&code);
-                let matches = code != 0 && if wanted.operator == "In" { listed } else { wanted.operator == "NotIn" && !listed };
-                matches.then(|| format!("Container {} for pod {}/{} failed with exit code {code} matching {} rule at index {number}", it.name, meta::namespace(&pod.metadata), meta::name(&pod.metadata), rule.action))
+                let matches =
+                    code != 0 && if wanted.operator == "In" { listed } else { wanted.operator == "NotIn" && !listed };
+                matches.then(|| {
+                    format!(
+                        "Container {} for pod {}/{} failed with exit code {code} matching {} rule at index {number}",
+                        it.name,
+                        meta::namespace(&pod.metadata),
+                        meta::name(&pod.metadata),
+                        rule.action
+                    )
+                })
             })
         });
         let by_condition = rule.on_pod_conditions.iter().flatten().find(|wanted| {
-            pods::condition(pod, &wanted.type_).is_some_and(|it| it.status == wanted.status.as_deref().unwrap_or("True"))
+            pods::condition(pod, &wanted.type_)
+                .is_some_and(|it| it.status == wanted.status.as_deref().unwrap_or("True"))
         });
-        let by_condition = by_condition.map(|it| format!("Pod {}/{} has condition {} matching {} rule at index {number}", meta::namespace(&pod.metadata), meta::name(&pod.metadata), it.type_, rule.action));
+        let by_condition = by_condition.map(|it| {
+            format!(
+                "Pod {}/{} has condition {} matching {} rule at index {number}",
+                meta::namespace(&pod.metadata),
+                meta::name(&pod.metadata),
+                it.type_,
+                rule.action
+            )
+        });
         if let Some(message) = by_code.or(by_condition) {
             let action = match rule.action.as_str() {
                 "FailJob" => Action::FailJob,
@@ -120,7 +149,16 @@ pub fn evaluate(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Outcome {
     let terminating = owned.iter().filter(|pod| pods::is_terminating(pod) && !pods::is_terminal(pod)).count();
     let suspend = spec.suspend == Some(true);
     let mut status = job.status.clone().unwrap_or_default();
-    let mut outcome = Outcome { status: JobStatus::default(), release: tally.release.clone(), create: Vec::new(), delete: Vec::new(), newly_failed: tally.newly_failed, newly_succeeded: tally.newly_succeeded, ended: None, suspended: None };
+    let mut outcome = Outcome {
+        status: JobStatus::default(),
+        release: tally.release.clone(),
+        create: Vec::new(),
+        delete: Vec::new(),
+        newly_failed: tally.newly_failed,
+        newly_succeeded: tally.newly_succeeded,
+        ended: None,
+        suspended: None,
+    };
     let finished = is_finished(job);
     if !finished && !suspend && status.start_time.is_none() {
         status.start_time = Some(meta::whole_second(now));
@@ -160,7 +198,8 @@ pub fn evaluate(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Outcome {
         (outcome.create, outcome.delete) = (Vec::new(), Vec::new());
     }
     let count = |value: usize, old: Option<i32>| if value == 0 && old.is_none() { None } else { Some(value as i32) };
-    status.active = count(active.len() - outcome.delete.len(), status.active).filter(|it| *it != 0 || status.active.is_some());
+    status.active =
+        count(active.len() - outcome.delete.len(), status.active).filter(|it| *it != 0 || status.active.is_some());
     status.ready = Some(active.iter().filter(|pod| pods::is_ready(pod)).count() as i32);
     status.terminating = Some((terminating + outcome.delete.len()) as i32);
     tally.write(&spec, &mut status);
@@ -170,8 +209,16 @@ pub fn evaluate(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Outcome {
 
 /// An interim condition written earlier decides, whatever the pods say now.
 fn pending_verdict(status: &JobStatus) -> Option<Verdict> {
-    let interim = status.conditions.iter().flatten().find(|it| matches!(it.type_.as_str(), "FailureTarget" | "SuccessCriteriaMet") && it.status == "True")?;
-    Some(Verdict { failed: interim.type_ == "FailureTarget", reason: interim.reason.clone().unwrap_or_default(), message: interim.message.clone().unwrap_or_default() })
+    let interim = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|it| matches!(it.type_.as_str(), "FailureTarget" | "SuccessCriteriaMet") && it.status == "True")?;
+    Some(Verdict {
+        failed: interim.type_ == "FailureTarget",
+        reason: interim.reason.clone().unwrap_or_default(),
+        message: interim.message.clone().unwrap_or_default(),
+    })
 }
 
 /// Some(state) if it changed.
@@ -236,7 +283,11 @@ impl Tally {
 
     /// Moves into the counters what no longer has a finalizer.
     fn settle(&mut self, owned: &[Arc<Pod>]) {
-        let held: BTreeSet<&str> = owned.iter().filter(|pod| meta::has_finalizer(&pod.metadata, FINALIZER)).map(|pod| meta::uid(&pod.metadata)).collect();
+        let held: BTreeSet<&str> = owned
+            .iter()
+            .filter(|pod| meta::has_finalizer(&pod.metadata, FINALIZER))
+            .map(|pod| meta::uid(&pod.metadata))
+            .collect();
         let settle = |set: &mut BTreeSet<String>| {
             let before = set.len();
             set.retain(|uid| held.contains(uid.as_str()));
@@ -269,7 +320,8 @@ impl Tally {
     }
 
     fn record_failure(&mut self, spec: &JobSpec, pod: &Arc<Pod>, uid: String) {
-        let (action, message) = if pods::phase(pod) == "Failed" { policy(spec, pod) } else { (Action::Count, String::new()) };
+        let (action, message) =
+            if pods::phase(pod) == "Failed" { policy(spec, pod) } else { (Action::Count, String::new()) };
         self.release.push(pod.clone());
         if action == Action::Ignore {
             return;
@@ -295,9 +347,20 @@ impl Tally {
         self.failed + self.uncounted_failed.len() as i32
     }
 
-    fn judge(&self, spec: &JobSpec, status: &JobStatus, owned: &[Arc<Pod>], active: usize, now: Timestamp) -> Option<Verdict> {
-        let fail = |reason: &str, message: &str| Some(Verdict { failed: true, reason: reason.into(), message: message.into() });
-        let succeed = |reason: &str, message: &str| Some(Verdict { failed: false, reason: reason.into(), message: message.into() });
+    fn judge(
+        &self,
+        spec: &JobSpec,
+        status: &JobStatus,
+        owned: &[Arc<Pod>],
+        active: usize,
+        now: Timestamp,
+    ) -> Option<Verdict> {
+        let fail = |reason: &str, message: &str| {
+            Some(Verdict { failed: true, reason: reason.into(), message: message.into() })
+        };
+        let succeed = |reason: &str, message: &str| {
+            Some(Verdict { failed: false, reason: reason.into(), message: message.into() })
+        };
         if let Some(message) = &self.fail_job {
             return fail("PodFailurePolicy", message);
         }
@@ -318,9 +381,19 @@ impl Tally {
             return succeed("SuccessPolicy", &message);
         }
         match spec.completions {
-            Some(wanted) if self.total_succeeded() >= wanted => succeed("CompletionsReached", "Reached expected number of succeeded pods"),
-            Some(wanted) if self.indexed && !self.failed_indexes.is_empty() && self.total_succeeded() + self.failed_indexes.len() as i32 >= wanted => fail("FailedIndexes", "Job has failed indexes"),
-            None if self.total_succeeded() > 0 && active == 0 => succeed("CompletionsReached", "Reached expected number of succeeded pods"),
+            Some(wanted) if self.total_succeeded() >= wanted => {
+                succeed("CompletionsReached", "Reached expected number of succeeded pods")
+            }
+            Some(wanted)
+                if self.indexed
+                    && !self.failed_indexes.is_empty()
+                    && self.total_succeeded() + self.failed_indexes.len() as i32 >= wanted =>
+            {
+                fail("FailedIndexes", "Job has failed indexes")
+            }
+            None if self.total_succeeded() > 0 && active == 0 => {
+                succeed("CompletionsReached", "Reached expected number of succeeded pods")
+            }
             _ => None,
         }
     }
@@ -332,18 +405,28 @@ impl Tally {
             let limit = self.completions.unwrap_or(0);
             let named = rule.succeeded_indexes.as_deref().map(|it| indexes::parse(it, limit));
             let done = named.as_ref().map_or(self.completed.len(), |it| it.intersection(&self.completed).count());
-            let needed = rule.succeeded_count.map_or(named.as_ref().map_or(usize::MAX, Indexes::len), |it| it.max(0) as usize);
+            let needed =
+                rule.succeeded_count.map_or(named.as_ref().map_or(usize::MAX, Indexes::len), |it| it.max(0) as usize);
             (done >= needed).then(|| format!("Matched rules at index {number}"))
         })
     }
 
     /// How many pods are missing or superfluous.
-    fn manage(&self, spec: &JobSpec, owned: &[Arc<Pod>], active: &[Arc<Pod>], terminating: usize, outcome: &mut Outcome) {
+    fn manage(
+        &self,
+        spec: &JobSpec,
+        owned: &[Arc<Pod>],
+        active: &[Arc<Pod>],
+        terminating: usize,
+        outcome: &mut Outcome,
+    ) {
         let parallelism = spec.parallelism.unwrap_or(1).max(0);
         let wanted = match spec.completions {
             None if self.total_succeeded() > 0 => (active.len() as i32).min(parallelism),
             None => parallelism,
-            Some(completions) => (completions - self.total_succeeded() - self.failed_indexes.len() as i32).clamp(0, parallelism),
+            Some(completions) => {
+                (completions - self.total_succeeded() - self.failed_indexes.len() as i32).clamp(0, parallelism)
+            }
         } as usize;
         if active.len() > wanted {
             let mut sorted = active.to_vec();
@@ -359,16 +442,21 @@ impl Tally {
         }
         let counts = |pod: &&Arc<Pod>| pods::is_active(pod) || (only_replaces_failed(spec) && !pods::is_terminal(pod));
         let taken: Indexes = owned.iter().filter(counts).filter_map(|pod| indexes::of_pod(pod)).collect();
-        let free = (0..spec.completions.unwrap_or(0)).filter(|it| !taken.contains(it) && !self.completed.contains(it) && !self.failed_indexes.contains(it));
+        let free = (0..spec.completions.unwrap_or(0))
+            .filter(|it| !taken.contains(it) && !self.completed.contains(it) && !self.failed_indexes.contains(it));
         outcome.create = free.take(missing).map(Some).collect();
     }
 
     fn write(self, spec: &JobSpec, status: &mut JobStatus) {
         let number = |value: i32, old: Option<i32>| if value == 0 && old.is_none() { None } else { Some(value) };
-        status.succeeded = number(if self.indexed { self.completed.len() as i32 } else { self.succeeded }, status.succeeded);
+        status.succeeded =
+            number(if self.indexed { self.completed.len() as i32 } else { self.succeeded }, status.succeeded);
         status.failed = number(self.failed, status.failed);
         let list = |set: BTreeSet<String>| Some(set.into_iter().collect::<Vec<_>>()).filter(|it| !it.is_empty());
-        status.uncounted_terminated_pods = Some(UncountedTerminatedPods { succeeded: list(self.uncounted_succeeded), failed: list(self.uncounted_failed) });
+        status.uncounted_terminated_pods = Some(UncountedTerminatedPods {
+            succeeded: list(self.uncounted_succeeded),
+            failed: list(self.uncounted_failed),
+        });
         if self.indexed {
             status.completed_indexes = Some(indexes::format(&self.completed)).filter(|it| !it.is_empty());
             if spec.backoff_limit_per_index.is_some() {
@@ -390,13 +478,20 @@ fn restarts(spec: &JobSpec, owned: &[Arc<Pod>]) -> i32 {
         return 0;
     }
     let live = owned.iter().filter(|pod| pods::is_active(pod) && matches!(pods::phase(pod), "Running" | "Pending"));
-    let statuses = live.filter_map(|pod| pod.status.as_ref()).flat_map(|it| it.container_statuses.iter().flatten().chain(it.init_container_statuses.iter().flatten()));
+    let statuses = live
+        .filter_map(|pod| pod.status.as_ref())
+        .flat_map(|it| it.container_statuses.iter().flatten().chain(it.init_container_statuses.iter().flatten()));
     statuses.map(|it| it.restart_count).sum()
 }
 
 /// For a replacement: how often its index failed before.
 pub fn next_failure_count(owned: &[Arc<Pod>], index: i32) -> i32 {
-    owned.iter().filter(|pod| indexes::of_pod(pod) == Some(index) && pods::phase(pod) == "Failed").map(|pod| failures_of_index(pod) + 1).max().unwrap_or(0)
+    owned
+        .iter()
+        .filter(|pod| indexes::of_pod(pod) == Some(index) && pods::phase(pod) == "Failed")
+        .map(|pod| failures_of_index(pod) + 1)
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -406,7 +501,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn job(spec: Value, status: Value) -> Job {
-        serde_json::from_value(json!({"metadata": {"name": "j", "namespace": "ns", "uid": "u"}, "spec": spec, "status": status})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "j", "namespace": "ns", "uid": "u"}, "spec": spec, "status": status}),
+        )
+        .unwrap()
     }
 
     fn base(extra: Value) -> Value {
@@ -428,12 +526,20 @@ mod tests {
 
     #[test]
     fn counts_a_finished_pod_once() {
-        let first = evaluate(&job(base(json!({})), json!({})), &[pod("a", "Succeeded", None, true), pod("b", "Running", None, true)], now());
+        let first = evaluate(
+            &job(base(json!({})), json!({})),
+            &[pod("a", "Succeeded", None, true), pod("b", "Running", None, true)],
+            now(),
+        );
         assert_eq!(first.release.len(), 1);
         assert_eq!(first.create.len(), 1);
         assert_eq!(first.status.succeeded, None);
         let status = serde_json::to_value(&first.status).unwrap();
-        let second = evaluate(&job(base(json!({})), status), &[pod("a", "Succeeded", None, false), pod("b", "Running", None, true)], now());
+        let second = evaluate(
+            &job(base(json!({})), status),
+            &[pod("a", "Succeeded", None, false), pod("b", "Running", None, true)],
+            now(),
+        );
         assert_eq!(second.status.succeeded, Some(1));
         assert_eq!(second.newly_succeeded, 0);
         let status = serde_json::to_value(&second.status).unwrap();
@@ -458,7 +564,8 @@ mod tests {
         assert_eq!(failing.delete.len(), 1);
         assert!(failing.status.conditions.iter().flatten().any(|it| it.type_ == "FailureTarget"));
         let status = serde_json::to_value(&failing.status).unwrap();
-        let failed = evaluate(&job(base(json!({"backoffLimit": 0})), status), &[pod("a", "Failed", None, false)], now());
+        let failed =
+            evaluate(&job(base(json!({"backoffLimit": 0})), status), &[pod("a", "Failed", None, false)], now());
         assert_eq!(failed.ended.unwrap().reason, "BackoffLimitExceeded");
         assert_eq!(failed.status.failed, Some(1));
     }
@@ -466,28 +573,48 @@ mod tests {
     #[test]
     fn indexed_jobs_fill_gaps() {
         let spec = base(json!({"completionMode": "Indexed", "parallelism": 3}));
-        let outcome = evaluate(&job(spec, json!({})), &[pod("a", "Succeeded", Some(1), true), pod("b", "Running", Some(0), true)], now());
+        let outcome = evaluate(
+            &job(spec, json!({})),
+            &[pod("a", "Succeeded", Some(1), true), pod("b", "Running", Some(0), true)],
+            now(),
+        );
         assert_eq!(outcome.create, [Some(2)]);
         assert_eq!((outcome.status.completed_indexes.as_deref(), outcome.status.succeeded), (Some("1"), Some(1)));
     }
 
     #[test]
     fn policies() {
-        let spec = base(json!({"podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}}));
+        let spec = base(
+            json!({"podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}}),
+        );
         let mut disrupted = pod("a", "Failed", None, true).as_ref().clone();
-        disrupted.status.as_mut().unwrap().conditions.as_mut().unwrap().push(serde_json::from_value(json!({"type": "DisruptionTarget", "status": "True"})).unwrap());
+        disrupted
+            .status
+            .as_mut()
+            .unwrap()
+            .conditions
+            .as_mut()
+            .unwrap()
+            .push(serde_json::from_value(json!({"type": "DisruptionTarget", "status": "True"})).unwrap());
         let outcome = evaluate(&job(spec, json!({})), &[Arc::new(disrupted)], now());
         assert_eq!((outcome.newly_failed, outcome.release.len()), (0, 1));
-        let spec = base(json!({"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededCount": 1, "succeededIndexes": "0-1"}]}}));
+        let spec = base(
+            json!({"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededCount": 1, "succeededIndexes": "0-1"}]}}),
+        );
         let outcome = evaluate(&job(spec, json!({})), &[pod("a", "Succeeded", Some(1), true)], now());
         assert_eq!(outcome.ended.unwrap().reason, "SuccessPolicy");
     }
 
     #[test]
     fn deadline_and_suspension() {
-        let late = evaluate(&job(base(json!({"activeDeadlineSeconds": 10})), json!({"startTime": "1970-01-01T00:00:00Z"})), &[], now());
+        let late = evaluate(
+            &job(base(json!({"activeDeadlineSeconds": 10})), json!({"startTime": "1970-01-01T00:00:00Z"})),
+            &[],
+            now(),
+        );
         assert_eq!(late.ended.unwrap().reason, "DeadlineExceeded");
-        let suspended = evaluate(&job(base(json!({"suspend": true})), json!({})), &[pod("a", "Running", None, true)], now());
+        let suspended =
+            evaluate(&job(base(json!({"suspend": true})), json!({})), &[pod("a", "Running", None, true)], now());
         assert_eq!((suspended.suspended, suspended.delete.len(), suspended.create.len()), (Some(true), 1, 0));
     }
 }

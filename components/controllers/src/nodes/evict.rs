@@ -28,7 +28,9 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let to = queue.clone();
     ctx.informers.pods.on_change(move |old, new| {
         let Some(pod) = new else { return };
-        let placed = |pod: &Pod| (pods::node_name(pod).map(str::to_owned), pod.spec.as_ref().and_then(|it| it.tolerations.clone()));
+        let placed = |pod: &Pod| {
+            (pods::node_name(pod).map(str::to_owned), pod.spec.as_ref().and_then(|it| it.tolerations.clone()))
+        };
         if pods::node_name(pod).is_some() && old.is_none_or(|old| placed(old) != placed(pod)) {
             to.add(Key::of(pod.as_ref()));
         }
@@ -96,9 +98,12 @@ async fn evict(ctx: &Ctx, pod: &Pod) -> anyhow::Result<()> {
     let api = ctx.api::<Pod>(ns);
     let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": meta::now_time()});
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-    meta::ignore_gone(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await).with_context(|| format!("cannot mark pod {ns}/{name} for eviction"))?;
+    meta::ignore_gone(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await)
+        .with_context(|| format!("cannot mark pod {ns}/{name} for eviction"))?;
     ctx.events.normal(NAME, pod, "TaintManagerEviction", format!("Marking for deletion Pod {ns}/{name}"));
-    meta::ignore_gone(api.delete(name, &meta::delete_exactly(&pod.metadata)).await).map(drop).with_context(|| format!("cannot evict pod {ns}/{name}"))
+    meta::ignore_gone(api.delete(name, &meta::delete_exactly(&pod.metadata)).await)
+        .map(drop)
+        .with_context(|| format!("cannot evict pod {ns}/{name}"))
 }
 
 #[cfg(test)]
@@ -109,11 +114,21 @@ mod tests {
     #[test]
     fn the_shortest_toleration_decides() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let taint: Taint = serde_json::from_value(json!({"key": "k", "effect": "NoExecute", "timeAdded": "1970-01-01T00:00:00Z"})).unwrap();
-        let tolerate = |seconds: Option<i64>| Toleration { key: Some("k".into()), operator: Some("Exists".into()), toleration_seconds: seconds, ..Default::default() };
+        let taint: Taint =
+            serde_json::from_value(json!({"key": "k", "effect": "NoExecute", "timeAdded": "1970-01-01T00:00:00Z"}))
+                .unwrap();
+        let tolerate = |seconds: Option<i64>| Toleration {
+            key: Some("k".into()),
+            operator: Some("Exists".into()),
+            toleration_seconds: seconds,
+            ..Default::default()
+        };
         assert_eq!(judge(std::slice::from_ref(&taint), &[], at(0)), Verdict::Evict);
         assert_eq!(judge(std::slice::from_ref(&taint), &[tolerate(None)], at(0)), Verdict::Stays);
-        assert_eq!(judge(std::slice::from_ref(&taint), &[tolerate(Some(300)), tolerate(Some(30))], at(10)), Verdict::EvictIn(Duration::from_secs(20)));
+        assert_eq!(
+            judge(std::slice::from_ref(&taint), &[tolerate(Some(300)), tolerate(Some(30))], at(10)),
+            Verdict::EvictIn(Duration::from_secs(20))
+        );
         assert_eq!(judge(std::slice::from_ref(&taint), &[tolerate(Some(30))], at(30)), Verdict::Evict);
         let soft = Taint { effect: "NoSchedule".into(), ..taint };
         assert_eq!(judge(&[soft], &[], at(0)), Verdict::Stays);

@@ -50,7 +50,12 @@ async fn sync(ctx: &Ctx, key: &Key) -> anyhow::Result<()> {
     }
     let used = ctx.informers.nodes.list().iter().filter_map(|it| range_of(it)).collect();
     let Some(range) = free_range(ctx.config.cluster_cidr, ctx.config.node_cidr_mask_size, &used) else {
-        ctx.events.warning(NAME, node.as_ref(), "CIDRNotAvailable", format!("Node {key} status is now: CIDRNotAvailable"));
+        ctx.events.warning(
+            NAME,
+            node.as_ref(),
+            "CIDRNotAvailable",
+            format!("Node {key} status is now: CIDRNotAvailable"),
+        );
         return Ok(());
     };
     let text = range.to_string();

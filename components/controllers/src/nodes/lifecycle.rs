@@ -48,7 +48,9 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let to = queue.clone();
     ctx.informers.nodes.on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
     let to = queue.clone();
-    ctx.informers.leases.on_change(move |_, new| new.into_iter().for_each(|it| to.add(Key::new("", meta::name(&it.metadata)))));
+    ctx.informers
+        .leases
+        .on_change(move |_, new| new.into_iter().for_each(|it| to.add(Key::new("", meta::name(&it.metadata)))));
     // A pod that turns up Ready on a node already known to be dead is marked too.
     let (to, nodes) = (queue.clone(), ctx.informers.nodes.clone());
     ctx.informers.pods.on_change(move |_, new| {
@@ -100,8 +102,16 @@ impl Controller {
 
     /// How long until the node counts as stale if nothing more is heard; `None` if it is.
     fn stale_in(&self, key: &Key, node: &Node) -> Option<Duration> {
-        let renewed = self.ctx.informers.leases.get(crate::core::context::NODE_LEASES, &key.name).and_then(|it| it.spec.as_ref()?.renew_time.as_ref().map(|at| at.0));
-        let heartbeat = condition(node, "Ready").filter(|it| it.reason.as_deref() != Some(STOPPED)).and_then(|it| it.last_heartbeat_time.as_ref()).map(|at| at.0);
+        let renewed = self
+            .ctx
+            .informers
+            .leases
+            .get(crate::core::context::NODE_LEASES, &key.name)
+            .and_then(|it| it.spec.as_ref()?.renew_time.as_ref().map(|at| at.0));
+        let heartbeat = condition(node, "Ready")
+            .filter(|it| it.reason.as_deref() != Some(STOPPED))
+            .and_then(|it| it.last_heartbeat_time.as_ref())
+            .map(|at| at.0);
         let sign = format!("{}/{renewed:?}/{heartbeat:?}", meta::uid(&node.metadata));
         let now = Instant::now();
         let mut seen = self.seen.lock();
@@ -131,7 +141,9 @@ impl Controller {
         let name = meta::name(&node.metadata);
         let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version}, "spec": {"taints": wanted}});
         match self.ctx.cluster_api::<Node>().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot write the taints of node {name}")),
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot write the taints of node {name}"))
+            }
             _ => Ok(()),
         }
     }
@@ -145,7 +157,8 @@ impl Controller {
             let (ns, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
             let condition = json!({"type": "Ready", "status": "False", "reason": "NodeNotReady", "lastTransitionTime": meta::now_time()});
             let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-            let result = self.ctx.api::<Pod>(ns).patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
+            let result =
+                self.ctx.api::<Pod>(ns).patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
             if meta::ignore_gone(result).with_context(|| format!("cannot mark pod {ns}/{name} not ready"))?.is_some() {
                 self.ctx.events.warning(NAME, pod.as_ref(), "NodeNotReady", "Node is not ready");
             }
@@ -165,8 +178,16 @@ fn stale_conditions(node: &Node) -> Vec<NodeCondition> {
             type_: kind.into(),
             status: "Unknown".into(),
             reason: Some(if old.is_some() { STOPPED } else { "NodeStatusNeverUpdated" }.into()),
-            message: Some(if old.is_some() { "Kubelet stopped posting node status." } else { "Kubelet never posted node status." }.into()),
-            last_heartbeat_time: old.map_or_else(|| node.metadata.creation_timestamp.clone(), |it| it.last_heartbeat_time.clone()),
+            message: Some(
+                if old.is_some() {
+                    "Kubelet stopped posting node status."
+                } else {
+                    "Kubelet never posted node status."
+                }
+                .into(),
+            ),
+            last_heartbeat_time: old
+                .map_or_else(|| node.metadata.creation_timestamp.clone(), |it| it.last_heartbeat_time.clone()),
             last_transition_time: Some(at.clone()),
         };
         match condition(node, kind) {
@@ -190,18 +211,33 @@ fn taints(node: &Node) -> Vec<Taint> {
     if spec.unschedulable == Some(true) {
         own.push((UNSCHEDULABLE, "NoSchedule"));
     }
-    own.extend(PRESSURES.iter().filter(|(kind, _)| condition(node, kind).is_some_and(|it| it.status == "True")).map(|(_, key)| (*key, "NoSchedule")));
+    own.extend(
+        PRESSURES
+            .iter()
+            .filter(|(kind, _)| condition(node, kind).is_some_and(|it| it.status == "True"))
+            .map(|(_, key)| (*key, "NoSchedule")),
+    );
     // A node that never reported was just registered: the kubelet's own not-ready taint stays until it does.
     let new = condition(node, "Ready").is_none();
     let managed = |taint: &Taint| {
-        let ours = [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str()) || PRESSURES.iter().any(|(_, key)| *key == taint.key);
+        let ours = [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
+            || PRESSURES.iter().any(|(_, key)| *key == taint.key);
         ours && !(new && taint.key == NOT_READY)
     };
-    let mut result: Vec<Taint> = current.iter().filter(|it| !managed(it) || own.contains(&(it.key.as_str(), it.effect.as_str()))).cloned().collect();
+    let mut result: Vec<Taint> = current
+        .iter()
+        .filter(|it| !managed(it) || own.contains(&(it.key.as_str(), it.effect.as_str())))
+        .cloned()
+        .collect();
     for (key, effect) in own {
         let never_reported = new && key == UNREACHABLE;
         if !never_reported && !result.iter().any(|it| it.key == key && it.effect == effect) {
-            result.push(Taint { key: key.into(), effect: effect.into(), value: None, time_added: Some(meta::now_time()) });
+            result.push(Taint {
+                key: key.into(),
+                effect: effect.into(),
+                value: None,
+                time_added: Some(meta::now_time()),
+            });
         }
     }
     result
@@ -224,10 +260,22 @@ mod tests {
     #[test]
     fn taints_follow_the_ready_condition_and_foreign_ones_stay() {
         let mine = json!({"key": "mine", "effect": "NoExecute"});
-        assert_eq!(keys(&node(Some("False"), json!([mine]), false)), ["mine:NoExecute", "not-ready:NoSchedule", "not-ready:NoExecute"]);
-        assert_eq!(keys(&node(Some("Unknown"), json!([{"key": NOT_READY, "effect": "NoExecute"}]), false)), ["unreachable:NoSchedule", "unreachable:NoExecute"]);
-        assert_eq!(keys(&node(Some("True"), json!([mine, {"key": UNREACHABLE, "effect": "NoExecute"}]), true)), ["mine:NoExecute", "unschedulable:NoSchedule"]);
-        assert_eq!(keys(&node(None, json!([{"key": NOT_READY, "effect": "NoSchedule"}]), false)), ["not-ready:NoSchedule"]);
+        assert_eq!(
+            keys(&node(Some("False"), json!([mine]), false)),
+            ["mine:NoExecute", "not-ready:NoSchedule", "not-ready:NoExecute"]
+        );
+        assert_eq!(
+            keys(&node(Some("Unknown"), json!([{"key": NOT_READY, "effect": "NoExecute"}]), false)),
+            ["unreachable:NoSchedule", "unreachable:NoExecute"]
+        );
+        assert_eq!(
+            keys(&node(Some("True"), json!([mine, {"key": UNREACHABLE, "effect": "NoExecute"}]), true)),
+            ["mine:NoExecute", "unschedulable:NoSchedule"]
+        );
+        assert_eq!(
+            keys(&node(None, json!([{"key": NOT_READY, "effect": "NoSchedule"}]), false)),
+            ["not-ready:NoSchedule"]
+        );
     }
 
     #[test]

@@ -23,7 +23,13 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let (to, all) = (queue.clone(), ctx.informers.pods.clone());
     ctx.informers.nodes.on_change(move |old, new| {
         let Some(node) = new.or(old) else { return };
-        let wait = if new.is_none() { QUARANTINE } else if is_out_of_service(node) { std::time::Duration::ZERO } else { return };
+        let wait = if new.is_none() {
+            QUARANTINE
+        } else if is_out_of_service(node) {
+            std::time::Duration::ZERO
+        } else {
+            return;
+        };
         all.by(NODE, meta::name(&node.metadata)).iter().for_each(|it| to.add_after(Key::of(it.as_ref()), wait));
     });
     let (to, nodes) = (queue.clone(), ctx.informers.nodes.clone());
@@ -49,7 +55,11 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
 }
 
 fn is_out_of_service(node: &Node) -> bool {
-    let ready = node.status.iter().flat_map(|it| it.conditions.iter().flatten()).any(|it| it.type_ == "Ready" && it.status == "True");
+    let ready = node
+        .status
+        .iter()
+        .flat_map(|it| it.conditions.iter().flatten())
+        .any(|it| it.type_ == "Ready" && it.status == "True");
     !ready && affinity::taints(node).iter().any(|it| it.key == OUT_OF_SERVICE)
 }
 
@@ -60,7 +70,12 @@ async fn sync(ctx: &Ctx, key: &Key) -> anyhow::Result<()> {
         None => Ok(()),
         Some(node) => match ctx.informers.nodes.get("", node) {
             // The cache says so; only the API server can be believed.
-            None => match ctx.cluster_api::<Node>().get_metadata_opt(node).await.with_context(|| format!("cannot look up node {node}"))? {
+            None => match ctx
+                .cluster_api::<Node>()
+                .get_metadata_opt(node)
+                .await
+                .with_context(|| format!("cannot look up node {node}"))?
+            {
                 Some(_) => Ok(()),
                 None => remove(ctx, &pod, Some("PodGC: node no longer exists")).await,
             },
@@ -84,7 +99,8 @@ async fn remove(ctx: &Ctx, pod: &Pod, disrupted: Option<&str>) -> anyhow::Result
     if !pods::is_terminal(pod) {
         let condition = disrupted.map(|message| json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": message, "lastTransitionTime": meta::now_time()}));
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": condition.into_iter().collect::<Vec<_>>()}});
-        meta::ignore_gone(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await).with_context(|| format!("cannot mark pod {ns}/{name} failed"))?;
+        meta::ignore_gone(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await)
+            .with_context(|| format!("cannot mark pod {ns}/{name} failed"))?;
     }
     let now = meta::delete_exactly(&pod.metadata).grace_period(0);
     meta::ignore_gone(api.delete(name, &now).await).map(drop).with_context(|| format!("cannot remove pod {ns}/{name}"))

@@ -27,7 +27,9 @@ struct Controller {
 pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let queue = WorkQueue::new();
     let to = queue.clone();
-    ctx.informers.stateful_sets.on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
+    ctx.informers
+        .stateful_sets
+        .on_change(move |old, new| new.or(old).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
     let (to, sets) = (queue.clone(), ctx.informers.stateful_sets.clone());
     ctx.informers.pods.on_change(move |old, new| {
         for pod in [old, new].into_iter().flatten() {
@@ -35,7 +37,11 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
             match meta::controller_of(&pod.metadata) {
                 Some(owner) if owner.kind == "StatefulSet" => to.add(Key::new(ns, &owner.name)),
                 Some(_) => {}
-                None => sets.in_namespace(ns).iter().filter(|it| plan::ordinal(meta::name(&it.metadata), meta::name(&pod.metadata)).is_some()).for_each(|it| to.add(Key::of(it.as_ref()))),
+                None => sets
+                    .in_namespace(ns)
+                    .iter()
+                    .filter(|it| plan::ordinal(meta::name(&it.metadata), meta::name(&pod.metadata)).is_some())
+                    .for_each(|it| to.add(Key::of(it.as_ref()))),
             }
         }
     });
@@ -60,11 +66,13 @@ impl Controller {
         let selector = meta::selector(&spec.selector).context("selector does not parse")?;
         let owned = self.pods(&set, &selector).await?;
         let collisions = set.status.as_ref().and_then(|it| it.collision_count);
-        let (history, update) = history::sync(&self.ctx, set.as_ref(), &spec.selector, &spec.template, collisions).await?;
+        let (history, update) =
+            history::sync(&self.ctx, set.as_ref(), &spec.selector, &spec.template, collisions).await?;
         let recorded = set.status.as_ref().and_then(|it| it.current_revision.as_deref());
         let current = history.iter().find(|it| it.metadata.name.as_deref() == recorded).unwrap_or(&update).clone();
         let (current_name, update_name) = (meta::name(&current.metadata), meta::name(&update.metadata));
-        let plan = Input { set: &set, pods: &owned, current: current_name, update: update_name, now: meta::now() }.plan();
+        let plan =
+            Input { set: &set, pods: &owned, current: current_name, update: update_name, now: meta::now() }.plan();
         let mut outcome = Ok(());
         for action in &plan.actions {
             outcome = self.act(&set, &owned, action, &current, &update).await;
@@ -80,7 +88,9 @@ impl Controller {
         self.retain_claims(&set, &owned).await?;
         let live = |it: &ControllerRevision| {
             let name = meta::name(&it.metadata);
-            name == current_name || name == update_name || owned.iter().any(|pod| meta::label(&pod.metadata, history::REVISION_LABEL) == Some(name))
+            name == current_name
+                || name == update_name
+                || owned.iter().any(|pod| meta::label(&pod.metadata, history::REVISION_LABEL) == Some(name))
         };
         history::prune(&self.ctx, &key.ns, &history, live, spec.revision_history_limit).await
     }
@@ -89,23 +99,47 @@ impl Controller {
         let informer = &self.ctx.informers.pods;
         let ns = meta::namespace(&set.metadata);
         // Only pods that bear the set's name can be its own.
-        let candidates = informer.by(OWNER, meta::uid(&set.metadata)).into_iter().chain(informer.by(OWNER, &meta::orphan_index(ns)))
-            .filter(|pod| plan::ordinal(meta::name(&set.metadata), meta::name(&pod.metadata)).is_some()).collect();
+        let candidates = informer
+            .by(OWNER, meta::uid(&set.metadata))
+            .into_iter()
+            .chain(informer.by(OWNER, &meta::orphan_index(ns)))
+            .filter(|pod| plan::ordinal(meta::name(&set.metadata), meta::name(&pod.metadata)).is_some())
+            .collect();
         claim::claim(&self.ctx.client, set, selector, candidates, None).await
     }
 
-    async fn act(&self, set: &Arc<StatefulSet>, owned: &[Arc<Pod>], action: &Action, current: &ControllerRevision, update: &ControllerRevision) -> anyhow::Result<()> {
+    async fn act(
+        &self,
+        set: &Arc<StatefulSet>,
+        owned: &[Arc<Pod>],
+        action: &Action,
+        current: &ControllerRevision,
+        update: &ControllerRevision,
+    ) -> anyhow::Result<()> {
         match action {
-            Action::Create { ordinal, update: wanted } => self.create(set, *ordinal, if *wanted { update } else { current }).await,
+            Action::Create { ordinal, update: wanted } => {
+                self.create(set, *ordinal, if *wanted { update } else { current }).await
+            }
             Action::Delete { name, failed } => {
                 let Some(pod) = owned.iter().find(|pod| meta::name(&pod.metadata) == name) else { return Ok(()) };
                 let set_name = meta::name(&set.metadata);
                 if *failed {
-                    self.ctx.events.warning(NAME, set.as_ref(), "RecreatingFailedPod", format!("StatefulSet {set_name} is recreating failed Pod {name}"));
+                    self.ctx.events.warning(
+                        NAME,
+                        set.as_ref(),
+                        "RecreatingFailedPod",
+                        format!("StatefulSet {set_name} is recreating failed Pod {name}"),
+                    );
                 }
                 let api = self.ctx.api::<Pod>(meta::namespace(&set.metadata));
-                meta::ignore_gone(api.delete(name, &meta::delete_exactly(&pod.metadata)).await).with_context(|| format!("cannot delete pod {name}"))?;
-                self.ctx.events.normal(NAME, set.as_ref(), "SuccessfulDelete", format!("delete Pod {name} in StatefulSet {set_name} successful"));
+                meta::ignore_gone(api.delete(name, &meta::delete_exactly(&pod.metadata)).await)
+                    .with_context(|| format!("cannot delete pod {name}"))?;
+                self.ctx.events.normal(
+                    NAME,
+                    set.as_ref(),
+                    "SuccessfulDelete",
+                    format!("delete Pod {name} in StatefulSet {set_name} successful"),
+                );
                 Ok(())
             }
         }
@@ -122,29 +156,52 @@ impl Controller {
         }
         match self.ctx.api::<Pod>(ns).create(&PostParams::default(), &pod).await {
             Ok(_) => {
-                self.ctx.events.normal(NAME, set.as_ref(), "SuccessfulCreate", format!("create Pod {name} in StatefulSet {set_name} successful"));
+                self.ctx.events.normal(
+                    NAME,
+                    set.as_ref(),
+                    "SuccessfulCreate",
+                    format!("create Pod {name} in StatefulSet {set_name} successful"),
+                );
                 Ok(())
             }
             Err(error) if meta::namespace_terminating(&error) => Ok(()),
             // Ours, not yet in the cache (its arrival wakes us), or another's: then only its end helps, which wakes us too.
             Err(error) if meta::already_exists(&error) => Ok(()),
             Err(error) => {
-                self.ctx.events.warning(NAME, set.as_ref(), "FailedCreate", format!("create Pod {name} in StatefulSet {set_name} failed error: {error}"));
+                self.ctx.events.warning(
+                    NAME,
+                    set.as_ref(),
+                    "FailedCreate",
+                    format!("create Pod {name} in StatefulSet {set_name} failed error: {error}"),
+                );
                 Err(error).with_context(|| format!("cannot create pod {name}"))
             }
         }
     }
 
-    async fn ensure_claim(&self, set: &Arc<StatefulSet>, claim: &PersistentVolumeClaim, pod: &str) -> anyhow::Result<()> {
+    async fn ensure_claim(
+        &self,
+        set: &Arc<StatefulSet>,
+        claim: &PersistentVolumeClaim,
+        pod: &str,
+    ) -> anyhow::Result<()> {
         let (ns, name) = (meta::namespace(&set.metadata), meta::name(&claim.metadata));
         if let Some(existing) = self.ctx.informers.claims.get(ns, name) {
-            anyhow::ensure!(existing.metadata.deletion_timestamp.is_none(), "claim {name} of pod {pod} is being deleted; waiting for its end");
+            anyhow::ensure!(
+                existing.metadata.deletion_timestamp.is_none(),
+                "claim {name} of pod {pod} is being deleted; waiting for its end"
+            );
             return Ok(());
         }
         match self.ctx.api::<PersistentVolumeClaim>(ns).create(&PostParams::default(), claim).await {
             Ok(_) => {
                 let set_name = meta::name(&set.metadata);
-                self.ctx.events.normal(NAME, set.as_ref(), "SuccessfulCreate", format!("create Claim {name} Pod {pod} in StatefulSet {set_name} success"));
+                self.ctx.events.normal(
+                    NAME,
+                    set.as_ref(),
+                    "SuccessfulCreate",
+                    format!("create Claim {name} Pod {pod} in StatefulSet {set_name} success"),
+                );
                 Ok(())
             }
             Err(error) if meta::already_exists(&error) => Ok(()),
@@ -165,20 +222,36 @@ impl Controller {
         let templates = set.spec.volume_claim_templates.as_deref().unwrap_or_default();
         for claim in self.ctx.informers.claims.in_namespace(ns) {
             let name = meta::name(&claim.metadata);
-            let Some(ordinal) = templates.iter().find_map(|it| plan::ordinal(&format!("{}-{set_name}", meta::name(&it.metadata)), name)) else { continue };
+            let Some(ordinal) = templates
+                .iter()
+                .find_map(|it| plan::ordinal(&format!("{}-{set_name}", meta::name(&it.metadata)), name))
+            else {
+                continue;
+            };
             let condemned = ordinal < first || ordinal >= first + plan::replicas(set);
             let pod_gone = !owned.iter().any(|pod| plan::ordinal(set_name, meta::name(&pod.metadata)) == Some(ordinal));
             if condemned && by_scale && pod_gone && claim.metadata.deletion_timestamp.is_none() {
-                meta::ignore_gone(self.ctx.api::<PersistentVolumeClaim>(ns).delete(name, &meta::delete_exactly(&claim.metadata)).await).with_context(|| format!("cannot delete claim {name}"))?;
+                meta::ignore_gone(
+                    self.ctx
+                        .api::<PersistentVolumeClaim>(ns)
+                        .delete(name, &meta::delete_exactly(&claim.metadata))
+                        .await,
+                )
+                .with_context(|| format!("cannot delete claim {name}"))?;
             }
-            let has_owner = claim.metadata.owner_references.iter().flatten().any(|it| it.uid == meta::uid(&set.metadata));
+            let has_owner =
+                claim.metadata.owner_references.iter().flatten().any(|it| it.uid == meta::uid(&set.metadata));
             if by_set && !has_owner {
                 let mut owner = meta::controller_ref(set);
                 (owner.controller, owner.block_owner_deletion) = (None, None);
                 let mut owners = claim.metadata.owner_references.clone().unwrap_or_default();
                 owners.push(owner);
                 let patch = serde_json::json!({"metadata": {"resourceVersion": claim.metadata.resource_version, "ownerReferences": owners}});
-                self.ctx.api::<PersistentVolumeClaim>(ns).patch(name, &Default::default(), &kube::api::Patch::Merge(&patch)).await.with_context(|| format!("cannot set the owner of claim {name}"))?;
+                self.ctx
+                    .api::<PersistentVolumeClaim>(ns)
+                    .patch(name, &Default::default(), &kube::api::Patch::Merge(&patch))
+                    .await
+                    .with_context(|| format!("cannot set the owner of claim {name}"))?;
             }
         }
         Ok(())
@@ -191,15 +264,27 @@ impl Controller {
         let mut changed = set.clone();
         changed.status = Some(status);
         let name = meta::name(&set.metadata);
-        match self.ctx.api::<StatefulSet>(meta::namespace(&set.metadata)).replace_status(name, &PostParams::default(), &changed).await {
-            Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot write the status of StatefulSet {name}")),
+        match self
+            .ctx
+            .api::<StatefulSet>(meta::namespace(&set.metadata))
+            .replace_status(name, &PostParams::default(), &changed)
+            .await
+        {
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot write the status of StatefulSet {name}"))
+            }
             _ => Ok(()),
         }
     }
 }
 
 /// The pod of one ordinal and the claims it needs.
-fn new_pod(set: &StatefulSet, template: &k8s_openapi::api::core::v1::PodTemplateSpec, ordinal: i32, revision: &str) -> (Pod, Vec<PersistentVolumeClaim>) {
+fn new_pod(
+    set: &StatefulSet,
+    template: &k8s_openapi::api::core::v1::PodTemplateSpec,
+    ordinal: i32,
+    revision: &str,
+) -> (Pod, Vec<PersistentVolumeClaim>) {
     let (ns, set_name) = (meta::namespace(&set.metadata), meta::name(&set.metadata));
     let name = format!("{set_name}-{ordinal}");
     let spec = set.spec.clone();
@@ -210,7 +295,12 @@ fn new_pod(set: &StatefulSet, template: &k8s_openapi::api::core::v1::PodTemplate
     labels.insert(POD_NAME.into(), name.clone());
     labels.insert(POD_INDEX.into(), ordinal.to_string());
     labels.insert(history::REVISION_LABEL.into(), revision.to_owned());
-    let claims: Vec<_> = spec.volume_claim_templates.iter().flatten().map(|template| new_claim(template, &spec.selector, ns, &name)).collect();
+    let claims: Vec<_> = spec
+        .volume_claim_templates
+        .iter()
+        .flatten()
+        .map(|template| new_claim(template, &spec.selector, ns, &name))
+        .collect();
     let pod_spec = pod.spec.get_or_insert_default();
     pod_spec.hostname = Some(name.clone());
     pod_spec.subdomain = spec.service_name.filter(|it| !it.is_empty());
@@ -224,7 +314,12 @@ fn new_pod(set: &StatefulSet, template: &k8s_openapi::api::core::v1::PodTemplate
     (pod, claims)
 }
 
-fn new_claim(template: &PersistentVolumeClaim, selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector, ns: &str, pod: &str) -> PersistentVolumeClaim {
+fn new_claim(
+    template: &PersistentVolumeClaim,
+    selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
+    ns: &str,
+    pod: &str,
+) -> PersistentVolumeClaim {
     let mut claim = template.clone();
     claim.metadata.name = Some(format!("{}-{pod}", meta::name(&template.metadata)));
     claim.metadata.namespace = Some(ns.to_owned());

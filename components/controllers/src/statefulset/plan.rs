@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::core::history::REVISION_LABEL;
-use crate::core::pods::{self, Availability};
 use crate::core::meta;
+use crate::core::pods::{self, Availability};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
@@ -83,7 +83,11 @@ impl Input<'_> {
     }
 
     fn availability(&self, pod: &Pod) -> Availability {
-        if pods::phase(pod) != "Running" { Availability::NotReady } else { pods::availability(pod, self.min_ready(), self.now) }
+        if pods::phase(pod) != "Running" {
+            Availability::NotReady
+        } else {
+            pods::availability(pod, self.min_ready(), self.now)
+        }
     }
 
     fn healthy(&self, pod: &Pod) -> bool {
@@ -100,17 +104,27 @@ impl Input<'_> {
                 by_ordinal.insert(ordinal, pod);
             }
         }
-        let slots: Vec<Slot> = (start..end).map(|ordinal| Slot { ordinal, pod: by_ordinal.get(&ordinal).copied() }).collect();
-        let condemned: Vec<&Arc<Pod>> = by_ordinal.iter().filter(|(it, _)| **it < start || **it >= end).map(|(_, pod)| *pod).rev().collect();
-        let waits = self.pods.iter().filter_map(|pod| if let Availability::In(wait) = self.availability(pod) { Some(wait) } else { None });
-        let actions = if self.set.metadata.deletion_timestamp.is_some() { Vec::new() } else { self.actions(&slots, &condemned) };
+        let slots: Vec<Slot> =
+            (start..end).map(|ordinal| Slot { ordinal, pod: by_ordinal.get(&ordinal).copied() }).collect();
+        let condemned: Vec<&Arc<Pod>> =
+            by_ordinal.iter().filter(|(it, _)| **it < start || **it >= end).map(|(_, pod)| *pod).rev().collect();
+        let waits = self
+            .pods
+            .iter()
+            .filter_map(|pod| if let Availability::In(wait) = self.availability(pod) { Some(wait) } else { None });
+        let actions =
+            if self.set.metadata.deletion_timestamp.is_some() { Vec::new() } else { self.actions(&slots, &condemned) };
         Plan { actions, status: self.status(&slots), wait: waits.min() }
     }
 
     fn actions(&self, slots: &[Slot], condemned: &[&Arc<Pod>]) -> Vec<Action> {
         let mut actions = Vec::new();
         let ordered = !parallel(self.set);
-        if !self.fill(slots, ordered, &mut actions) || !self.shrink(slots, condemned, ordered, &mut actions) || on_delete(self.set) || !actions.is_empty() {
+        if !self.fill(slots, ordered, &mut actions)
+            || !self.shrink(slots, condemned, ordered, &mut actions)
+            || on_delete(self.set)
+            || !actions.is_empty()
+        {
             return actions;
         }
         self.update(slots, &mut actions);
@@ -144,7 +158,8 @@ impl Input<'_> {
     fn shrink(&self, slots: &[Slot], condemned: &[&Arc<Pod>], ordered: bool, actions: &mut Vec<Action>) -> bool {
         let unhealthy = |pod: &&Arc<Pod>| !self.healthy(pod);
         // The first unhealthy pod may go even if unhealthy; others wait for it.
-        let first_unhealthy = slots.iter().filter_map(|slot| slot.pod).chain(condemned.iter().rev().copied()).find(unhealthy);
+        let first_unhealthy =
+            slots.iter().filter_map(|slot| slot.pod).chain(condemned.iter().rev().copied()).find(unhealthy);
         for pod in condemned {
             if pods::is_terminating(pod) {
                 if ordered {
@@ -201,7 +216,8 @@ impl Input<'_> {
             collision_count: Some(old.collision_count.unwrap_or(0)),
             conditions: old.conditions,
         };
-        let updated = slots.iter().all(|slot| slot.pod.is_some_and(|pod| revision(pod) == self.update && running_ready(pod)));
+        let updated =
+            slots.iter().all(|slot| slot.pod.is_some_and(|pod| revision(pod) == self.update && running_ready(pod)));
         if !on_delete(self.set) && updated && status.updated_replicas == Some(status.replicas) {
             status.current_revision = Some(self.update.to_owned());
             status.current_replicas = status.updated_replicas;

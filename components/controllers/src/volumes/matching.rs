@@ -15,7 +15,9 @@ pub fn class_of_claim(claim: &PersistentVolumeClaim) -> Option<&str> {
 }
 
 pub fn class_of_volume(volume: &PersistentVolume) -> &str {
-    meta::annotation(&volume.metadata, CLASS_ANNOTATION).or_else(|| volume.spec.as_ref()?.storage_class_name.as_deref()).unwrap_or_default()
+    meta::annotation(&volume.metadata, CLASS_ANNOTATION)
+        .or_else(|| volume.spec.as_ref()?.storage_class_name.as_deref())
+        .unwrap_or_default()
 }
 
 fn bytes(quantity: Option<&Quantity>) -> f64 {
@@ -27,7 +29,14 @@ pub fn capacity(volume: &PersistentVolume) -> f64 {
 }
 
 pub fn requested(claim: &PersistentVolumeClaim) -> f64 {
-    bytes(claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()).and_then(|it| it.requests.as_ref()).and_then(|it| it.get("storage")))
+    bytes(
+        claim
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.resources.as_ref())
+            .and_then(|it| it.requests.as_ref())
+            .and_then(|it| it.get("storage")),
+    )
 }
 
 fn mode(mode: Option<&String>) -> &str {
@@ -38,7 +47,8 @@ fn mode(mode: Option<&String>) -> &str {
 pub fn is_reserved_for(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let Some(reserved) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else { return false };
     let same_name = reserved.name == claim.metadata.name && reserved.namespace == claim.metadata.namespace;
-    same_name && reserved.uid.as_ref().filter(|it| !it.is_empty()).is_none_or(|it| Some(it) == claim.metadata.uid.as_ref())
+    same_name
+        && reserved.uid.as_ref().filter(|it| !it.is_empty()).is_none_or(|it| Some(it) == claim.metadata.uid.as_ref())
 }
 
 /// Everything but the reservation and the class: size, access modes, volume mode.
@@ -47,12 +57,17 @@ pub fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bo
     let offered = has.access_modes.as_deref().unwrap_or_default();
     wants.access_modes.iter().flatten().all(|it| offered.contains(it))
         && mode(has.volume_mode.as_ref()) == mode(wants.volume_mode.as_ref())
-        && has.volume_attributes_class_name.as_deref().unwrap_or_default() == wants.volume_attributes_class_name.as_deref().unwrap_or_default()
+        && has.volume_attributes_class_name.as_deref().unwrap_or_default()
+            == wants.volume_attributes_class_name.as_deref().unwrap_or_default()
         && capacity(volume) >= requested(claim)
 }
 
 /// The volume reserved for the claim, or else the smallest free one that suits it. `node` restricts to volumes it can reach.
-pub fn find(volumes: &[Arc<PersistentVolume>], claim: &PersistentVolumeClaim, node: Option<&Node>) -> Option<Arc<PersistentVolume>> {
+pub fn find(
+    volumes: &[Arc<PersistentVolume>],
+    claim: &PersistentVolumeClaim,
+    node: Option<&Node>,
+) -> Option<Arc<PersistentVolume>> {
     let living: Vec<_> = volumes.iter().filter(|it| it.metadata.deletion_timestamp.is_none()).collect();
     if let Some(reserved) = living.iter().find(|it| is_reserved_for(it, claim) && satisfies(it, claim)) {
         return Some((*reserved).clone());
@@ -64,10 +79,18 @@ pub fn find(volumes: &[Arc<PersistentVolume>], claim: &PersistentVolumeClaim, no
             && volume.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Available")
             && class_of_volume(volume) == class_of_claim(claim).unwrap_or_default()
             && selector.as_ref().is_none_or(|it| it.as_ref().is_some_and(|it| meta::selects(it, &volume.metadata)))
-            && node.is_none_or(|node| spec.and_then(|it| it.node_affinity.as_ref()).and_then(|it| it.required.as_ref()).is_none_or(|it| affinity::matches_selector(it, node)))
+            && node.is_none_or(|node| {
+                spec.and_then(|it| it.node_affinity.as_ref())
+                    .and_then(|it| it.required.as_ref())
+                    .is_none_or(|it| affinity::matches_selector(it, node))
+            })
             && satisfies(volume, claim)
     };
-    living.iter().filter(suits).min_by(|a, b| capacity(a).total_cmp(&capacity(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name))).map(|it| (*it).clone())
+    living
+        .iter()
+        .filter(suits)
+        .min_by(|a, b| capacity(a).total_cmp(&capacity(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name)))
+        .map(|it| (*it).clone())
 }
 
 #[cfg(test)]
@@ -77,9 +100,13 @@ mod tests {
     use serde_json::{Value, json};
 
     fn volume(name: &str, size: &str, extra: Value) -> Arc<PersistentVolume> {
-        let mut spec = json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast"});
+        let mut spec =
+            json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast"});
         spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}})).unwrap())
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}}))
+                .unwrap(),
+        )
     }
 
     fn claim(extra: Value) -> PersistentVolumeClaim {
@@ -94,7 +121,12 @@ mod tests {
 
     #[test]
     fn smallest_fit_of_the_class() {
-        let all = [volume("big", "10Gi", json!({})), volume("fit", "3Gi", json!({})), volume("small", "1Gi", json!({})), volume("other", "2Gi", json!({"storageClassName": "slow"}))];
+        let all = [
+            volume("big", "10Gi", json!({})),
+            volume("fit", "3Gi", json!({})),
+            volume("small", "1Gi", json!({})),
+            volume("other", "2Gi", json!({"storageClassName": "slow"})),
+        ];
         assert_eq!(found(&all, &claim(json!({}))).as_deref(), Some("fit"));
         assert_eq!(found(&all, &claim(json!({"accessModes": ["ReadWriteMany"]}))), None);
         assert_eq!(found(&all, &claim(json!({"volumeMode": "Block"}))), None);
@@ -105,7 +137,10 @@ mod tests {
     fn a_reservation_wins_and_is_respected() {
         let mine = volume("mine", "10Gi", json!({"claimRef": {"name": "c", "namespace": "ns"}}));
         let taken = volume("taken", "2Gi", json!({"claimRef": {"name": "c", "namespace": "ns", "uid": "older"}}));
-        assert_eq!(found(&[volume("fit", "2Gi", json!({})), mine, taken.clone()], &claim(json!({}))).as_deref(), Some("mine"));
+        assert_eq!(
+            found(&[volume("fit", "2Gi", json!({})), mine, taken.clone()], &claim(json!({}))).as_deref(),
+            Some("mine")
+        );
         assert_eq!(found(&[taken], &claim(json!({}))), None);
     }
 }

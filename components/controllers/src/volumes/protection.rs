@@ -25,7 +25,9 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
 fn start_claims(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let queue = WorkQueue::new();
     let to = queue.clone();
-    ctx.informers.claims.on_change(move |_, new| new.filter(|it| needs_work(&it.metadata, CLAIM)).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
+    ctx.informers.claims.on_change(move |_, new| {
+        new.filter(|it| needs_work(&it.metadata, CLAIM)).into_iter().for_each(|it| to.add(Key::of(it.as_ref())))
+    });
     let to = queue.clone();
     ctx.informers.pods.on_change(move |old, new| {
         let ended = new.is_none_or(|pod| pods::is_terminal(pod));
@@ -47,7 +49,9 @@ fn start_claims(ctx: &Ctx, tasks: &mut JoinSet<()>) {
 fn start_volumes(ctx: &Ctx, tasks: &mut JoinSet<()>) {
     let queue = WorkQueue::new();
     let to = queue.clone();
-    ctx.informers.volumes.on_change(move |_, new| new.filter(|it| needs_work(&it.metadata, VOLUME)).into_iter().for_each(|it| to.add(Key::of(it.as_ref()))));
+    ctx.informers.volumes.on_change(move |_, new| {
+        new.filter(|it| needs_work(&it.metadata, VOLUME)).into_iter().for_each(|it| to.add(Key::of(it.as_ref())))
+    });
     let informers = ctx.informers.clone();
     let ready = async move { informers.volumes.wait_synced().await };
     let ctx = Arc::new(ctx.clone());
@@ -65,7 +69,8 @@ fn needs_work(meta: &ObjectMeta, finalizer: &str) -> bool {
 /// The claims a pod uses, those of its ephemeral volumes among them.
 fn claim_names(pod: &Pod) -> Vec<String> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let name = |volume: &k8s_openapi::api::core::v1::Volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+    let name = |volume: &k8s_openapi::api::core::v1::Volume| match (&volume.persistent_volume_claim, &volume.ephemeral)
+    {
         (Some(source), _) => Some(source.claim_name.clone()),
         (None, Some(_)) => Some(format!("{}-{}", meta::name(&pod.metadata), volume.name)),
         _ => None,
@@ -79,7 +84,9 @@ fn uses(pod: &Pod, claim: &str) -> bool {
 }
 
 async fn sync_claim(ctx: &Ctx, key: &Key) -> anyhow::Result<()> {
-    let Some(claim) = ctx.informers.claims.get_key(key).filter(|it| needs_work(&it.metadata, CLAIM)) else { return Ok(()) };
+    let Some(claim) = ctx.informers.claims.get_key(key).filter(|it| needs_work(&it.metadata, CLAIM)) else {
+        return Ok(());
+    };
     let api = ctx.api::<PersistentVolumeClaim>(&key.ns);
     if claim.metadata.deletion_timestamp.is_none() {
         return set(&api, claim.as_ref(), CLAIM, true).await;
@@ -88,12 +95,18 @@ async fn sync_claim(ctx: &Ctx, key: &Key) -> anyhow::Result<()> {
         return Ok(());
     }
     // The cache may lag behind a pod that was just bound.
-    let live = ctx.api::<Pod>(&key.ns).list(&ListParams::default()).await.with_context(|| format!("cannot list the pods that may use claim {key}"))?;
+    let live = ctx
+        .api::<Pod>(&key.ns)
+        .list(&ListParams::default())
+        .await
+        .with_context(|| format!("cannot list the pods that may use claim {key}"))?;
     if live.iter().any(|pod| uses(pod, &key.name)) { Ok(()) } else { set(&api, claim.as_ref(), CLAIM, false).await }
 }
 
 async fn sync_volume(ctx: &Ctx, key: &Key) -> anyhow::Result<()> {
-    let Some(volume) = ctx.informers.volumes.get_key(key).filter(|it| needs_work(&it.metadata, VOLUME)) else { return Ok(()) };
+    let Some(volume) = ctx.informers.volumes.get_key(key).filter(|it| needs_work(&it.metadata, VOLUME)) else {
+        return Ok(());
+    };
     let api = ctx.cluster_api::<PersistentVolume>();
     if volume.metadata.deletion_timestamp.is_none() {
         return set(&api, volume.as_ref(), VOLUME, true).await;
@@ -111,7 +124,9 @@ async fn set<K: Object>(api: &Api<K>, object: &K, finalizer: &str, present: bool
     let patch = json!({"metadata": {"uid": object.meta().uid, "resourceVersion": object.meta().resource_version, "finalizers": finalizers}});
     let name = meta::name(object.meta());
     match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Err(error) if !meta::not_found(&error) => Err(error).with_context(|| format!("cannot change the protection of {} {name}", K::kind(&()))),
+        Err(error) if !meta::not_found(&error) => {
+            Err(error).with_context(|| format!("cannot change the protection of {} {name}", K::kind(&())))
+        }
         _ => Ok(()),
     }
 }

@@ -28,17 +28,36 @@ async fn a_node_bootstraps_its_certificates_and_a_stranger_does_not() {
             async move { csrs.get_opt(name).await.unwrap()?.status?.certificate }
         }
     };
-    let bootstrap = Api::all(client_of(&cluster.server, "system:bootstrap:n1", &["system:bootstrappers", "system:authenticated"]));
-    bootstrap.create(&PostParams::default(), &request("client", "kubernetes.io/kube-apiserver-client-kubelet", "client auth", &[])).await.unwrap();
+    let bootstrap =
+        Api::all(client_of(&cluster.server, "system:bootstrap:n1", &["system:bootstrappers", "system:authenticated"]));
+    bootstrap
+        .create(
+            &PostParams::default(),
+            &request("client", "kubernetes.io/kube-apiserver-client-kubelet", "client auth", &[]),
+        )
+        .await
+        .unwrap();
     let signed = eventually("the client certificate", certificate("client")).await;
     let info = inspect(std::str::from_utf8(&signed.0).unwrap()).unwrap();
     assert_eq!(info.subject.common_name, "system:node:n1");
 
     let node = Api::all(client_of(&cluster.server, "system:node:n1", &["system:nodes", "system:authenticated"]));
-    node.create(&PostParams::default(), &request("serving", "kubernetes.io/kubelet-serving", "server auth", &["n1", "10.99.0.1"])).await.unwrap();
+    node.create(
+        &PostParams::default(),
+        &request("serving", "kubernetes.io/kubelet-serving", "server auth", &["n1", "10.99.0.1"]),
+    )
+    .await
+    .unwrap();
     eventually("the serving certificate", certificate("serving")).await;
-    node.create(&PostParams::default(), &request("greedy", "kubernetes.io/kubelet-serving", "server auth", &["n1", "10.96.0.1"])).await.unwrap();
-    node.create(&PostParams::default(), &request("later", "kubernetes.io/kubelet-serving", "server auth", &["n1"])).await.unwrap();
+    node.create(
+        &PostParams::default(),
+        &request("greedy", "kubernetes.io/kubelet-serving", "server auth", &["n1", "10.96.0.1"]),
+    )
+    .await
+    .unwrap();
+    node.create(&PostParams::default(), &request("later", "kubernetes.io/kubelet-serving", "server auth", &["n1"]))
+        .await
+        .unwrap();
     eventually("a later certificate", certificate("later")).await;
     assert!(csrs.get("greedy").await.unwrap().status.unwrap_or_default().conditions.unwrap_or_default().is_empty());
 }

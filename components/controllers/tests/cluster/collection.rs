@@ -19,9 +19,16 @@ async fn background_and_foreground_deletion_take_dependents() {
     for policy in [DeleteParams::background(), DeleteParams::foreground()] {
         three_pods(&cluster).await;
         cluster.api::<Deployment>("default").delete("web", &policy).await.unwrap();
-        eventually("the pods' end", || async { Some(cluster.list::<Pod>("default").await).filter(Vec::is_empty) }).await;
-        eventually("the sets' end", || async { Some(cluster.list::<ReplicaSet>("default").await).filter(Vec::is_empty) }).await;
-        eventually("the deployment's end", || async { Some(cluster.list::<Deployment>("default").await).filter(Vec::is_empty) }).await;
+        eventually("the pods' end", || async { Some(cluster.list::<Pod>("default").await).filter(Vec::is_empty) })
+            .await;
+        eventually("the sets' end", || async {
+            Some(cluster.list::<ReplicaSet>("default").await).filter(Vec::is_empty)
+        })
+        .await;
+        eventually("the deployment's end", || async {
+            Some(cluster.list::<Deployment>("default").await).filter(Vec::is_empty)
+        })
+        .await;
     }
 }
 
@@ -30,18 +37,28 @@ async fn orphans_survive_and_vanished_owners_are_noticed() {
     let cluster = Cluster::start().await;
     three_pods(&cluster).await;
     cluster.api::<Deployment>("default").delete("web", &DeleteParams::orphan()).await.unwrap();
-    eventually("the deployment's end", || async { Some(cluster.list::<Deployment>("default").await).filter(Vec::is_empty) }).await;
+    eventually("the deployment's end", || async {
+        Some(cluster.list::<Deployment>("default").await).filter(Vec::is_empty)
+    })
+    .await;
     let sets = cluster.list::<ReplicaSet>("default").await;
     assert!(sets[0].metadata.owner_references.as_ref().is_none_or(Vec::is_empty));
     assert_eq!(cluster.list::<Pod>("default").await.len(), 3);
 
     let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "never", "uid": "00000000-0000-0000-0000-000000000000"});
     cluster.create::<Secret>("default", json!({"metadata": {"name": "lost", "ownerReferences": [owner]}})).await;
-    eventually("collection", || async { Some(cluster.get::<Secret>("default", "lost").await).filter(Option::is_none) }).await;
+    eventually("collection", || async { Some(cluster.get::<Secret>("default", "lost").await).filter(Option::is_none) })
+        .await;
     let real = cluster.create::<ConfigMap>("default", json!({"metadata": {"name": "real"}})).await;
     let solid = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "real", "uid": real.metadata.uid});
     cluster.create::<Secret>("default", json!({"metadata": {"name": "half", "ownerReferences": [owner, solid]}})).await;
-    eventually("one owner less", || async { cluster.get::<Secret>("default", "half").await.filter(|it| it.metadata.owner_references.as_ref().unwrap().len() == 1) }).await;
+    eventually("one owner less", || async {
+        cluster
+            .get::<Secret>("default", "half")
+            .await
+            .filter(|it| it.metadata.owner_references.as_ref().unwrap().len() == 1)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +71,13 @@ async fn a_namespace_is_furnished_and_emptied() {
     let expected = std::fs::read_to_string(cluster.dir.path().join("ca.crt")).unwrap();
     assert_eq!(root.data.unwrap()["ca.crt"], expected);
     cluster.merge::<ConfigMap>("team", "kube-root-ca.crt", json!({"data": {"ca.crt": "changed"}})).await;
-    eventually("its restoration", || async { cluster.get::<ConfigMap>("team", "kube-root-ca.crt").await.filter(|it| it.data.as_ref().unwrap()["ca.crt"] == expected) }).await;
+    eventually("its restoration", || async {
+        cluster
+            .get::<ConfigMap>("team", "kube-root-ca.crt")
+            .await
+            .filter(|it| it.data.as_ref().unwrap()["ca.crt"] == expected)
+    })
+    .await;
 
     cluster.create::<Deployment>("team", deployment("web", "one", 2)).await;
     eventually("its pods", || async { Some(cluster.list::<Pod>("team").await).filter(|it| it.len() == 2) }).await;

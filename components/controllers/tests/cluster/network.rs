@@ -12,20 +12,36 @@ use crate::support::{Cluster, deployment, eventually};
 async fn endpoints_follow_the_pods() {
     let cluster = Cluster::start().await;
     cluster.create::<Service>("default", json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}})).await;
-    let slices = || async { cluster.api::<EndpointSlice>("default").list(&ListParams::default().labels("kubernetes.io/service-name=web")).await.unwrap().items };
+    let slices = || async {
+        cluster
+            .api::<EndpointSlice>("default")
+            .list(&ListParams::default().labels("kubernetes.io/service-name=web"))
+            .await
+            .unwrap()
+            .items
+    };
     eventually("an empty slice", || async { Some(slices().await).filter(|it| it.len() == 1) }).await;
     cluster.create::<Deployment>("default", deployment("web", "one", 2)).await;
-    let ready = |it: &EndpointSlice| it.endpoints.iter().flatten().filter(|it| it.conditions.as_ref().unwrap().ready == Some(true)).count();
-    let slice = eventually("two ready endpoints", || async { slices().await.into_iter().find(|it| ready(it) == 2) }).await;
+    let ready = |it: &EndpointSlice| {
+        it.endpoints.iter().flatten().filter(|it| it.conditions.as_ref().unwrap().ready == Some(true)).count()
+    };
+    let slice =
+        eventually("two ready endpoints", || async { slices().await.into_iter().find(|it| ready(it) == 2) }).await;
     assert_eq!(slice.ports.as_ref().unwrap()[0].port, Some(8080));
     assert_eq!(slice.metadata.owner_references.as_ref().unwrap()[0].kind, "Service");
     let full = |it: &Endpoints| it.subsets.iter().flatten().flat_map(|it| it.addresses.iter().flatten()).count() == 2;
     eventually("Endpoints", || async { cluster.get::<Endpoints>("default", "web").await.filter(full) }).await;
     cluster.merge::<Deployment>("default", "web", json!({"spec": {"replicas": 0}})).await;
-    eventually("no endpoints", || async { Some(slices().await).filter(|it| it.iter().all(|it| it.endpoints.as_ref().is_none_or(Vec::is_empty))) }).await;
+    eventually("no endpoints", || async {
+        Some(slices().await).filter(|it| it.iter().all(|it| it.endpoints.as_ref().is_none_or(Vec::is_empty)))
+    })
+    .await;
     assert_eq!(slices().await.len(), 1);
     cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
     eventually("no slices", || async { Some(slices().await).filter(Vec::is_empty) }).await;
-    eventually("no Endpoints", || async { Some(cluster.get::<Endpoints>("default", "web").await).filter(Option::is_none) }).await;
+    eventually("no Endpoints", || async {
+        Some(cluster.get::<Endpoints>("default", "web").await).filter(Option::is_none)
+    })
+    .await;
     assert!(cluster.get::<Endpoints>("default", "kubernetes").await.is_some(), "the API server's own stays");
 }

@@ -16,7 +16,8 @@ async fn every_node_has_its_own_range() {
     let nodes = Api::<Node>::all(cluster.client.clone());
     let ranges = eventually("three ranges", || async {
         let items = nodes.list(&Default::default()).await.unwrap().items;
-        Some(items.into_iter().filter_map(|it| it.spec?.pod_cidr).collect::<std::collections::BTreeSet<_>>()).filter(|it| it.len() == 3)
+        Some(items.into_iter().filter_map(|it| it.spec?.pod_cidr).collect::<std::collections::BTreeSet<_>>())
+            .filter(|it| it.len() == 3)
     })
     .await;
     assert_eq!(ranges.into_iter().collect::<Vec<_>>(), ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"]);
@@ -40,13 +41,27 @@ async fn an_unready_node_is_tainted_emptied_and_recovers() {
     pod["metadata"]["name"] = json!("patient");
     pod["spec"]["tolerations"][0]["tolerationSeconds"] = json!(600);
     cluster.create::<Pod>("default", pod).await;
-    let is_ready = |it: &Pod| it.status.iter().flat_map(|it| it.conditions.iter().flatten()).any(|it| it.type_ == "Ready" && it.status == "True");
+    let is_ready = |it: &Pod| {
+        it.status
+            .iter()
+            .flat_map(|it| it.conditions.iter().flatten())
+            .any(|it| it.type_ == "Ready" && it.status == "True")
+    };
     eventually("a ready pod", || async { cluster.get::<Pod>("default", "patient").await.filter(is_ready) }).await;
     set_ready("False").await;
-    let taints = |node: &Node| node.spec.as_ref().unwrap().taints.iter().flatten().map(|it| it.effect.clone()).collect::<Vec<_>>();
-    eventually("taints", || async { nodes.get_opt(NODE).await.unwrap().filter(|it| taints(it) == ["NoSchedule", "NoExecute"]) }).await;
-    eventually("eviction", || async { Some(cluster.get::<Pod>("default", "brief").await).filter(Option::is_none) }).await;
-    eventually("an unready pod", || async { cluster.get::<Pod>("default", "patient").await.filter(|it| !is_ready(it)) }).await;
+    let taints = |node: &Node| {
+        node.spec.as_ref().unwrap().taints.iter().flatten().map(|it| it.effect.clone()).collect::<Vec<_>>()
+    };
+    eventually("taints", || async {
+        nodes.get_opt(NODE).await.unwrap().filter(|it| taints(it) == ["NoSchedule", "NoExecute"])
+    })
+    .await;
+    eventually("eviction", || async { Some(cluster.get::<Pod>("default", "brief").await).filter(Option::is_none) })
+        .await;
+    eventually("an unready pod", || async {
+        cluster.get::<Pod>("default", "patient").await.filter(|it| !is_ready(it))
+    })
+    .await;
     set_ready("True").await;
     eventually("no taints", || async { nodes.get_opt(NODE).await.unwrap().filter(|it| taints(it).is_empty()) }).await;
     assert!(cluster.get::<Pod>("default", "patient").await.is_some());

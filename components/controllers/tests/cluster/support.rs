@@ -26,7 +26,11 @@ impl Cluster {
     /// Without a kubelet: pods stay pending.
     pub async fn bare() -> Self {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::WARN).with_test_writer().try_init().ok();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+            .with_test_writer()
+            .try_init()
+            .ok();
         let dir = tempfile::tempdir().unwrap();
         apiserver::testing::prepare(dir.path()).unwrap();
         let server = ApiServer::start(apiserver::Config::in_dir(dir.path(), 0)).await.unwrap();
@@ -42,7 +46,10 @@ impl Cluster {
         let controllers = client_of(&server, "system:kube-controller-manager", &[]);
         tasks.spawn(async move { controllers::run(controllers, config, std::future::pending::<()>()).await.unwrap() });
         let cluster = Self { client, server, dir, tasks };
-        eventually("the default service account", || async { cluster.get::<k8s_openapi::api::core::v1::ServiceAccount>("default", "default").await }).await;
+        eventually("the default service account", || async {
+            cluster.get::<k8s_openapi::api::core::v1::ServiceAccount>("default", "default").await
+        })
+        .await;
         cluster
     }
 
@@ -56,10 +63,14 @@ impl Cluster {
     }
 
     pub async fn add_node(&self, name: &str) {
-        self.create_global::<Node>(json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})).await;
+        self.create_global::<Node>(json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}}))
+            .await;
         let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "", "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
             "addresses": [{"type": "InternalIP", "address": "10.99.0.1"}, {"type": "Hostname", "address": name}]}});
-        Api::<Node>::all(self.client.clone()).patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        Api::<Node>::all(self.client.clone())
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+            .await
+            .unwrap();
     }
 
     pub fn api<K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>>(&self, ns: &str) -> Api<K> {
@@ -82,7 +93,11 @@ impl Cluster {
 
     pub async fn create<K>(&self, ns: &str, object: Value) -> K
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug + serde::Serialize,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + serde::Serialize,
     {
         self.api::<K>(ns).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
     }
@@ -91,7 +106,10 @@ impl Cluster {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + serde::Serialize,
     {
-        Api::<K>::all(self.client.clone()).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
+        Api::<K>::all(self.client.clone())
+            .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+            .await
+            .unwrap()
     }
 
     pub async fn merge<K>(&self, ns: &str, name: &str, patch: Value) -> K

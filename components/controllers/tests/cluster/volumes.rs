@@ -28,19 +28,36 @@ async fn a_claim_takes_the_smallest_volume_and_releases_it() {
         let volumes = volumes.clone();
         move || {
             let volumes = volumes.clone();
-            async move { volumes.get_opt(name).await.unwrap().filter(|it| it.status.as_ref().and_then(|it| it.phase.as_deref()) == Some(wanted)) }
+            async move {
+                volumes
+                    .get_opt(name)
+                    .await
+                    .unwrap()
+                    .filter(|it| it.status.as_ref().and_then(|it| it.phase.as_deref()) == Some(wanted))
+            }
         }
     };
     eventually("an available volume", phase("fit", "Available")).await;
     cluster.create::<PersistentVolumeClaim>("default", claim("data", "")).await;
     let bound = |it: &PersistentVolumeClaim| it.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Bound");
-    let data = eventually("binding", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(bound) }).await;
+    let data =
+        eventually("binding", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(bound) })
+            .await;
     assert_eq!(data.spec.unwrap().volume_name.as_deref(), Some("fit"));
     assert_eq!(data.status.unwrap().capacity.unwrap()["storage"].0, "2Gi");
     eventually("a bound volume", phase("fit", "Bound")).await;
-    eventually("protection", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(|it| it.metadata.finalizers.iter().flatten().any(|it| it == "kubernetes.io/pvc-protection")) }).await;
+    eventually("protection", || async {
+        cluster
+            .get::<PersistentVolumeClaim>("default", "data")
+            .await
+            .filter(|it| it.metadata.finalizers.iter().flatten().any(|it| it == "kubernetes.io/pvc-protection"))
+    })
+    .await;
     cluster.api::<PersistentVolumeClaim>("default").delete("data", &DeleteParams::default()).await.unwrap();
-    eventually("the claim's end", || async { Some(cluster.get::<PersistentVolumeClaim>("default", "data").await).filter(Option::is_none) }).await;
+    eventually("the claim's end", || async {
+        Some(cluster.get::<PersistentVolumeClaim>("default", "data").await).filter(Option::is_none)
+    })
+    .await;
     eventually("a released volume", phase("fit", "Released")).await;
 }
 
@@ -51,14 +68,32 @@ async fn an_external_provisioner_is_asked_once_a_node_is_chosen() {
     cluster.create_global::<StorageClass>(class).await;
     cluster.create::<PersistentVolumeClaim>("default", claim("data", "local")).await;
     let pending = |it: &PersistentVolumeClaim| it.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Pending");
-    eventually("a pending claim", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(pending) }).await;
-    let asked = |it: &PersistentVolumeClaim| it.metadata.annotations.as_ref().is_some_and(|it| it.get("volume.kubernetes.io/storage-provisioner").map(String::as_str) == Some("kinstall.io/local"));
+    eventually("a pending claim", || async {
+        cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(pending)
+    })
+    .await;
+    let asked = |it: &PersistentVolumeClaim| {
+        it.metadata.annotations.as_ref().is_some_and(|it| {
+            it.get("volume.kubernetes.io/storage-provisioner").map(String::as_str) == Some("kinstall.io/local")
+        })
+    };
     assert!(!cluster.get::<PersistentVolumeClaim>("default", "data").await.is_some_and(|it| asked(&it)));
-    cluster.merge::<PersistentVolumeClaim>("default", "data", json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": NODE}}})).await;
-    let data = eventually("the request", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(asked) }).await;
+    cluster
+        .merge::<PersistentVolumeClaim>(
+            "default",
+            "data",
+            json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": NODE}}}),
+        )
+        .await;
+    let data = eventually("the request", || async {
+        cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(asked)
+    })
+    .await;
     let reserved = json!({"storageClassName": "local", "claimRef": {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "data", "uid": data.metadata.uid}});
     cluster.create_global::<PersistentVolume>(volume("made", "1Gi", reserved)).await;
     let bound = |it: &PersistentVolumeClaim| it.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Bound");
-    let data = eventually("binding", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(bound) }).await;
+    let data =
+        eventually("binding", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(bound) })
+            .await;
     assert_eq!(data.spec.unwrap().volume_name.as_deref(), Some("made"));
 }

@@ -14,7 +14,10 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 fn complete(it: &Deployment) -> bool {
     let status = it.status.clone().unwrap_or_default();
     let wanted = it.spec.replicas;
-    status.observed_generation == it.metadata.generation && status.updated_replicas == wanted && status.replicas == wanted && status.available_replicas == wanted
+    status.observed_generation == it.metadata.generation
+        && status.updated_replicas == wanted
+        && status.replicas == wanted
+        && status.available_replicas == wanted
 }
 
 async fn rolled_out(cluster: &Cluster, name: &str) -> Deployment {
@@ -45,9 +48,20 @@ async fn a_deployment_rolls_out_updates_and_rolls_back() {
     let third = rolled_out(&cluster, "web").await;
     assert_eq!(third.metadata.annotations.as_ref().unwrap()[REVISION], "3");
     assert_eq!(cluster.list::<ReplicaSet>("default").await.len(), 2, "the old set is used again");
-    let reason = third.status.unwrap().conditions.unwrap().into_iter().find(|it| it.type_.as_deref() == Some("Progressing")).unwrap().reason;
+    let reason = third
+        .status
+        .unwrap()
+        .conditions
+        .unwrap()
+        .into_iter()
+        .find(|it| it.type_.as_deref() == Some("Progressing"))
+        .unwrap()
+        .reason;
     assert_eq!(reason.as_deref(), Some("NewReplicaSetAvailable"));
-    eventually("an event", || async { (cluster.list::<Event>("default").await.into_iter().find(|it| it.reason.as_deref() == Some("ScalingReplicaSet"))) }).await;
+    eventually("an event", || async {
+        cluster.list::<Event>("default").await.into_iter().find(|it| it.reason.as_deref() == Some("ScalingReplicaSet"))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,9 +73,16 @@ async fn a_deployment_scales_and_recreates() {
     rolled_out(&cluster, "web").await;
     cluster.merge::<Deployment>("default", "web", json!({"spec": {"replicas": 4}})).await;
     assert_eq!(rolled_out(&cluster, "web").await.status.unwrap().ready_replicas, Some(4));
-    cluster.merge::<Deployment>("default", "web", json!({"spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}})).await;
+    cluster
+        .merge::<Deployment>(
+            "default",
+            "web",
+            json!({"spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}}),
+        )
+        .await;
     rolled_out(&cluster, "web").await;
-    let pods = eventually("one pod", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 1) }).await;
+    let pods =
+        eventually("one pod", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 1) }).await;
     assert_eq!(pods[0].spec.as_ref().unwrap().containers[0].image.as_deref(), Some("two"));
 }
 
@@ -72,11 +93,24 @@ async fn a_replica_set_adopts_and_releases() {
     lonely["metadata"]["name"] = json!("lonely");
     cluster.create::<Pod>("default", lonely).await;
     cluster.create::<ReplicaSet>("default", json!({"metadata": {"name": "rs"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "one")}})).await;
-    eventually("adoption", || async { cluster.get::<Pod>("default", "lonely").await.filter(|it| it.metadata.owner_references.as_ref().is_some_and(|it| it.len() == 1)) }).await;
+    eventually("adoption", || async {
+        cluster
+            .get::<Pod>("default", "lonely")
+            .await
+            .filter(|it| it.metadata.owner_references.as_ref().is_some_and(|it| it.len() == 1))
+    })
+    .await;
     assert_eq!(cluster.list::<Pod>("default").await.len(), 1);
     cluster.merge::<Pod>("default", "lonely", json!({"metadata": {"labels": {"app": "other"}}})).await;
-    eventually("release", || async { cluster.get::<Pod>("default", "lonely").await.filter(|it| it.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)) }).await;
-    eventually("a replacement", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 2) }).await;
+    eventually("release", || async {
+        cluster
+            .get::<Pod>("default", "lonely")
+            .await
+            .filter(|it| it.metadata.owner_references.as_ref().is_none_or(Vec::is_empty))
+    })
+    .await;
+    eventually("a replacement", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 2) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,20 +119,47 @@ async fn a_stateful_set_makes_pods_in_order_with_claims() {
     let set = json!({"metadata": {"name": "db"}, "spec": {"serviceName": "db", "replicas": 3, "selector": {"matchLabels": {"app": "db"}}, "template": template("db", "one"),
         "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}});
     cluster.create::<StatefulSet>("default", set).await;
-    let ready = |wanted: i32| move |it: &StatefulSet| it.status.as_ref().is_some_and(|status| status.ready_replicas == Some(wanted) && status.replicas == wanted);
-    eventually("three ready pods", || async { cluster.get::<StatefulSet>("default", "db").await.filter(ready(3)) }).await;
+    let ready = |wanted: i32| {
+        move |it: &StatefulSet| {
+            it.status.as_ref().is_some_and(|status| status.ready_replicas == Some(wanted) && status.replicas == wanted)
+        }
+    };
+    eventually("three ready pods", || async { cluster.get::<StatefulSet>("default", "db").await.filter(ready(3)) })
+        .await;
     let mut pods = cluster.list::<Pod>("default").await;
     pods.sort_by_key(|it| it.metadata.resource_version.as_ref().unwrap().parse::<u64>().unwrap());
     let names: Vec<_> = pods.iter().map(|it| it.metadata.name.clone().unwrap()).collect();
     assert_eq!(names, ["db-0", "db-1", "db-2"], "each became ready before the next was made");
     assert_eq!(cluster.list::<PersistentVolumeClaim>("default").await.len(), 3);
 
-    cluster.merge::<StatefulSet>("default", "db", json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}})).await;
-    let updated = |it: &StatefulSet| it.status.as_ref().is_some_and(|status| status.current_revision == status.update_revision && status.observed_generation == Some(2) && status.updated_replicas == Some(3));
+    cluster
+        .merge::<StatefulSet>(
+            "default",
+            "db",
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}}),
+        )
+        .await;
+    let updated = |it: &StatefulSet| {
+        it.status.as_ref().is_some_and(|status| {
+            status.current_revision == status.update_revision
+                && status.observed_generation == Some(2)
+                && status.updated_replicas == Some(3)
+        })
+    };
     eventually("the update", || async { cluster.get::<StatefulSet>("default", "db").await.filter(updated) }).await;
-    assert!(cluster.list::<Pod>("default").await.iter().all(|it| it.spec.as_ref().unwrap().containers[0].image.as_deref() == Some("two")));
+    assert!(
+        cluster
+            .list::<Pod>("default")
+            .await
+            .iter()
+            .all(|it| it.spec.as_ref().unwrap().containers[0].image.as_deref() == Some("two"))
+    );
     cluster.merge::<StatefulSet>("default", "db", json!({"spec": {"replicas": 1}})).await;
-    eventually("one pod", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 1 && it[0].metadata.name.as_deref() == Some("db-0")) }).await;
+    eventually("one pod", || async {
+        Some(cluster.list::<Pod>("default").await)
+            .filter(|it| it.len() == 1 && it[0].metadata.name.as_deref() == Some("db-0"))
+    })
+    .await;
     assert_eq!(cluster.list::<PersistentVolumeClaim>("default").await.len(), 3, "claims are kept");
 }
 
@@ -112,11 +173,22 @@ async fn a_daemon_set_runs_on_the_node_and_updates() {
             let status = cluster.get::<DaemonSet>("default", "ds").await?.status?;
             let pods = cluster.list::<Pod>("default").await;
             let right = pods.len() == 1 && pods[0].spec.as_ref()?.containers[0].image.as_deref() == Some(image);
-            Some(()).filter(|()| right && status.number_ready == 1 && status.desired_number_scheduled == 1 && status.updated_number_scheduled == Some(1))
+            Some(()).filter(|()| {
+                right
+                    && status.number_ready == 1
+                    && status.desired_number_scheduled == 1
+                    && status.updated_number_scheduled == Some(1)
+            })
         }
     };
     eventually("the daemon", done("one")).await;
-    cluster.merge::<DaemonSet>("default", "ds", json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}})).await;
+    cluster
+        .merge::<DaemonSet>(
+            "default",
+            "ds",
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}}),
+        )
+        .await;
     eventually("the updated daemon", done("two")).await;
 }
 
@@ -129,13 +201,37 @@ async fn jobs_complete_fail_and_are_cleaned_up() {
         json!({"metadata": {"name": name}, "spec": spec})
     };
     cluster.create::<Job>("default", job("good", "succeed", json!({}))).await;
-    cluster.create::<Job>("default", job("indexed", "succeed", json!({"completionMode": "Indexed", "ttlSecondsAfterFinished": 1}))).await;
+    cluster
+        .create::<Job>(
+            "default",
+            job("indexed", "succeed", json!({"completionMode": "Indexed", "ttlSecondsAfterFinished": 1})),
+        )
+        .await;
     cluster.create::<Job>("default", job("bad", "fail", json!({}))).await;
-    let has = |kind: &'static str| move |it: &Job| it.status.iter().flat_map(|it| it.conditions.iter().flatten()).any(|it| it.type_ == kind && it.status == "True");
-    let good = eventually("completion", || async { cluster.get::<Job>("default", "good").await.filter(has("Complete")) }).await;
-    assert_eq!(eventually("the count", || async { cluster.get::<Job>("default", "good").await?.status?.succeeded.filter(|it| *it == 3) }).await, 3, "{good:?}");
+    let has = |kind: &'static str| {
+        move |it: &Job| {
+            it.status
+                .iter()
+                .flat_map(|it| it.conditions.iter().flatten())
+                .any(|it| it.type_ == kind && it.status == "True")
+        }
+    };
+    let good =
+        eventually("completion", || async { cluster.get::<Job>("default", "good").await.filter(has("Complete")) })
+            .await;
+    assert_eq!(
+        eventually("the count", || async {
+            cluster.get::<Job>("default", "good").await?.status?.succeeded.filter(|it| *it == 3)
+        })
+        .await,
+        3,
+        "{good:?}"
+    );
     eventually("failure", || async { cluster.get::<Job>("default", "bad").await.filter(has("Failed")) }).await;
-    eventually("the end of its life", || async { Some(cluster.get::<Job>("default", "indexed").await).filter(Option::is_none) }).await;
+    eventually("the end of its life", || async {
+        Some(cluster.get::<Job>("default", "indexed").await).filter(Option::is_none)
+    })
+    .await;
     let released = |pods: &Vec<Pod>| pods.iter().all(|it| it.metadata.finalizers.as_ref().is_none_or(Vec::is_empty));
     eventually("released pods", || async { Some(cluster.list::<Pod>("default").await).filter(released) }).await;
 }
