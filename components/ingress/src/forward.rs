@@ -1,5 +1,6 @@
 //! One request on its way to an endpoint and its answer on the way back.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::Current;
 use crate::table::Backend;
@@ -23,7 +25,7 @@ use crate::table::Backend;
 type AnyBody = BoxBody<Bytes, hyper::Error>;
 
 const CONNECT: Duration = Duration::from_secs(2);
-/// Until the endpoint's headers come; a body may take as long as it likes.
+/// Silence of both sides until the endpoint's headers come: an upload may take as long as it goes on.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Endpoints tried when connections are refused.
 const ATTEMPTS: usize = 3;
@@ -91,9 +93,9 @@ impl Forwarder {
             *outgoing.uri_mut() = uri;
             *outgoing.version_mut() = Version::HTTP_11;
             *outgoing.headers_mut() = headers.clone();
-            match tokio::time::timeout(ANSWER, self.client.inner.request(outgoing)).await {
-                Ok(Ok(response)) => return respond(response, client_side),
-                Ok(Err(error)) => {
+            match body.unless_silent(self.client.inner.request(outgoing)).await {
+                Some(Ok(response)) => return respond(response, client_side),
+                Some(Err(error)) => {
                     tracing::debug!(backend = backend.name, %endpoint, "{error:?}");
                     last = error.to_string();
                     // Only what never reached an endpoint may be sent again: it could have been done already.
@@ -101,7 +103,7 @@ impl Forwarder {
                         break;
                     }
                 }
-                Err(_) => return text(StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time\n"),
+                None => return text(StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time\n"),
             }
         }
         tracing::warn!(backend = backend.name, "cannot reach an endpoint: {last}");
@@ -113,12 +115,9 @@ impl Forwarder {
         remove_hop_by_hop(&mut headers);
         headers.remove(FORWARDED);
         let peer = self.peer.ip().to_canonical().to_string();
-        let forwarded_for = match headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
-            Some(before) => format!("{before}, {peer}"),
-            None => peer.clone(),
-        };
+        // What the client says of itself is replaced, not extended: nobody in front of us is trusted to tell the truth.
         let told = [
-            ("x-forwarded-for", forwarded_for.as_str()),
+            ("x-forwarded-for", peer.as_str()),
             ("x-forwarded-host", host),
             ("x-forwarded-proto", self.scheme),
             ("x-real-ip", peer.as_str()),
@@ -218,6 +217,8 @@ fn text(status: StatusCode, text: &'static str) -> Response<AnyBody> {
 struct SharedBody {
     inner: Arc<Mutex<Incoming>>,
     touched: Arc<AtomicBool>,
+    /// When a part of it was last asked for.
+    active: Arc<Mutex<Instant>>,
     /// Known at the start; what the outgoing request is framed by.
     size: SizeHint,
     empty: bool,
@@ -226,7 +227,22 @@ struct SharedBody {
 impl SharedBody {
     fn new(body: Incoming) -> Self {
         let (size, empty) = (body.size_hint(), body.is_end_stream());
-        Self { inner: Arc::new(Mutex::new(body)), touched: Arc::default(), size, empty }
+        let active = Arc::new(Mutex::new(Instant::now()));
+        Self { inner: Arc::new(Mutex::new(body)), touched: Arc::default(), active, size, empty }
+    }
+
+    /// The answer, or nothing when neither it nor a part of this body has come for [`ANSWER`].
+    async fn unless_silent<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut answer = std::pin::pin!(answer);
+        *self.active.lock() = Instant::now();
+        loop {
+            let until = *self.active.lock() + ANSWER;
+            match tokio::time::timeout_at(until, answer.as_mut()).await {
+                Ok(answer) => return Some(answer),
+                Err(_) if *self.active.lock() + ANSWER > Instant::now() => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     fn touched(&self) -> bool {
@@ -240,6 +256,7 @@ impl Body for SharedBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.touched.store(true, Ordering::Relaxed);
+        *self.active.lock() = Instant::now();
         Pin::new(&mut *self.inner.lock()).poll_frame(cx)
     }
 

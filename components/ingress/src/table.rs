@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressClass};
 use kube::ResourceExt;
 use rustls::sign::CertifiedKey;
@@ -197,8 +197,9 @@ impl<'a> Index<'a> {
         Backend { name: format!("{key}:{shown}"), endpoints }
     }
 
+    /// The ready ones; where there are none, those that end but still serve (KEP-1669).
     fn endpoints(&self, service: &str, port_name: &str) -> Vec<SocketAddr> {
-        let mut found = Vec::new();
+        let (mut found, mut ending) = (Vec::new(), Vec::new());
         for slice in self.slices.get(service).into_iter().flatten() {
             let ports = slice.ports.iter().flatten();
             let Some(port) = ports
@@ -208,13 +209,19 @@ impl<'a> Index<'a> {
                 continue;
             };
             for endpoint in slice.endpoints.iter().flatten() {
-                // Unknown counts as ready (discovery.k8s.io/v1 EndpointConditions).
-                if endpoint.conditions.as_ref().and_then(|c| c.ready) == Some(false) {
-                    continue;
-                }
+                let condition = |of: fn(&EndpointConditions) -> Option<bool>| endpoint.conditions.as_ref().and_then(of);
                 let addresses = endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
-                found.extend(addresses.map(|address| SocketAddr::new(address, port)));
+                let addresses = addresses.map(|address| SocketAddr::new(address, port));
+                // Unknown counts as ready (discovery.k8s.io/v1 EndpointConditions).
+                if condition(|c| c.ready) != Some(false) {
+                    found.extend(addresses);
+                } else if condition(|c| c.serving) == Some(true) && condition(|c| c.terminating) == Some(true) {
+                    ending.extend(addresses);
+                }
             }
+        }
+        if found.is_empty() {
+            found = ending;
         }
         found.sort_unstable();
         found.dedup();

@@ -40,7 +40,8 @@ enum Applet {
 fn main() -> std::process::ExitCode {
     // The runtime calls the plugin by its file name and allows it few milliseconds: no runtime, no logging.
     let called_as = std::env::args_os().next().unwrap_or_default();
-    if std::path::Path::new(&called_as).file_name().is_some_and(|name| name == "kinstall-cni") {
+    let called_as = std::path::Path::new(&called_as).file_name().unwrap_or_default();
+    if called_as == "kinstall-cni" || called_as == "loopback" {
         return std::process::ExitCode::from(u8::try_from(cni::plugin_main()).unwrap_or(1));
     }
     let cli = Cli::parse();

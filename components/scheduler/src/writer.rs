@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::core::v1::{
+    Binding, Event, EventSource, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Status, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -232,8 +233,8 @@ impl Writer {
             reason: Some(reason.into()),
             action: Some(action.into()),
             // The API server refuses longer notes.
-            note: Some(note.chars().take(1024).collect()),
-            regarding: Some(ObjectReference {
+            message: Some(note.chars().take(1024).collect()),
+            involved_object: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
                 namespace: Some(pod.namespace.clone()),
@@ -241,8 +242,12 @@ impl Writer {
                 uid: Some(pod.uid.clone()),
                 resource_version: pod.pod.resource_version(),
                 field_path: None,
-            }),
-            reporting_controller: Some(self.config.scheduler_name.clone()),
+            },
+            count: Some(1),
+            first_timestamp: Some(Time(at)),
+            last_timestamp: Some(Time(at)),
+            source: Some(EventSource { component: Some(self.config.scheduler_name.clone()), host: None }),
+            reporting_component: Some(self.config.scheduler_name.clone()),
             reporting_instance: Some(self.config.instance.clone()),
             ..Event::default()
         };
