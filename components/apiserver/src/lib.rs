@@ -14,6 +14,7 @@ pub mod core;
 pub mod handlers;
 pub mod http;
 pub mod identity;
+pub mod impersonation;
 pub mod kubelet;
 pub mod memo;
 pub mod metrics;

@@ -1,4 +1,5 @@
-//! The way of a request, in one visible order: panic guard → request info → authentication → authorization → handler → counters.
+//! The way of a request, in one visible order: panic guard → request info → authentication → impersonation →
+//! authorization → handler → counters.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
@@ -10,7 +11,7 @@ use crate::{
     authn,
     authz::{self, Attributes},
     core::Core,
-    handlers,
+    handlers, impersonation,
     http::{Accept, Query, Request, Response, accept, respond},
     identity::Identity,
 };
@@ -61,6 +62,7 @@ async fn answer(core: Arc<Core>, peer: Option<Arc<Identity>>, info: RequestInfo,
         Some(identity) => identity,
         None => authn::authenticate(&core, request.headers(), &info.path, peer.as_deref()).await?,
     };
+    let identity = impersonation::apply(&core, identity, request.headers()).await?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     authorize(&core, &identity, &info, &query).await?;
     // proxied requests and discovery negotiate for themselves

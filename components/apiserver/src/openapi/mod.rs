@@ -20,7 +20,9 @@ use crate::{
     pipeline::Call,
 };
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What clients ask for, and its later spelling, which alone is a valid media type and so is what is answered.
+const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
 /// Every definition that the given kinds reach.
@@ -85,7 +87,7 @@ fn path_of(resource: &Resource) -> String {
 fn v2(call: &Call) -> Response {
     // built on first demand: only kubectl asks, and seldom
     static PROTOBUF: OnceLock<bytes::Bytes> = OnceLock::new();
-    if call.wants.contains(&V2_PROTOBUF.to_owned()) {
+    if call.wants.iter().any(|w| w == V2_PROTOBUF_ASKED || w == V2_PROTOBUF) {
         let bytes = PROTOBUF.get_or_init(|| proto::document(&all_definitions()).into());
         let mut response = respond::bytes(StatusCode::OK, V2_PROTOBUF, Vec::new());
         *response.body_mut() = crate::http::ResponseBody::Full(Some(bytes.clone()));
