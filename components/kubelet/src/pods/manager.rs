@@ -12,6 +12,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 
 use super::worker::{Desired, Worker, remove_from_runtime};
 use super::{Shared, resources::Qos, sandbox};
@@ -22,8 +23,16 @@ struct Handle {
     desired: watch::Sender<Desired>,
     wake: Arc<Notify>,
     busy: Arc<AtomicBool>,
+    task: AbortHandle,
     /// The task has done all it had to do; only the API's last word is missing.
     finished: bool,
+}
+
+impl Drop for Handle {
+    /// A kubelet that stops leaves the containers alone.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// The tasks by pod uid.
@@ -129,14 +138,14 @@ impl Manager {
             return;
         }
         let (desired, receiver) = watch::channel(Desired::Present(pod));
-        let handle =
-            Handle { desired, wake: Arc::new(Notify::new()), busy: Arc::new(AtomicBool::new(true)), finished: false };
-        let worker = Worker::new(self.shared.clone(), receiver, handle.wake.clone(), handle.busy.clone());
+        let (wake, busy) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(true)));
+        let worker = Worker::new(self.shared.clone(), receiver, wake.clone(), busy.clone());
         let (finished, name) = (self.finished.clone(), uid.clone());
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             worker.run().await;
             finished.send(name).ok();
         });
+        let handle = Handle { desired, wake, busy, task: task.abort_handle(), finished: false };
         handles.insert(uid, handle);
     }
 
