@@ -143,7 +143,11 @@ impl Config {
 
     /// Audiences a token must name to be accepted here.
     pub fn audiences(&self) -> Vec<String> {
-        if self.api_audiences.is_empty() { vec![self.service_account_issuer.clone()] } else { self.api_audiences.clone() }
+        if self.api_audiences.is_empty() {
+            vec![self.service_account_issuer.clone()]
+        } else {
+            self.api_audiences.clone()
+        }
     }
 
     pub(crate) fn check(&self) -> anyhow::Result<()> {

@@ -37,10 +37,12 @@ impl Core {
     pub async fn open(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<Self>> {
         config.check()?;
         let signing_file = &config.service_account_signing_key_file;
-        let signing_key = SigningKey::from_pem(&read(signing_file)?).with_context(|| format!("cannot use {}", signing_file.display()))?;
+        let signing_key = SigningKey::from_pem(&read(signing_file)?)
+            .with_context(|| format!("cannot use {}", signing_file.display()))?;
         let mut verifying_keys = Vec::new();
         for file in &config.service_account_key_files {
-            verifying_keys.push(VerifyingKey::from_pem(&read(file)?).with_context(|| format!("cannot use {}", file.display()))?);
+            verifying_keys
+                .push(VerifyingKey::from_pem(&read(file)?).with_context(|| format!("cannot use {}", file.display()))?);
         }
         anyhow::ensure!(
             verifying_keys.iter().any(|k| k.id == signing_key.id),

@@ -29,7 +29,11 @@ pub async fn apply(core: &Core, who: Identity, headers: &HeaderMap) -> Result<Id
         .collect();
     let Some(user) = users.into_iter().next().filter(|u| !u.is_empty()) else {
         let nobody = groups.is_empty() && uid.is_empty() && extras.is_empty();
-        return if nobody { Ok(who) } else { Err(ApiError::bad_request("requested groups, uid or extra without impersonating a user")) };
+        return if nobody {
+            Ok(who)
+        } else {
+            Err(ApiError::bad_request("requested groups, uid or extra without impersonating a user"))
+        };
     };
     check_user(core, &who, &user).await?;
     for group in &groups {

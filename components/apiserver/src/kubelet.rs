@@ -28,14 +28,17 @@ pub struct KubeletClient {
 impl KubeletClient {
     /// `None` when the configuration names no client certificate.
     pub fn from_config(config: &Config) -> anyhow::Result<Option<Self>> {
-        let (Some(certificate), Some(key), Some(ca)) = (&config.kubelet_client_certificate, &config.kubelet_client_key, &config.kubelet_ca_file) else {
+        let (Some(certificate), Some(key), Some(ca)) =
+            (&config.kubelet_client_certificate, &config.kubelet_client_key, &config.kubelet_ca_file)
+        else {
             return Ok(None);
         };
         let mut roots = rustls::RootCertStore::empty();
         for authority in certificates(ca)? {
             roots.add(authority).with_context(|| format!("{} holds no usable authority", ca.display()))?;
         }
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", key.display()))?;
+        let private =
+            PrivateKeyDer::from_pem_file(key).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", key.display()))?;
         let tls = rustls::ClientConfig::builder()
             .with_root_certificates(roots)
             .with_client_auth_cert(certificates(certificate)?, private)
@@ -44,10 +47,20 @@ impl KubeletClient {
     }
 
     /// Sends `request` to `path_and_query` on the kubelet and gives its answer, streaming; an upgrade becomes a tunnel.
-    pub async fn forward(&self, address: IpAddr, port: u16, path_and_query: &str, mut request: Request) -> Result<Response, ApiError> {
+    pub async fn forward(
+        &self,
+        address: IpAddr,
+        port: u16,
+        path_and_query: &str,
+        mut request: Request,
+    ) -> Result<Response, ApiError> {
         let authority = format!("{address}:{port}");
         let failed = |error: anyhow::Error| {
-            ApiError::new(500, "InternalError", format!("Internal error occurred: error dialing backend: {error:#} (kubelet {authority})"))
+            ApiError::new(
+                500,
+                "InternalError",
+                format!("Internal error occurred: error dialing backend: {error:#} (kubelet {authority})"),
+            )
         };
         let mut sender = self.connect(address, port).await.map_err(failed)?;
         let client_side = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
@@ -67,14 +80,20 @@ impl KubeletClient {
         Ok(Response::from_parts(parts, ResponseBody::Stream(stream.boxed())))
     }
 
-    async fn connect(&self, address: IpAddr, port: u16) -> anyhow::Result<hyper::client::conn::http1::SendRequest<RequestBody>> {
+    async fn connect(
+        &self,
+        address: IpAddr,
+        port: u16,
+    ) -> anyhow::Result<hyper::client::conn::http1::SendRequest<RequestBody>> {
         let connecting = async {
             let tcp = TcpStream::connect((address, port)).await.context("cannot connect")?;
             tcp.set_nodelay(true)?;
-            let tls = self.connector.connect(ServerName::from(address), tcp).await.context("the TLS handshake failed")?;
+            let tls =
+                self.connector.connect(ServerName::from(address), tcp).await.context("the TLS handshake failed")?;
             hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.context("the HTTP handshake failed")
         };
-        let (sender, connection) = tokio::time::timeout(CONNECT, connecting).await.context("no connection within 10 s")??;
+        let (sender, connection) =
+            tokio::time::timeout(CONNECT, connecting).await.context("no connection within 10 s")??;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to a kubelet ended");
@@ -94,12 +113,17 @@ fn rewrite(request: Request, authority: &str, path_and_query: &str) -> Result<Re
     for name in NOT_FORWARDED {
         parts.headers.remove(name);
     }
-    let foreign: Vec<HeaderName> =
-        parts.headers.keys().filter(|n| n.as_str().starts_with("impersonate-") || n.as_str().starts_with("x-remote-")).cloned().collect();
+    let foreign: Vec<HeaderName> = parts
+        .headers
+        .keys()
+        .filter(|n| n.as_str().starts_with("impersonate-") || n.as_str().starts_with("x-remote-"))
+        .cloned()
+        .collect();
     for name in foreign {
         parts.headers.remove(name);
     }
-    let mut outgoing = http::Request::builder().method(parts.method).uri(path_and_query).header(header::HOST, authority);
+    let mut outgoing =
+        http::Request::builder().method(parts.method).uri(path_and_query).header(header::HOST, authority);
     if let Some(headers) = outgoing.headers_mut() {
         headers.extend(parts.headers);
     }

@@ -25,7 +25,13 @@ struct Inner {
 }
 
 impl Memo {
-    pub fn get_or_decode<E>(&self, key: &Arc<str>, revision: Revision, previous: bool, decode: impl FnOnce() -> Result<Value, E>) -> Result<Arc<Value>, E> {
+    pub fn get_or_decode<E>(
+        &self,
+        key: &Arc<str>,
+        revision: Revision,
+        previous: bool,
+        decode: impl FnOnce() -> Result<Value, E>,
+    ) -> Result<Arc<Value>, E> {
         let id = (key.clone(), revision, previous);
         if let Some(value) = self.0.lock().values.get(&id) {
             return Ok(value.clone());

@@ -40,7 +40,9 @@ impl Metrics {
     }
 
     pub fn render(&self) -> String {
-        let mut out = String::from("# HELP apiserver_request_total Counter of apiserver requests.\n# TYPE apiserver_request_total counter\n");
+        let mut out = String::from(
+            "# HELP apiserver_request_total Counter of apiserver requests.\n# TYPE apiserver_request_total counter\n",
+        );
         for ((target, code), count) in self.codes.lock().iter() {
             let _ = writeln!(out, "apiserver_request_total{{{},code=\"{code}\"}} {count}", labels(target));
         }

@@ -63,7 +63,8 @@ impl Observed {
         let mut state = State::default();
         for (group, plural) in FOLLOWED {
             let Some(resource) = row(group, plural) else { continue };
-            let request = RangeRequest { prefix: registry::prefix(resource, ""), revision: Some(revision), ..Default::default() };
+            let request =
+                RangeRequest { prefix: registry::prefix(resource, ""), revision: Some(revision), ..Default::default() };
             for kv in store.range(request).await?.items {
                 apply(&mut state, resource, &kv.key, Some(&kv.value), kv.mod_revision);
             }
@@ -97,7 +98,13 @@ impl Observed {
                 WatchItem::Event(event) => {
                     if let Some(resource) = followed_row(&event.kv.key) {
                         let value = (event.kind == EventKind::Put).then_some(&event.kv.value);
-                        apply(&mut self.state.write(), resource, &event.kv.key, value.map(|v| &**v), event.kv.mod_revision);
+                        apply(
+                            &mut self.state.write(),
+                            resource,
+                            &event.kv.key,
+                            value.map(|v| &**v),
+                            event.kv.mod_revision,
+                        );
                     }
                     event.kv.mod_revision
                 }

@@ -11,9 +11,10 @@ use crate::{
     authn,
     authz::{self, Attributes},
     core::Core,
-    handlers, impersonation,
+    handlers,
     http::{Accept, Query, Request, Response, accept, respond},
     identity::Identity,
+    impersonation,
 };
 
 /// A request on its way, after authentication.
@@ -31,7 +32,8 @@ pub struct Call {
 pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Request) -> Response {
     let begun = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
-    let (verb, group, resource, subresource) = (info.verb, info.group.clone(), info.resource.clone(), info.subresource.clone());
+    let (verb, group, resource, subresource) =
+        (info.verb, info.group.clone(), info.resource.clone(), info.subresource.clone());
     let head = request.method() == Method::HEAD;
     let answered = AssertUnwindSafe(answer(core.clone(), peer, info, request)).catch_unwind().await;
     let mut response = match answered {
@@ -56,7 +58,12 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
     response
 }
 
-async fn answer(core: Arc<Core>, peer: Option<Arc<Identity>>, info: RequestInfo, mut request: Request) -> Result<Response, ApiError> {
+async fn answer(
+    core: Arc<Core>,
+    peer: Option<Arc<Identity>>,
+    info: RequestInfo,
+    mut request: Request,
+) -> Result<Response, ApiError> {
     let given = request.extensions_mut().remove::<Identity>();
     let identity = match given {
         Some(identity) => identity,
@@ -74,7 +81,8 @@ async fn answer(core: Arc<Core>, peer: Option<Arc<Identity>>, info: RequestInfo,
         None => return Err(ApiError::not_acceptable(accept::MEDIA_TYPES)),
     };
     let wants = accept::ranges(request.headers()).map(str::to_owned).collect();
-    let handling: BoxFuture<'static, Result<Response, ApiError>> = Box::pin(handlers::dispatch(Call { core, wants, info, query, accept, identity }, request));
+    let handling: BoxFuture<'static, Result<Response, ApiError>> =
+        Box::pin(handlers::dispatch(Call { core, wants, info, query, accept, identity }, request));
     handling.await
 }
 
@@ -82,7 +90,10 @@ async fn authorize(core: &Core, identity: &Identity, info: &RequestInfo, query: 
     let what = Attributes::of(info, query.get("fieldSelector"));
     authz::authorize(core, identity, &what).await?;
     // a WebSocket begins with GET, but running something in a pod is never only reading
-    if info.is_resource && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward") && what.verb != "create" {
+    if info.is_resource
+        && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward")
+        && what.verb != "create"
+    {
         authz::authorize(core, identity, &what.with_verb("create")).await?;
     }
     Ok(())

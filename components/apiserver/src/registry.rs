@@ -56,7 +56,11 @@ pub async fn read(core: &Core, resource: &Resource, namespace: &str, name: &str)
 pub async fn read_all(core: &Core, resource: &Resource, namespace: &str) -> Result<Vec<Stored>, ApiError> {
     let request = store::RangeRequest { prefix: prefix(resource, namespace), ..Default::default() };
     let range = core.store.range(request).await.map_err(store_error)?;
-    range.items.iter().map(|kv| Ok(Stored { object: decode(resource, &kv.value, kv.mod_revision)?, revision: kv.mod_revision })).collect()
+    range
+        .items
+        .iter()
+        .map(|kv| Ok(Stored { object: decode(resource, &kv.value, kv.mod_revision)?, revision: kv.mod_revision }))
+        .collect()
 }
 
 /// Why a write did not happen.
@@ -87,7 +91,12 @@ pub struct Write<'a> {
 
 impl Write<'_> {
     /// Stores `object`; `None` expects that there is none yet.
-    pub async fn put(self, core: &Core, object: &Value, expected: Option<Revision>) -> Result<(Bytes, Revision), WriteError> {
+    pub async fn put(
+        self,
+        core: &Core,
+        object: &Value,
+        expected: Option<Revision>,
+    ) -> Result<(Bytes, Revision), WriteError> {
         let value = encoding::encode_stored(object);
         let expect = expected.map_or(Expect::Absent, Expect::Revision);
         let op = Op::Put { key: key(self.resource, self.namespace, self.name), value: value.clone(), expect };
@@ -122,7 +131,9 @@ pub fn store_error(error: store::Error) -> ApiError {
             ApiError::expired(format!("The resourceVersion for the provided watch is too old: {requested} ({oldest})"))
         }
         store::Error::Future { requested, newest } => ApiError::too_large_resource_version(requested, newest),
-        store::Error::Conflict { key, .. } => ApiError::new(409, "Conflict", format!("{key} was changed by somebody else")),
+        store::Error::Conflict { key, .. } => {
+            ApiError::new(409, "Conflict", format!("{key} was changed by somebody else"))
+        }
         store::Error::Corrupt(why) => ApiError::internal(why),
         store::Error::Unavailable(why) => {
             tracing::error!(%why, "the store cannot write");

@@ -52,7 +52,8 @@ pub struct ApiServer {
 impl ApiServer {
     /// Opens the store, makes what must always exist, and listens. A default rustls provider must be installed.
     pub async fn start(config: Config) -> anyhow::Result<ApiServer> {
-        let store = EmbeddedStore::open(&config.data_dir).with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
+        let store = EmbeddedStore::open(&config.data_dir)
+            .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
         let acceptor = acceptor(&config)?;
         let listener = listen(SocketAddr::new(config.bind_address, config.secure_port)).await?;
         let address = listener.local_addr()?;
@@ -99,11 +100,17 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn acceptor(config: &Config) -> anyhow::Result<TlsAcceptor> {
     let mut roots = rustls::RootCertStore::empty();
     for authority in certificates(&config.client_ca_file)? {
-        roots.add(authority).with_context(|| format!("{} holds no usable authority", config.client_ca_file.display()))?;
+        roots
+            .add(authority)
+            .with_context(|| format!("{} holds no usable authority", config.client_ca_file.display()))?;
     }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build().context("cannot verify client certificates")?;
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+        .allow_unauthenticated()
+        .build()
+        .context("cannot verify client certificates")?;
     let key_file = &config.tls_private_key_file;
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", key_file.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", key_file.display()))?;
     let mut tls = rustls::ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&config.tls_cert_file)?, key)
@@ -155,7 +162,11 @@ async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: TlsAcceptor) {
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(Duration::from_secs(30));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(Duration::from_secs(30));
     let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(tls), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

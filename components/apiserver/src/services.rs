@@ -6,7 +6,10 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use bytes::Bytes;
-use machinery::{ApiError, FieldError, Path, value::{int_at, list_at, remove, str_at}};
+use machinery::{
+    ApiError, FieldError, Path,
+    value::{int_at, list_at, remove, str_at},
+};
 use rand::Rng;
 use serde_json::{Value, json};
 use store::{Expect, Op};
@@ -93,7 +96,10 @@ pub fn carry_over(target: &Target, new: &mut Value, old: &Value) {
     let old_ports = list_at(old, "spec.ports").to_vec();
     let mut used: BTreeSet<i64> = list_at(new, "spec.ports").iter().filter_map(|p| int_at(p, "nodePort")).collect();
     for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
-        let before = old_ports.iter().find(|o| o["port"] == port["port"] && protocol(o) == protocol(port)).and_then(|o| int_at(o, "nodePort"));
+        let before = old_ports
+            .iter()
+            .find(|o| o["port"] == port["port"] && protocol(o) == protocol(port))
+            .and_then(|o| int_at(o, "nodePort"));
         let given = int_at(port, "nodePort").unwrap_or(0);
         if wants && had && given == 0 {
             if let Some(number) = before.filter(|n| used.insert(*n)) {
@@ -109,7 +115,12 @@ pub fn carry_over(target: &Target, new: &mut Value, old: &Value) {
 }
 
 /// Fills in what is to be allocated; the operations that take it, and give back what is no longer held.
-pub async fn claim(core: &Core, target: &Target, service: &mut Value, old: Option<&Value>) -> Result<Vec<Op>, ApiError> {
+pub async fn claim(
+    core: &Core,
+    target: &Target,
+    service: &mut Value,
+    old: Option<&Value>,
+) -> Result<Vec<Op>, ApiError> {
     if !is_service(target) {
         return Ok(Vec::new());
     }
@@ -155,10 +166,20 @@ fn invalid(target: &Target, path: &Path, value: Value, why: String) -> ApiError 
 fn taken(target: &Target, key: &str) -> ApiError {
     let spec = Path::new("spec");
     match key.strip_prefix(ADDRESSES) {
-        Some(address) => invalid(target, &spec.child("clusterIPs"), json!([address]), format!("failed to allocate IP {address}: provided IP is already allocated")),
+        Some(address) => invalid(
+            target,
+            &spec.child("clusterIPs"),
+            json!([address]),
+            format!("failed to allocate IP {address}: provided IP is already allocated"),
+        ),
         None => {
             let port: i64 = key.strip_prefix(PORTS).and_then(|p| p.split('/').next()?.parse().ok()).unwrap_or(0);
-            invalid(target, &spec.child("ports").index(0).child("nodePort"), port.into(), "provided port is already allocated".into())
+            invalid(
+                target,
+                &spec.child("ports").index(0).child("nodePort"),
+                port.into(),
+                "provided port is already allocated".into(),
+            )
         }
     }
 }
@@ -167,15 +188,22 @@ fn check_range(core: &Core, target: &Target, key: &str) -> Result<(), ApiError> 
     let spec = Path::new("spec");
     if let Some(address) = key.strip_prefix(ADDRESSES) {
         let range = core.config.service_cluster_ip_range;
-        let inside = address.parse::<Ipv4Addr>().is_ok_and(|a| range.contains(&a) && a != range.network() && a != range.broadcast());
+        let inside = address
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|a| range.contains(&a) && a != range.network() && a != range.broadcast());
         if !inside {
-            let why = format!("failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
+            let why = format!(
+                "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+            );
             return Err(invalid(target, &spec.child("clusterIPs"), json!([address]), why));
         }
     } else if let Some(port) = key.strip_prefix(PORTS).and_then(|p| p.split('/').next()?.parse::<i64>().ok()) {
         let range = core.config.service_node_port_range;
         if !range.contains(port) {
-            let why = format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.first, range.last);
+            let why = format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                range.first, range.last
+            );
             return Err(invalid(target, &spec.child("ports").index(0).child("nodePort"), port.into(), why));
         }
     }
@@ -228,7 +256,8 @@ async fn is_free(core: &Core, key: &str) -> Result<bool, ApiError> {
 
 async fn allocate_ports(core: &Core, service: &mut Value) -> Result<(), ApiError> {
     if needs_ports(service) {
-        let mut chosen: BTreeSet<i64> = list_at(service, "spec.ports").iter().filter_map(|p| int_at(p, "nodePort")).collect();
+        let mut chosen: BTreeSet<i64> =
+            list_at(service, "spec.ports").iter().filter_map(|p| int_at(p, "nodePort")).collect();
         let mut ports = list_at(service, "spec.ports").to_vec();
         for port in ports.iter_mut().filter(|p| int_at(p, "nodePort").unwrap_or(0) == 0) {
             let number = free_port(core, protocol(port), &chosen).await?;

@@ -13,7 +13,13 @@ use certs::{Ca, Leaf, Subject, Usage};
 
 /// Keys are for their owner only.
 fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     file.write_all(text.as_bytes())?;
     Ok(())
 }
@@ -31,7 +37,12 @@ pub fn prepare(dir: &Path) -> anyhow::Result<()> {
     fs::write(dir.join("sa.pub"), &keys.public_pem)?;
     let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "10.96.0.1"];
     write_leaf(dir, "apiserver", &ca, &Leaf::new(Subject::new("kube-apiserver", &[]), Usage::Server).names(names))?;
-    write_leaf(dir, "apiserver-kubelet-client", &ca, &Leaf::new(Subject::new("kube-apiserver-kubelet-client", &["system:masters"]), Usage::Client))?;
+    write_leaf(
+        dir,
+        "apiserver-kubelet-client",
+        &ca,
+        &Leaf::new(Subject::new("kube-apiserver-kubelet-client", &["system:masters"]), Usage::Client),
+    )?;
     write_leaf(dir, "admin", &ca, &Leaf::new(Subject::new("kubernetes-admin", &["system:masters"]), Usage::Client))?;
     // last: its presence says that all of it is there
     fs::write(dir.join("ca.crt"), ca.cert_pem())?;

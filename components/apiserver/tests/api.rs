@@ -33,7 +33,8 @@ async fn writes_are_optimistic_and_idle_writes_change_nothing() {
     let url = format!("{CONFIG_MAPS}/a");
     let (status, same) = api.call("PUT", &url, made.clone()).await;
     assert_eq!((status, &same["metadata"]["resourceVersion"]), (200, &made["metadata"]["resourceVersion"]));
-    let (status, patched) = api.call("PATCH", &url, json!({"data": {"k": "w"}, "metadata": {"creationTimestamp": null}})).await;
+    let (status, patched) =
+        api.call("PATCH", &url, json!({"data": {"k": "w"}, "metadata": {"creationTimestamp": null}})).await;
     assert_eq!((status, &patched["metadata"]["creationTimestamp"]), (200, &made["metadata"]["creationTimestamp"]));
     let mut stale = made.clone();
     stale["data"]["k"] = "x".into();
@@ -44,7 +45,10 @@ async fn writes_are_optimistic_and_idle_writes_change_nothing() {
     assert_eq!(api.call("POST", CONFIG_MAPS, json!({"metadata": {"name": "a"}})).await.1["reason"], "AlreadyExists");
     assert_eq!(api.call("POST", CONFIG_MAPS, json!({"metadata": {"name": "a", "namespace": "b"}})).await.0, 400);
     assert_eq!(api.call("PATCH", &url, json!({"metadata": {"resourceVersion": "1"}})).await.0, 409);
-    assert_eq!(api.call("POST", &format!("{CONFIG_MAPS}?dryRun=All"), json!({"metadata": {"name": "dry"}})).await.0, 201);
+    assert_eq!(
+        api.call("POST", &format!("{CONFIG_MAPS}?dryRun=All"), json!({"metadata": {"name": "dry"}})).await.0,
+        201
+    );
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/dry")).await["reason"], "NotFound");
     let generated = api.create(CONFIG_MAPS, json!({"metadata": {"name": "", "generateName": "g-"}})).await;
     assert_eq!(generated["metadata"]["name"].as_str().unwrap().len(), 7);
@@ -79,10 +83,14 @@ async fn unknown_fields_are_told() {
     let response = api.send(common::admin(), "POST", CONFIG_MAPS, "application/json", body.clone()).await;
     assert_eq!(response.headers()["warning"], "299 - \"unknown field \\\"nonsense\\\"\"");
     let (status, error) = api.call("POST", &format!("{CONFIG_MAPS}?fieldValidation=Strict"), body).await;
-    assert_eq!((status, error["message"].as_str().unwrap()), (400, "strict decoding error: unknown field \"nonsense\""));
+    assert_eq!(
+        (status, error["message"].as_str().unwrap()),
+        (400, "strict decoding error: unknown field \"nonsense\"")
+    );
     let response = api.send(common::admin(), "POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", "k8s").await;
     assert_eq!(response.status(), 415);
-    let response = api.send(common::admin(), "POST", CONFIG_MAPS, "application/yaml", "metadata: {name: y}\ndata: {a: b}\n").await;
+    let response =
+        api.send(common::admin(), "POST", CONFIG_MAPS, "application/yaml", "metadata: {name: y}\ndata: {a: b}\n").await;
     assert_eq!(response.status(), 201);
 }
 
@@ -97,7 +105,8 @@ async fn lists_page_and_select() {
     api.call("DELETE", &format!("{CONFIG_MAPS}/c5"), Value::Null).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
     let rest = api.get(&format!("{CONFIG_MAPS}?continue={token}")).await;
-    let names: Vec<&str> = rest["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        rest["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["c3", "c4", "c5", "c6"], "later pages read the first page's revision");
     assert_eq!(rest["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
     assert!(rest["metadata"].get("continue").is_none() && rest["kind"] == "ConfigMapList");
@@ -144,10 +153,17 @@ async fn watches_begin_where_they_are_told_and_mark_the_initial_end() {
     let revision = made["metadata"]["resourceVersion"].as_str().unwrap();
     let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={revision}")).await;
     watch.quiet().await;
-    let mut listing = api.watch(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true")).await;
+    let mut listing = api
+        .watch(&format!(
+            "{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        ))
+        .await;
     assert_eq!(listing.next().await.0, "ADDED");
     let (kind, mark) = listing.next().await;
-    assert_eq!((kind.as_str(), &mark["metadata"]["annotations"]["k8s.io/initial-events-end"]), ("BOOKMARK", &json!("true")));
+    assert_eq!(
+        (kind.as_str(), &mark["metadata"]["annotations"]["k8s.io/initial-events-end"]),
+        ("BOOKMARK", &json!("true"))
+    );
     let mut short = api.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={revision}&timeoutSeconds=1")).await;
     assert!(tokio::time::timeout(std::time::Duration::from_secs(3), short.line()).await.unwrap().is_none());
 }
@@ -165,7 +181,8 @@ async fn finalizers_hold_an_object_until_the_last_is_gone() {
     assert_eq!(api.call("PATCH", &url, json!({"metadata": {"finalizers": null}})).await.0, 200);
     assert_eq!(api.call("GET", &url, Value::Null).await.0, 404);
     api.create(CONFIG_MAPS, config_map("b", json!({}))).await;
-    let (_, waiting) = api.call("DELETE", &format!("{CONFIG_MAPS}/b"), json!({"propagationPolicy": "Foreground"})).await;
+    let (_, waiting) =
+        api.call("DELETE", &format!("{CONFIG_MAPS}/b"), json!({"propagationPolicy": "Foreground"})).await;
     assert_eq!(waiting["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     let wrong = json!({"preconditions": {"uid": "other"}});
     assert_eq!(api.call("DELETE", &format!("{CONFIG_MAPS}/b"), wrong).await.0, 409);
@@ -178,13 +195,18 @@ async fn pods_get_time_to_stop_and_status_is_apart() {
     assert_eq!((&made["status"]["phase"], &made["metadata"]["generation"]), (&json!("Pending"), &json!(1)));
     assert!(made["spec"]["volumes"][0]["name"].as_str().unwrap().starts_with("kube-api-access-"));
     let url = format!("{PODS}/p");
-    let (status, _) = api.call("POST", &format!("{url}/binding"), json!({"target": {"kind": "Node", "name": "n1"}})).await;
+    let (status, _) =
+        api.call("POST", &format!("{url}/binding"), json!({"target": {"kind": "Node", "name": "n1"}})).await;
     assert_eq!(status, 201);
-    let (status, again) = api.call("POST", &format!("{url}/binding"), json!({"target": {"kind": "Node", "name": "n2"}})).await;
+    let (status, again) =
+        api.call("POST", &format!("{url}/binding"), json!({"target": {"kind": "Node", "name": "n2"}})).await;
     assert_eq!(status, 409, "{again}");
-    let (status, run) = api.call("PATCH", &format!("{url}/status"), json!({"status": {"phase": "Running"}, "spec": {"nodeName": "evil"}})).await;
+    let (status, run) = api
+        .call("PATCH", &format!("{url}/status"), json!({"status": {"phase": "Running"}, "spec": {"nodeName": "evil"}}))
+        .await;
     assert_eq!((status, &run["status"]["phase"], &run["spec"]["nodeName"]), (200, &json!("Running"), &json!("n1")));
-    let (_, main) = api.call("PATCH", &url, json!({"status": {"phase": "Failed"}, "metadata": {"labels": {"a": "b"}}})).await;
+    let (_, main) =
+        api.call("PATCH", &url, json!({"status": {"phase": "Failed"}, "metadata": {"labels": {"a": "b"}}})).await;
     assert_eq!(main["status"]["phase"], "Running");
     let selected = api.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1").await;
     assert_eq!(selected["items"].as_array().unwrap().len(), 1);
@@ -194,7 +216,8 @@ async fn pods_get_time_to_stop_and_status_is_apart() {
     assert_eq!(sooner["metadata"]["deletionGracePeriodSeconds"], 5);
     assert_eq!(api.call("DELETE", &url, json!({"gracePeriodSeconds": 0})).await.0, 200);
     assert_eq!(api.call("GET", &url, Value::Null).await.0, 404);
-    let (status, error) = api.call("POST", PODS, json!({"metadata": {"name": "bad"}, "spec": {"containers": []}})).await;
+    let (status, error) =
+        api.call("POST", PODS, json!({"metadata": {"name": "bad"}, "spec": {"containers": []}})).await;
     assert_eq!((status, error["reason"].as_str()), (422, Some("Invalid")), "{error}");
 }
 
@@ -204,7 +227,10 @@ async fn namespaces_end_when_they_are_finalized() {
     let url = "/api/v1/namespaces/gone";
     api.create("/api/v1/namespaces", json!({"metadata": {"name": "gone"}})).await;
     let (_, waiting) = api.call("DELETE", url, Value::Null).await;
-    assert_eq!((&waiting["status"]["phase"], &waiting["spec"]["finalizers"]), (&json!("Terminating"), &json!(["kubernetes"])));
+    assert_eq!(
+        (&waiting["status"]["phase"], &waiting["spec"]["finalizers"]),
+        (&json!("Terminating"), &json!(["kubernetes"]))
+    );
     let (status, error) = api.call("POST", &format!("{url}/configmaps"), json!({"metadata": {"name": "x"}})).await;
     assert_eq!((status, error["details"]["causes"][0]["reason"].as_str()), (403, Some("NamespaceTerminating")));
     let mut empty = waiting.clone();
@@ -220,10 +246,13 @@ async fn services_never_share_addresses_or_ports() {
     let api = Api::start().await;
     let url = "/api/v1/namespaces/default/services";
     let service = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
-    let many = (0..20).map(|i| api.create(url, service(&format!("s{i}"), json!({"type": "NodePort", "ports": [{"port": 80}]}))));
+    let many = (0..20)
+        .map(|i| api.create(url, service(&format!("s{i}"), json!({"type": "NodePort", "ports": [{"port": 80}]}))));
     let made = futures::future::join_all(many).await;
-    let addresses: std::collections::BTreeSet<String> = made.iter().map(|s| s["spec"]["clusterIP"].to_string()).collect();
-    let ports: std::collections::BTreeSet<String> = made.iter().map(|s| s["spec"]["ports"][0]["nodePort"].to_string()).collect();
+    let addresses: std::collections::BTreeSet<String> =
+        made.iter().map(|s| s["spec"]["clusterIP"].to_string()).collect();
+    let ports: std::collections::BTreeSet<String> =
+        made.iter().map(|s| s["spec"]["ports"][0]["nodePort"].to_string()).collect();
     assert_eq!((addresses.len(), ports.len()), (20, 20));
     let fixed = json!({"clusterIP": "10.96.0.10", "ports": [{"port": 53, "protocol": "UDP"}]});
     api.create(url, service("dns", fixed.clone())).await;
@@ -235,7 +264,10 @@ async fn services_never_share_addresses_or_ports() {
     let port = made[0]["spec"]["ports"][0]["nodePort"].clone();
     assert_eq!(api.call("PATCH", &format!("{url}/s0"), json!({"spec": {"type": "ClusterIP"}})).await.0, 200);
     api.create(url, service("reuse", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}))).await;
-    assert_eq!(api.call("POST", url, service("out", json!({"clusterIP": "10.97.0.1", "ports": [{"port": 1}]}))).await.0, 422);
+    assert_eq!(
+        api.call("POST", url, service("out", json!({"clusterIP": "10.97.0.1", "ports": [{"port": 1}]}))).await.0,
+        422
+    );
 }
 
 #[tokio::test]
@@ -243,7 +275,11 @@ async fn scale_reads_and_writes_replicas() {
     let api = Api::start().await;
     let url = "/apis/apps/v1/namespaces/default/deployments";
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
-    api.create(url, json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}})).await;
+    api.create(
+        url,
+        json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}),
+    )
+    .await;
     let mut scale = api.get(&format!("{url}/d/scale")).await;
     assert_eq!((&scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!(1), &json!("a=b")));
     scale["spec"]["replicas"] = 4.into();
@@ -260,7 +296,10 @@ async fn data_survives_a_restart() {
     let service = api.get("/api/v1/namespaces/default/services/kubernetes").await;
     api.restart().await;
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).await, made);
-    assert_eq!(api.get("/api/v1/namespaces/default/services/kubernetes").await["spec"]["clusterIP"], service["spec"]["clusterIP"]);
+    assert_eq!(
+        api.get("/api/v1/namespaces/default/services/kubernetes").await["spec"]["clusterIP"],
+        service["spec"]["clusterIP"]
+    );
     let (status, error) = api.call("GET", &format!("{CONFIG_MAPS}?watch=1&resourceVersion=1"), Value::Null).await;
     assert_eq!((status, error["reason"].as_str()), (410, Some("Expired")), "{error}");
 }
@@ -269,7 +308,8 @@ async fn data_survives_a_restart() {
 async fn kube_clients_speak_through_the_handler() {
     use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
     let api = Api::start().await;
-    let client = kube::Client::new(api.server().handler_as(Identity::new("system:kube-controller-manager", [""; 0])), "default");
+    let client =
+        kube::Client::new(api.server().handler_as(Identity::new("system:kube-controller-manager", [""; 0])), "default");
     let namespaces = kube::Api::<Namespace>::all(client.clone()).list(&Default::default()).await.unwrap();
     assert_eq!(namespaces.items.len(), 4);
     let maps = kube::Api::<ConfigMap>::namespaced(client, "default");

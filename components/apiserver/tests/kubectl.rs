@@ -38,7 +38,8 @@ async fn apply_changes_what_the_manifest_changed() {
     let again = api.kubectl_ok(&["apply", "-f", "-"], MANIFEST).await;
     assert!(again.contains("deployment.apps/web unchanged") && again.contains("service/web unchanged"), "{again}");
     api.kubectl_ok(&["scale", "deployment/web", "--replicas=5"], "").await;
-    let changed = MANIFEST.replace("nginx:1", "nginx:2").replace("{name: A, value: '1'}, ", "").replace("  replicas: 2\n", "");
+    let changed =
+        MANIFEST.replace("nginx:1", "nginx:2").replace("{name: A, value: '1'}, ", "").replace("  replicas: 2\n", "");
     assert!(api.kubectl_ok(&["apply", "-f", "-"], &changed).await.contains("deployment.apps/web configured"));
     let deployment = api.get("/apis/apps/v1/namespaces/default/deployments/web").await;
     let containers = &deployment["spec"]["template"]["spec"]["containers"];
@@ -59,7 +60,11 @@ async fn tables_edits_and_deletes() {
     api.kubectl_ok(&["set", "image", "deploy/web", "c=nginx:9"], "").await;
     assert!(api.kubectl_ok(&["get", "deploy", "-l", "tier=front", "-o", "wide"], "").await.contains("nginx:9"));
     assert!(api.kubectl_ok(&["describe", "deploy", "web"], "").await.contains("nginx:9"));
-    assert!(api.kubectl_ok(&["get", "deploy", "web", "-o", "jsonpath={.metadata.annotations.note}"], "").await.contains('x'));
+    assert!(
+        api.kubectl_ok(&["get", "deploy", "web", "-o", "jsonpath={.metadata.annotations.note}"], "")
+            .await
+            .contains('x')
+    );
     assert!(api.kubectl_ok(&["explain", "pod.spec.containers"], "").await.contains("livenessProbe"));
     assert!(api.kubectl_ok(&["api-resources"], "").await.contains("deploy"));
     assert!(api.kubectl_ok(&["delete", "deploy", "web"], "").await.contains("deleted"));

@@ -22,7 +22,10 @@ async fn rbac_decides_from_the_write_on() {
     let api = Api::start().await;
     let (status, error) = api.call_as(user("joe"), "GET", &format!("{DEFAULT}/pods"), Value::Null).await;
     assert_eq!(status, 403);
-    assert_eq!(error["message"], "pods is forbidden: User \"joe\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"");
+    assert_eq!(
+        error["message"],
+        "pods is forbidden: User \"joe\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
     let binding = json!({"metadata": {"name": "joe"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}]});
     api.create("/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings", binding.clone()).await;
@@ -39,11 +42,19 @@ async fn rbac_decides_from_the_write_on() {
 async fn nobody_grants_more_than_he_has() {
     let api = Api::start().await;
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
-    let binding = |name: &str, role: &str| json!({"metadata": {"name": name}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "boss"}]});
+    let binding = |name: &str, role: &str| {
+        json!({"metadata": {"name": name}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "boss"}]})
+    };
     api.create(&format!("{rbac}/rolebindings"), binding("boss", "admin")).await;
-    assert_eq!(api.call_as(user("boss"), "POST", &format!("{rbac}/rolebindings"), binding("more", "cluster-admin")).await.0, 403);
-    assert_eq!(api.call_as(user("boss"), "POST", &format!("{rbac}/rolebindings"), binding("same", "view")).await.0, 201);
+    assert_eq!(
+        api.call_as(user("boss"), "POST", &format!("{rbac}/rolebindings"), binding("more", "cluster-admin")).await.0,
+        403
+    );
+    assert_eq!(
+        api.call_as(user("boss"), "POST", &format!("{rbac}/rolebindings"), binding("same", "view")).await.0,
+        201
+    );
     let role = |resource: &str| json!({"metadata": {"name": resource}, "rules": [{"apiGroups": [""], "resources": [resource], "verbs": ["get"]}]});
     assert_eq!(api.call_as(user("boss"), "POST", &format!("{rbac}/roles"), role("pods")).await.0, 201);
     assert_eq!(api.call_as(user("boss"), "POST", &format!("{rbac}/roles"), role("nodes")).await.0, 403);
@@ -58,21 +69,35 @@ async fn tokens_live_as_long_as_their_account() {
     let token = issued["status"]["token"].as_str().unwrap().to_owned();
     let review = json!({"spec": {"token": token}});
     let answer = api.create("/apis/authentication.k8s.io/v1/tokenreviews", review.clone()).await;
-    assert_eq!((&answer["status"]["authenticated"], &answer["status"]["user"]["username"]), (&json!(true), &json!("system:serviceaccount:default:robot")), "{answer}");
+    assert_eq!(
+        (&answer["status"]["authenticated"], &answer["status"]["user"]["username"]),
+        (&json!(true), &json!("system:serviceaccount:default:robot")),
+        "{answer}"
+    );
     let elsewhere = api.create(&format!("{accounts}/robot/token"), json!({"spec": {"audiences": ["other"]}})).await;
     let foreign = json!({"spec": {"token": elsewhere["status"]["token"]}});
-    assert_eq!(api.create("/apis/authentication.k8s.io/v1/tokenreviews", foreign).await["status"]["authenticated"], false);
-    assert_eq!(api.call("POST", &format!("{accounts}/robot/token"), json!({"spec": {"expirationSeconds": 10}})).await.0, 422);
+    assert_eq!(
+        api.create("/apis/authentication.k8s.io/v1/tokenreviews", foreign).await["status"]["authenticated"],
+        false
+    );
+    assert_eq!(
+        api.call("POST", &format!("{accounts}/robot/token"), json!({"spec": {"expirationSeconds": 10}})).await.0,
+        422
+    );
 
     // over the wire, as a pod would
     let server = format!("https://{}", api.server().address());
     let ca = api.path().join("ca.crt").display().to_string();
-    std::fs::write(api.path().join("robot.kubeconfig"), json!({"apiVersion": "v1", "kind": "Config"}).to_string()).unwrap();
+    std::fs::write(api.path().join("robot.kubeconfig"), json!({"apiVersion": "v1", "kind": "Config"}).to_string())
+        .unwrap();
     let args = ["--server", &server, "--certificate-authority", &ca, "--token", &token];
     let (ok, text) = api.kubectl("robot", &[&args[..], &["get", "pods"]].concat(), "").await;
     assert!(!ok && text.contains("User \"system:serviceaccount:default:robot\" cannot list"), "{text}");
     api.call("DELETE", &format!("{accounts}/robot"), Value::Null).await;
-    assert_eq!(api.create("/apis/authentication.k8s.io/v1/tokenreviews", review).await["status"]["authenticated"], false);
+    assert_eq!(
+        api.create("/apis/authentication.k8s.io/v1/tokenreviews", review).await["status"]["authenticated"],
+        false
+    );
     let (ok, text) = api.kubectl("robot", &[&args[..], &["get", "--raw", "/api"]].concat(), "").await;
     assert!(!ok && (text.contains("Unauthorized") || text.contains("logged in")), "{text}");
 }
@@ -87,7 +112,15 @@ async fn strangers_see_only_health() {
         let request = if token.is_empty() { client.get(url) } else { client.get(url).bearer_auth(token) };
         request.send().await.unwrap().status().as_u16()
     };
-    for (path, wanted) in [("/healthz", 200), ("/livez", 200), ("/readyz?verbose", 200), ("/version", 200), ("/api", 401), ("/metrics", 401), ("/api/v1/secrets", 401)] {
+    for (path, wanted) in [
+        ("/healthz", 200),
+        ("/livez", 200),
+        ("/readyz?verbose", 200),
+        ("/version", 200),
+        ("/api", 401),
+        ("/metrics", 401),
+        ("/api/v1/secrets", 401),
+    ] {
         assert_eq!(status(path, "").await, wanted, "{path}");
     }
     assert_eq!(status("/healthz", "wrong").await, 401, "a token that is not accepted is refused everywhere");
@@ -118,7 +151,8 @@ async fn kubelets_see_only_what_their_pods_need() {
     assert_eq!(get("n1", &format!("{DEFAULT}/configmaps/kube-root-ca.crt")).await, 404);
     assert_eq!(get("n1", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1").await, 200);
     assert_eq!(get("n1", "/api/v1/pods").await, 403);
-    let body = |uid: &Value| json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid}}});
+    let body =
+        |uid: &Value| json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid}}});
     let token = format!("{DEFAULT}/serviceaccounts/default/token");
     assert_eq!(api.call_as(node("n1"), "POST", &token, body(&pod["metadata"]["uid"])).await.0, 201);
     assert_eq!(api.call_as(node("n1"), "POST", &token, json!({})).await.0, 403);
@@ -167,6 +201,7 @@ async fn impersonation_needs_the_right() {
     assert!(!ok && text.contains("User \"x\" cannot list"), "{text}");
     apiserver::testing::client(api.path(), "joe", "joe", "").unwrap();
     apiserver::testing::kubeconfig(api.path(), api.server().address(), "joe").unwrap();
-    let (ok, text) = api.kubectl("joe", &["get", "--raw", "/healthz", "--as", "admin", "--as-group", "system:masters"], "").await;
+    let (ok, text) =
+        api.kubectl("joe", &["get", "--raw", "/healthz", "--as", "admin", "--as-group", "system:masters"], "").await;
     assert!(!ok && text.contains("cannot impersonate resource \"users\""), "{text}");
 }

@@ -1,7 +1,10 @@
 //! Certificate requests carry who asked; approving and signing need the right for that signer
 //! (CertificateApproval, CertificateSigning, CertificateSubjectRestriction).
 
-use machinery::{ApiError, value::{get, str_at}};
+use machinery::{
+    ApiError,
+    value::{get, str_at},
+};
 use serde_json::{Value, json};
 
 use super::{Attempt, Operation};
@@ -30,7 +33,10 @@ fn set_requester(attempt: &Attempt<'_>, request: &mut Value) {
     let spec = &mut request["spec"];
     spec["username"] = who.user.as_str().into();
     spec["groups"] = json!(who.groups);
-    for (key, value) in [("uid", (!who.uid.is_empty()).then(|| who.uid.as_str().into())), ("extra", (!who.extra.is_empty()).then(|| json!(who.extra)))] {
+    for (key, value) in [
+        ("uid", (!who.uid.is_empty()).then(|| who.uid.as_str().into())),
+        ("extra", (!who.extra.is_empty()).then(|| json!(who.extra))),
+    ] {
         match value {
             Some(value) => spec[key] = value,
             None => drop(machinery::value::remove(spec, key)),
@@ -43,7 +49,15 @@ async fn require(attempt: &Attempt<'_>, verb: &str) -> Result<(), ApiError> {
     let signer = attempt.old.map(|o| str_at(o, "spec.signerName")).unwrap_or_default();
     let domain = signer.split('/').next().unwrap_or_default();
     for name in [signer.to_owned(), format!("{domain}/*")] {
-        let what = Attributes { is_resource: true, verb: verb.into(), group: "certificates.k8s.io".into(), version: "*".into(), resource: "signers".into(), name, ..Attributes::default() };
+        let what = Attributes {
+            is_resource: true,
+            verb: verb.into(),
+            group: "certificates.k8s.io".into(),
+            version: "*".into(),
+            resource: "signers".into(),
+            name,
+            ..Attributes::default()
+        };
         if authz::allows(&attempt.call.core, &attempt.call.identity, &what).await {
             return Ok(());
         }

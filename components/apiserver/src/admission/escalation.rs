@@ -1,6 +1,9 @@
 //! Nobody gives by RBAC what he has not: roles need the rules or `escalate`, bindings the role's rules or `bind`.
 
-use machinery::{ApiError, value::{list_at, str_at}};
+use machinery::{
+    ApiError,
+    value::{list_at, str_at},
+};
 use serde_json::Value;
 
 use super::{Attempt, Operation};
@@ -13,7 +16,10 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 
 pub async fn check(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
     let target = attempt.target;
-    if target.resource.group != GROUP || attempt.operation == Operation::Delete || attempt.call.identity.in_group(MASTERS) {
+    if target.resource.group != GROUP
+        || attempt.operation == Operation::Delete
+        || attempt.call.identity.in_group(MASTERS)
+    {
         return Ok(());
     }
     let core = &attempt.call.core;
@@ -23,7 +29,12 @@ pub async fn check(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
             if attempt.old.is_some_and(|old| old["rules"] == new["rules"]) {
                 return Ok(());
             }
-            (list_at(new, "rules").iter().map(Rule::from_value).collect(), "escalate", target.resource.plural, target.name.as_str())
+            (
+                list_at(new, "rules").iter().map(Rule::from_value).collect(),
+                "escalate",
+                target.resource.plural,
+                target.name.as_str(),
+            )
         }
         _ => {
             if attempt.old.is_some_and(|old| old["subjects"] == new["subjects"] && old["roleRef"] == new["roleRef"]) {
@@ -32,32 +43,53 @@ pub async fn check(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
             let cluster = str_at(new, "roleRef.kind") == "ClusterRole";
             let name = str_at(new, "roleRef.name");
             let home = if cluster { "" } else { target.namespace.as_str() };
-            let rules = core.observed.state.read().rbac.role_rules(home, name).map(<[Rule]>::to_vec).unwrap_or_default();
+            let rules =
+                core.observed.state.read().rbac.role_rules(home, name).map(<[Rule]>::to_vec).unwrap_or_default();
             (rules, "bind", if cluster { "clusterroles" } else { "roles" }, name)
         }
     };
     let missing: Vec<Rule> = {
         let state = core.observed.state.read();
-        rules.into_iter().filter(|rule: &Rule| !state.rbac.covers(&attempt.call.identity, &target.namespace, rule)).collect()
+        rules
+            .into_iter()
+            .filter(|rule: &Rule| !state.rbac.covers(&attempt.call.identity, &target.namespace, rule))
+            .collect()
     };
     if missing.is_empty() {
         return Ok(());
     }
     let what = Attributes {
-        is_resource: true, verb: verb.into(), group: GROUP.into(), version: "v1".into(), resource: resource.into(), namespace: target.namespace.clone(),
-        name: name.into(), ..Attributes::default()
+        is_resource: true,
+        verb: verb.into(),
+        group: GROUP.into(),
+        version: "v1".into(),
+        resource: resource.into(),
+        namespace: target.namespace.clone(),
+        name: name.into(),
+        ..Attributes::default()
     };
     if authz::allows(core, &attempt.call.identity, &what).await {
         return Ok(());
     }
     let list: Vec<String> = missing.iter().map(describe).collect();
     let who = &attempt.call.identity;
-    Err(target.forbidden(&format!("user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}", who.user, who.groups, list.join("\n"))))
+    Err(target.forbidden(&format!(
+        "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
+        who.user,
+        who.groups,
+        list.join("\n")
+    )))
 }
 
 fn describe(rule: &Rule) -> String {
     let mut text = String::from("{");
-    for (name, values) in [("APIGroups", &rule.api_groups), ("Resources", &rule.resources), ("ResourceNames", &rule.resource_names), ("NonResourceURLs", &rule.non_resource_urls), ("Verbs", &rule.verbs)] {
+    for (name, values) in [
+        ("APIGroups", &rule.api_groups),
+        ("Resources", &rule.resources),
+        ("ResourceNames", &rule.resource_names),
+        ("NonResourceURLs", &rule.non_resource_urls),
+        ("Verbs", &rule.verbs),
+    ] {
         if !values.is_empty() {
             if text.len() > 1 {
                 text.push_str(", ");

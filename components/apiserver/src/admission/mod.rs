@@ -40,7 +40,14 @@ impl Attempt<'_> {
     }
 }
 
-pub async fn admit(call: &Call, target: &Target, operation: Operation, subresource: &str, new: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+pub async fn admit(
+    call: &Call,
+    target: &Target,
+    operation: Operation,
+    subresource: &str,
+    new: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
     let attempt = Attempt { call, target, operation, subresource, old };
     namespace::lifecycle(&attempt).await?;
     service_account::admit(&attempt, new).await?;
@@ -52,4 +59,3 @@ pub async fn admit(call: &Call, target: &Target, operation: Operation, subresour
     certificates::admit(&attempt, new).await?;
     escalation::check(&attempt, new).await
 }
-

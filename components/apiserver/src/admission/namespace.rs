@@ -21,5 +21,9 @@ pub async fn lifecycle(attempt: &Attempt<'_>) -> Result<(), ApiError> {
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {} because it is being terminated", target.namespace);
-    Err(target.forbidden(&why).with_cause("NamespaceTerminating", format!("namespace {} is being terminated", target.namespace), "metadata.namespace"))
+    Err(target.forbidden(&why).with_cause(
+        "NamespaceTerminating",
+        format!("namespace {} is being terminated", target.namespace),
+        "metadata.namespace",
+    ))
 }

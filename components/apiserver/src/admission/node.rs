@@ -1,7 +1,10 @@
 //! NodeRestriction: a kubelet writes only its own node, its lease and the pods bound to it, and gives itself no labels that
 //! steer workloads (KEP-279).
 
-use machinery::{ApiError, value::{get, list_at, map_at, str_at}};
+use machinery::{
+    ApiError,
+    value::{get, list_at, map_at, str_at},
+};
 use serde_json::Value;
 
 use super::{Attempt, Operation};
@@ -10,9 +13,18 @@ use crate::registry;
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
 /// Labels under kubernetes.io and k8s.io that a kubelet may set on its node.
 const OWN_LABELS: &[&str] = &[
-    "kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os", "beta.kubernetes.io/instance-type", "beta.kubernetes.io/arch", "beta.kubernetes.io/os",
-    "node.kubernetes.io/instance-type", "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone", "node.kubernetes.io/windows-build",
+    "kubernetes.io/hostname",
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "node.kubernetes.io/windows-build",
 ];
 
 pub async fn restrict(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
@@ -22,10 +34,16 @@ pub async fn restrict(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError
     match (target.resource.group, target.resource.plural) {
         ("", "nodes") => own_node(attempt, new, node),
         ("", "pods") => own_pod(attempt, new, node).await,
-        ("coordination.k8s.io", "leases") if target.namespace != "kube-node-lease" || str_at(new, "metadata.name") != node => {
-            refuse(format!("can only access node lease with the same name as the requesting node {node:?} in namespace kube-node-lease"))
+        ("coordination.k8s.io", "leases")
+            if target.namespace != "kube-node-lease" || str_at(new, "metadata.name") != node =>
+        {
+            refuse(format!(
+                "can only access node lease with the same name as the requesting node {node:?} in namespace kube-node-lease"
+            ))
         }
-        ("storage.k8s.io", "csinodes") if str_at(new, "metadata.name") != node => refuse(format!("can only access CSINode with the same name as the requesting node {node:?}")),
+        ("storage.k8s.io", "csinodes") if str_at(new, "metadata.name") != node => {
+            refuse(format!("can only access CSINode with the same name as the requesting node {node:?}"))
+        }
         _ => Ok(()),
     }
 }
@@ -44,7 +62,9 @@ fn own_node(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), ApiErr
             if get(new, "spec.taints") != get(old, "spec.taints") {
                 return refuse(format!("node {node:?} is not allowed to modify taints"));
             }
-            if get(new, "spec.configSource") != get(old, "spec.configSource") || new["metadata"].get("ownerReferences") != old["metadata"].get("ownerReferences") {
+            if get(new, "spec.configSource") != get(old, "spec.configSource")
+                || new["metadata"].get("ownerReferences") != old["metadata"].get("ownerReferences")
+            {
                 return refuse(format!("node {node:?} is not allowed to change its configSource or ownerReferences"));
             }
         }
@@ -54,7 +74,11 @@ fn own_node(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), ApiErr
     let keys = before.into_iter().chain(after).flat_map(|m| m.keys());
     let changed = keys.filter(|k| before.and_then(|m| m.get(*k)) != after.and_then(|m| m.get(*k)));
     let forbidden: Vec<&str> = changed.map(String::as_str).filter(|k| !may_set_label(k, attempt.operation)).collect();
-    if forbidden.is_empty() { Ok(()) } else { refuse(format!("is not allowed to modify labels: {}", forbidden.join(", "))) }
+    if forbidden.is_empty() {
+        Ok(())
+    } else {
+        refuse(format!("is not allowed to modify labels: {}", forbidden.join(", ")))
+    }
 }
 
 fn may_set_label(key: &str, operation: Operation) -> bool {
@@ -65,7 +89,11 @@ fn may_set_label(key: &str, operation: Operation) -> bool {
     }
     let kubernetes = within("kubernetes.io") || within("k8s.io");
     // upstream lets updates touch other labels of these domains; only creation is strict
-    !kubernetes || OWN_LABELS.contains(&key) || within("kubelet.kubernetes.io") || within("node.kubernetes.io") || operation == Operation::Update && !key.starts_with("node-role.kubernetes.io/")
+    !kubernetes
+        || OWN_LABELS.contains(&key)
+        || within("kubelet.kubernetes.io")
+        || within("node.kubernetes.io")
+        || operation == Operation::Update && !key.starts_with("node-role.kubernetes.io/")
 }
 
 async fn own_pod(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), ApiError> {
@@ -73,12 +101,15 @@ async fn own_pod(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), A
     match (attempt.operation, attempt.subresource) {
         (Operation::Create, _) => {
             if new["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_none() {
-                return refuse(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"));
+                return refuse(format!(
+                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+                ));
             }
             if str_at(new, "spec.nodeName") != node {
                 return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
             }
-            let owned_by_node = list_at(new, "metadata.ownerReferences").iter().all(|o| o["kind"] == "Node" && o["name"] == node);
+            let owned_by_node =
+                list_at(new, "metadata.ownerReferences").iter().all(|o| o["kind"] == "Node" && o["name"] == node);
             if !owned_by_node {
                 return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
             }
@@ -87,7 +118,9 @@ async fn own_pod(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), A
         (_, "status" | "") => {
             let bound = attempt.old.map(|o| str_at(o, "spec.nodeName")).unwrap_or_default();
             if bound != node {
-                return refuse(format!("node {node:?} can only update or delete pods with spec.nodeName set to itself"));
+                return refuse(format!(
+                    "node {node:?} can only update or delete pods with spec.nodeName set to itself"
+                ));
             }
             if let (Operation::Update, Some(old)) = (attempt.operation, attempt.old)
                 && map_at(new, "metadata.labels") != map_at(old, "metadata.labels")
@@ -97,8 +130,19 @@ async fn own_pod(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), A
             Ok(())
         }
         _ => {
-            let pod = registry::read(&attempt.call.core, attempt.target.resource, &attempt.target.namespace, &attempt.target.name).await?.object;
-            if str_at(&pod, "spec.nodeName") == node { Ok(()) } else { refuse(format!("node {node:?} can only evict pods with spec.nodeName set to itself")) }
+            let pod = registry::read(
+                &attempt.call.core,
+                attempt.target.resource,
+                &attempt.target.namespace,
+                &attempt.target.name,
+            )
+            .await?
+            .object;
+            if str_at(&pod, "spec.nodeName") == node {
+                Ok(())
+            } else {
+                refuse(format!("node {node:?} can only evict pods with spec.nodeName set to itself"))
+            }
         }
     }
 }

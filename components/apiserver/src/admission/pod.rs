@@ -1,6 +1,9 @@
 //! Priority and DefaultTolerationSeconds.
 
-use machinery::{ApiError, value::{int_at, list_at, str_at}};
+use machinery::{
+    ApiError,
+    value::{int_at, list_at, str_at},
+};
 use serde_json::{Value, json};
 
 use super::{Attempt, Operation};
@@ -18,11 +21,16 @@ pub async fn priority(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiE
     let name = str_at(pod, "spec.priorityClassName").to_owned();
     let class = if name.is_empty() {
         let all = registry::read_all(core, classes, "").await?;
-        all.into_iter().map(|s| s.object).filter(|c| c["globalDefault"] == true).min_by_key(|c| int_at(c, "value").unwrap_or(0))
+        all.into_iter()
+            .map(|s| s.object)
+            .filter(|c| c["globalDefault"] == true)
+            .min_by_key(|c| int_at(c, "value").unwrap_or(0))
     } else {
         match registry::read(core, classes, "", &name).await {
             Ok(stored) => Some(stored.object),
-            Err(error) if error.code == 404 => return Err(attempt.target.forbidden(&format!("no PriorityClass with name {name} was found"))),
+            Err(error) if error.code == 404 => {
+                return Err(attempt.target.forbidden(&format!("no PriorityClass with name {name} was found")));
+            }
             Err(error) => return Err(error),
         }
     };

@@ -1,6 +1,9 @@
 //! ServiceAccount: every pod runs as an account that exists, and finds its token where clients look.
 
-use machinery::{ApiError, names, value::{get, list_at, str_at}};
+use machinery::{
+    ApiError, names,
+    value::{get, list_at, str_at},
+};
 use serde_json::{Value, json};
 
 use super::{Attempt, Operation};
@@ -29,7 +32,10 @@ pub async fn admit(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiErro
     let account = match registry::read(&attempt.call.core, accounts, &attempt.target.namespace, &name).await {
         Ok(stored) => stored.object,
         Err(error) if error.code == 404 => {
-            let why = format!("error looking up service account {}/{name}: serviceaccount \"{name}\" not found", attempt.target.namespace);
+            let why = format!(
+                "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
+                attempt.target.namespace
+            );
             return Err(attempt.target.forbidden(&why));
         }
         Err(error) => return Err(error),
@@ -46,11 +52,18 @@ pub async fn admit(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiErro
 
 /// The pod's word counts before the account's.
 fn wants_token(pod: &Value, account: &Value) -> bool {
-    get(pod, "spec.automountServiceAccountToken").and_then(Value::as_bool).or_else(|| account["automountServiceAccountToken"].as_bool()).unwrap_or(true)
+    get(pod, "spec.automountServiceAccountToken")
+        .and_then(Value::as_bool)
+        .or_else(|| account["automountServiceAccountToken"].as_bool())
+        .unwrap_or(true)
 }
 
 fn mount_token(pod: &mut Value) {
-    let existing = list_at(pod, "spec.volumes").iter().map(|v| str_at(v, "name")).find(|n| n.starts_with(VOLUME)).map(str::to_owned);
+    let existing = list_at(pod, "spec.volumes")
+        .iter()
+        .map(|v| str_at(v, "name"))
+        .find(|n| n.starts_with(VOLUME))
+        .map(str::to_owned);
     let is_new = existing.is_none();
     let name = existing.unwrap_or_else(|| format!("{VOLUME}{}", names::random_suffix(5)));
     let mut mounted = false;

@@ -1,6 +1,9 @@
 //! DefaultStorageClass and StorageObjectInUseProtection.
 
-use machinery::{ApiError, value::{list_at, str_at}};
+use machinery::{
+    ApiError,
+    value::{list_at, str_at},
+};
 use serde_json::Value;
 
 use super::{Attempt, Operation};

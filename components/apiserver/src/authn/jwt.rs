@@ -9,7 +9,8 @@ use super::keys::{SigningKey, VerifyingKey};
 /// Signs `claims`.
 pub fn sign(key: &SigningKey, claims: &Value) -> anyhow::Result<String> {
     let header = json!({"alg": key.algorithm().name(), "kid": key.id});
-    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let message =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
     let signature = URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes())?);
     Ok(format!("{message}.{signature}"))
 }

@@ -79,8 +79,12 @@ impl VerifyingKey {
             return false;
         }
         let result = match self.algorithm {
-            Algorithm::Es256 => UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, &self.raw).verify(message, signature),
-            Algorithm::Rs256 => UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, &self.raw).verify(message, signature),
+            Algorithm::Es256 => {
+                UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, &self.raw).verify(message, signature)
+            }
+            Algorithm::Rs256 => {
+                UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, &self.raw).verify(message, signature)
+            }
         };
         result.is_ok()
     }
@@ -148,7 +152,9 @@ impl Private {
             SectionKind::EcPrivateKey => {
                 Ok(Private::Ec(EcdsaKeyPair::from_private_key_der(ec, der).context("this is no EC P-256 private key")?))
             }
-            SectionKind::RsaPrivateKey => Ok(Private::Rsa(rsa::KeyPair::from_der(der).context("this is no RSA private key")?)),
+            SectionKind::RsaPrivateKey => {
+                Ok(Private::Rsa(rsa::KeyPair::from_der(der).context("this is no RSA private key")?))
+            }
             _ => bail!("the file holds no key"),
         }
     }
@@ -169,7 +175,13 @@ fn first_section(pem: &[u8]) -> anyhow::Result<(SectionKind, Vec<u8>)> {
     <(SectionKind, Vec<u8>)>::pem_slice_iter(pem)
         .filter_map(Result::ok)
         .find(|(kind, _)| {
-            matches!(kind, SectionKind::PublicKey | SectionKind::PrivateKey | SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey)
+            matches!(
+                kind,
+                SectionKind::PublicKey
+                    | SectionKind::PrivateKey
+                    | SectionKind::EcPrivateKey
+                    | SectionKind::RsaPrivateKey
+            )
         })
         .context("the file holds no PEM key")
 }

@@ -25,15 +25,23 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// `peer` is what the client's certificate said. A token that is not accepted is refused even where anonymous would be let in.
-pub async fn authenticate(core: &Core, headers: &HeaderMap, path: &str, peer: Option<&Identity>) -> Result<Identity, ApiError> {
+pub async fn authenticate(
+    core: &Core,
+    headers: &HeaderMap,
+    path: &str,
+    peer: Option<&Identity>,
+) -> Result<Identity, ApiError> {
     if let Some(identity) = peer {
         return Ok(identity.clone());
     }
     if let Some(token) = bearer(headers) {
-        return service_account::authenticate(core, token, &core.config.audiences()).await.map(|accepted| accepted.identity).map_err(|why| {
-            tracing::debug!(%why, "a bearer token was refused");
-            ApiError::unauthorized()
-        });
+        return service_account::authenticate(core, token, &core.config.audiences())
+            .await
+            .map(|accepted| accepted.identity)
+            .map_err(|why| {
+                tracing::debug!(%why, "a bearer token was refused");
+                ApiError::unauthorized()
+            });
     }
     if is_public(path) { Ok(Identity::anonymous()) } else { Err(ApiError::unauthorized()) }
 }

@@ -131,7 +131,9 @@ fn check_claims(claims: &Value, issuer: &str, wanted: &[String]) -> anyhow::Resu
 /// The object must be there with the same uid, and not deleted for long.
 async fn check_alive(core: &Core, plural: &str, namespace: &str, name: &str, uid: &str) -> anyhow::Result<()> {
     let resource = crate::registry::find("", "v1", plural).context("unknown kind")?;
-    let stored = crate::registry::read(core, resource, namespace, name).await.map_err(|_| anyhow::anyhow!("{plural} {namespace}/{name} is gone"))?;
+    let stored = crate::registry::read(core, resource, namespace, name)
+        .await
+        .map_err(|_| anyhow::anyhow!("{plural} {namespace}/{name} is gone"))?;
     if str_at(&stored.object, "metadata.uid") != uid {
         bail!("{plural} {namespace}/{name} is another one now");
     }

@@ -48,7 +48,11 @@ impl Attributes {
 
     /// `pods/log`, as RBAC rules name it.
     pub fn qualified_resource(&self) -> String {
-        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 }
 
@@ -82,8 +86,15 @@ pub fn refusal(who: &Identity, what: &Attributes) -> ApiError {
         let why = format!("User \"{}\" cannot {} path \"{}\"", who.user, what.verb, what.path);
         return ApiError::forbidden("", "", "", &why);
     }
-    let scope = if what.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace \"{}\"", what.namespace) };
+    let scope = if what.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace \"{}\"", what.namespace)
+    };
     let resource = what.qualified_resource();
-    let why = format!("User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}", who.user, what.verb, what.group);
+    let why = format!(
+        "User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}",
+        who.user, what.verb, what.group
+    );
     ApiError::forbidden(&what.group, &what.resource, &what.name, &why)
 }

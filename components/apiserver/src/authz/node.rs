@@ -65,7 +65,9 @@ impl Graph {
 
     fn uses_volume(&self, node: &str, volume: &str) -> bool {
         self.pods_on(node).any(|(key, pod)| {
-            pod.claims.iter().any(|claim| self.volumes.get(&(key.0.clone(), claim.clone())).is_some_and(|v| v == volume))
+            pod.claims
+                .iter()
+                .any(|claim| self.volumes.get(&(key.0.clone(), claim.clone())).is_some_and(|v| v == volume))
         })
     }
 
@@ -80,16 +82,26 @@ impl Graph {
             ("", "configmaps") => one && self.refers(node, &what.namespace, |p| p.config_maps.contains(name)),
             ("", "persistentvolumeclaims") => one && self.refers(node, &what.namespace, |p| p.claims.contains(name)),
             ("", "persistentvolumes") => one && self.uses_volume(node, name),
-            ("", "serviceaccounts/token") => verb == "create" && self.refers(node, &what.namespace, |p| p.service_account == name),
-            ("", "serviceaccounts") => verb == "get" && self.refers(node, &what.namespace, |p| p.service_account == name),
+            ("", "serviceaccounts/token") => {
+                verb == "create" && self.refers(node, &what.namespace, |p| p.service_account == name)
+            }
+            ("", "serviceaccounts") => {
+                verb == "get" && self.refers(node, &what.namespace, |p| p.service_account == name)
+            }
             ("", "pods") => self.allows_pods(node, what),
-            ("", "nodes") => verb == "create" || (name == node && ["get", "list", "watch", "update", "patch"].contains(&verb)),
+            ("", "nodes") => {
+                verb == "create" || (name == node && ["get", "list", "watch", "update", "patch"].contains(&verb))
+            }
             ("coordination.k8s.io", "leases") => {
                 what.namespace == "kube-node-lease"
                     && (verb == "create" || (name == node && ["get", "update", "patch", "delete"].contains(&verb)))
             }
-            ("storage.k8s.io", "csinodes") => verb == "create" || (name == node && ["get", "update", "patch", "delete"].contains(&verb)),
-            (group, resource) => FIXED.iter().any(|(g, r, verbs)| *g == group && *r == resource && verbs.contains(&verb)),
+            ("storage.k8s.io", "csinodes") => {
+                verb == "create" || (name == node && ["get", "update", "patch", "delete"].contains(&verb))
+            }
+            (group, resource) => {
+                FIXED.iter().any(|(g, r, verbs)| *g == group && *r == resource && verbs.contains(&verb))
+            }
         }
     }
 
@@ -97,7 +109,10 @@ impl Graph {
         match what.verb.as_str() {
             "create" | "delete" => true,
             "get" => self.pods.get(&(what.namespace.clone(), what.name.clone())).is_some_and(|p| p.node == node),
-            "list" | "watch" => what.field_selector.split(',').any(|t| t.strip_prefix("spec.nodeName=").is_some_and(|n| n.trim_start_matches('=') == node)),
+            "list" | "watch" => what
+                .field_selector
+                .split(',')
+                .any(|t| t.strip_prefix("spec.nodeName=").is_some_and(|n| n.trim_start_matches('=') == node)),
             _ => false,
         }
     }
@@ -126,7 +141,11 @@ const FIXED: &[(&str, &str, &[&str])] = &[
 impl Pod {
     fn from_value(object: &Value) -> Self {
         let spec = &object["spec"];
-        let mut pod = Pod { node: str_at(spec, "nodeName").into(), service_account: str_at(spec, "serviceAccountName").into(), ..Pod::default() };
+        let mut pod = Pod {
+            node: str_at(spec, "nodeName").into(),
+            service_account: str_at(spec, "serviceAccountName").into(),
+            ..Pod::default()
+        };
         for secret in list_at(spec, "imagePullSecrets") {
             add(&mut pod.secrets, str_at(secret, "name"));
         }
@@ -156,7 +175,9 @@ impl Pod {
         if volume.get("ephemeral").is_some() {
             add(&mut self.claims, &format!("{pod_name}-{}", str_at(volume, "name")));
         }
-        for driver in ["csi.nodePublishSecretRef", "cephfs.secretRef", "iscsi.secretRef", "rbd.secretRef", "flexVolume.secretRef"] {
+        for driver in
+            ["csi.nodePublishSecretRef", "cephfs.secretRef", "iscsi.secretRef", "rbd.secretRef", "flexVolume.secretRef"]
+        {
             add(&mut self.secrets, str_at(volume, &format!("{driver}.name")));
         }
         for source in list_at(volume, "projected.sources") {
@@ -180,8 +201,13 @@ mod tests {
     fn asks(verb: &str, resource: &str, namespace: &str, name: &str) -> Attributes {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         Attributes {
-            verb: verb.into(), is_resource: true, resource: resource.into(), subresource: subresource.into(), namespace: namespace.into(),
-            name: name.into(), ..Attributes::default()
+            verb: verb.into(),
+            is_resource: true,
+            resource: resource.into(),
+            subresource: subresource.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Attributes::default()
         }
     }
 

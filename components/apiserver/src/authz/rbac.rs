@@ -40,7 +40,8 @@ impl Rule {
     }
 
     fn matches(&self, what: &Attributes) -> bool {
-        has(&self.verbs, &what.verb) && if what.is_resource { self.matches_resource(what) } else { self.matches_path(&what.path) }
+        has(&self.verbs, &what.verb)
+            && if what.is_resource { self.matches_resource(what) } else { self.matches_path(&what.path) }
     }
 
     fn matches_resource(&self, what: &Attributes) -> bool {
@@ -64,7 +65,9 @@ fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {
     }
     match rule.split_once('/') {
         None => subresource.is_empty() && rule == resource,
-        Some((r, s)) => !subresource.is_empty() && (r == "*" || r == resource) && (s == "*" && r != "*" || s == subresource),
+        Some((r, s)) => {
+            !subresource.is_empty() && (r == "*" || r == resource) && (s == "*" && r != "*" || s == subresource)
+        }
     }
 }
 
@@ -139,7 +142,10 @@ impl Index {
                 self.roles.remove(&(namespace.to_owned(), name.to_owned()));
             }
             (false, Some(object)) => {
-                self.bindings.entry(namespace.into()).or_default().insert(name.into(), Binding::from_value(object, namespace));
+                self.bindings
+                    .entry(namespace.into())
+                    .or_default()
+                    .insert(name.into(), Binding::from_value(object, namespace));
             }
             (false, None) => {
                 self.bindings.get_mut(namespace).map(|b| b.remove(name));
@@ -150,7 +156,13 @@ impl Index {
     /// The rules that hold for `who` in a namespace (or, with "", everywhere).
     pub fn rules_for<'a>(&'a self, who: &'a Identity, namespace: &'a str) -> impl Iterator<Item = &'a Rule> {
         let here = if namespace.is_empty() { None } else { self.bindings.get(namespace) };
-        let in_scope = self.bindings.get("").into_iter().flatten().map(|(_, b)| ("", b)).chain(here.into_iter().flatten().map(move |(_, b)| (namespace, b)));
+        let in_scope = self
+            .bindings
+            .get("")
+            .into_iter()
+            .flatten()
+            .map(|(_, b)| ("", b))
+            .chain(here.into_iter().flatten().map(move |(_, b)| (namespace, b)));
         in_scope.filter(|(_, b)| b.is_for(who)).flat_map(|(scope, b)| {
             let home = if b.cluster_role { "" } else { scope };
             self.roles.get(&(home.to_owned(), b.role.clone())).into_iter().flatten()
@@ -184,11 +196,14 @@ impl Rule {
             }
             for group in &self.api_groups {
                 for resource in &self.resources {
-                    let base = Rule { verbs: one(verb), api_groups: one(group), resources: one(resource), ..Rule::default() };
+                    let base =
+                        Rule { verbs: one(verb), api_groups: one(group), resources: one(resource), ..Rule::default() };
                     if self.resource_names.is_empty() {
                         steps.push(base.clone());
                     }
-                    steps.extend(self.resource_names.iter().map(|name| Rule { resource_names: one(name), ..base.clone() }));
+                    steps.extend(
+                        self.resource_names.iter().map(|name| Rule { resource_names: one(name), ..base.clone() }),
+                    );
                 }
             }
         }
@@ -198,14 +213,16 @@ impl Rule {
     /// Whether this rule gives at least what a single step gives.
     fn includes(&self, step: &Rule) -> bool {
         let all = |mine: &[String], theirs: &[String]| theirs.iter().all(|t| has(mine, t));
-        let names = self.resource_names.is_empty() || (!step.resource_names.is_empty() && step.resource_names.iter().all(|n| self.resource_names.contains(n)));
+        let names = self.resource_names.is_empty()
+            || (!step.resource_names.is_empty() && step.resource_names.iter().all(|n| self.resource_names.contains(n)));
         let resources = step.resources.iter().all(|t| {
             self.resources.iter().any(|m| match t.split_once('/') {
                 Some((resource, subresource)) => resource_matches(m, resource, subresource),
                 None => m == "*" || m == t,
             })
         });
-        let urls = step.non_resource_urls.iter().all(|url| self.matches_path(url) || self.non_resource_urls.contains(url));
+        let urls =
+            step.non_resource_urls.iter().all(|url| self.matches_path(url) || self.non_resource_urls.contains(url));
         all(&self.verbs, &step.verbs) && all(&self.api_groups, &step.api_groups) && resources && names && urls
     }
 }
@@ -226,8 +243,14 @@ mod tests {
 
     fn asks(verb: &str, group: &str, resource: &str, subresource: &str, namespace: &str, name: &str) -> Attributes {
         Attributes {
-            verb: verb.into(), is_resource: true, group: group.into(), resource: resource.into(), subresource: subresource.into(),
-            namespace: namespace.into(), name: name.into(), ..Attributes::default()
+            verb: verb.into(),
+            is_resource: true,
+            group: group.into(),
+            resource: resource.into(),
+            subresource: subresource.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Attributes::default()
         }
     }
 
@@ -244,7 +267,11 @@ mod tests {
         assert!(!index.allows(&sa, &asks("delete", "apps", "deployments", "", "a", "y")));
         assert!(!index.allows(&sa, &asks("delete", "apps", "deployments", "", "b", "x")));
         let path = |p: &str| Attributes { verb: "get".into(), path: p.into(), ..Attributes::default() };
-        assert!(index.allows(&dev, &path("/metrics")) && index.allows(&dev, &path("/api/v1")) && !index.allows(&dev, &path("/metricsx")));
+        assert!(
+            index.allows(&dev, &path("/metrics"))
+                && index.allows(&dev, &path("/api/v1"))
+                && !index.allows(&dev, &path("/metricsx"))
+        );
     }
 
     #[test]
@@ -254,6 +281,10 @@ mod tests {
         let rule = |v: Value| Rule::from_value(&v);
         assert!(index.covers(&dev, "a", &rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}))));
         assert!(!index.covers(&dev, "a", &rule(json!({"verbs": ["*"], "apiGroups": [""], "resources": ["pods"]}))));
-        assert!(!index.covers(&dev, "a", &rule(json!({"verbs": ["get"], "apiGroups": ["", "apps"], "resources": ["pods"]}))));
+        assert!(!index.covers(
+            &dev,
+            "a",
+            &rule(json!({"verbs": ["get"], "apiGroups": ["", "apps"], "resources": ["pods"]}))
+        ));
     }
 }

@@ -6,14 +6,28 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::Method;
 use http_body_util::{BodyExt, Full};
-use machinery::{Resource, resources, value::{list_at, str_at}};
+use machinery::{
+    Resource, resources,
+    value::{list_at, str_at},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{core::Core, http::Request, identity::{Identity, MASTERS}, pipeline, registry};
+use crate::{
+    core::Core,
+    http::Request,
+    identity::{Identity, MASTERS},
+    pipeline, registry,
+};
 
 /// Roles, bindings, namespaces and priority classes, as plain manifests.
-const MANIFESTS: &[&str] = &[include_str!("namespaces.yaml"), include_str!("priorities.yaml"), include_str!("roles.yaml"), include_str!("components.yaml"), include_str!("bindings.yaml")];
+const MANIFESTS: &[&str] = &[
+    include_str!("namespaces.yaml"),
+    include_str!("priorities.yaml"),
+    include_str!("roles.yaml"),
+    include_str!("components.yaml"),
+    include_str!("bindings.yaml"),
+];
 
 /// `rbac.authorization.kubernetes.io/autoupdate: "false"` on a role keeps hands off it.
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -51,7 +65,8 @@ async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
 fn row(object: &Value) -> anyhow::Result<&'static Resource> {
     let (group, version) = str_at(object, "apiVersion").split_once('/').unwrap_or(("", str_at(object, "apiVersion")));
     let kind = str_at(object, "kind");
-    resources::find_kind(group, version, kind).with_context(|| format!("a built-in manifest is of unknown kind {kind:?} in {group:?}"))
+    resources::find_kind(group, version, kind)
+        .with_context(|| format!("a built-in manifest is of unknown kind {kind:?} in {group:?}"))
 }
 
 fn path(resource: &Resource, namespace: &str) -> String {
@@ -93,14 +108,23 @@ fn replaced(there: &Value, wanted: &Value, fields: &[&str]) -> Option<Value> {
 
 async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> anyhow::Result<()> {
     let body = Full::new(Bytes::from(object.to_string())).map_err(|never| match never {}).boxed_unsync();
-    let mut request: Request = http::Request::builder().method(method).uri(path).header(http::header::CONTENT_TYPE, "application/json").body(body)?;
+    let mut request: Request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(body)?;
     request.extensions_mut().insert(Identity::new("system:apiserver", [MASTERS]));
     let response = pipeline::serve(core.clone(), None, request).await;
     if response.status().is_success() {
         return Ok(());
     }
     let status = response.status();
-    let text = response.into_body().collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default();
+    let text = response
+        .into_body()
+        .collect()
+        .await
+        .map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned())
+        .unwrap_or_default();
     bail!("{path} {}: {status}: {text}", str_at(object, "metadata.name"))
 }
 
@@ -110,7 +134,8 @@ fn own_service(core: &Core, port: u16) -> [Value; 3] {
     let address = config.service_cluster_ip_range.hosts().next().map(|a| a.to_string()).unwrap_or_default();
     let metadata = json!({"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}});
     let mirrored = json!({"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
-    let slice = json!({"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}});
+    let slice =
+        json!({"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}});
     let family = if config.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" };
     [
         json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {

@@ -1,7 +1,10 @@
 //! `pods/binding`: the scheduler puts a pod on a node.
 
 use http::StatusCode;
-use machinery::{ApiError, time, value::{list_at, str_at}};
+use machinery::{
+    ApiError, time,
+    value::{list_at, str_at},
+};
 use serde_json::{Value, json};
 
 use super::{Target, decode, update};
@@ -25,7 +28,10 @@ pub async fn bind(call: &Call, target: &Target, request: Request) -> Result<Resp
         let mut pod = current.object.clone();
         let uid = str_at(&body, "metadata.uid");
         if !uid.is_empty() && uid != str_at(&pod, "metadata.uid") {
-            return Err(conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", str_at(&pod, "metadata.uid"))));
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                str_at(&pod, "metadata.uid")
+            )));
         }
         if !str_at(&pod, "metadata.deletionTimestamp").is_empty() {
             return Err(conflict(format!("pod {} is being deleted, cannot be assigned to a host", target.name)));
@@ -45,12 +51,19 @@ pub async fn bind(call: &Call, target: &Target, request: Request) -> Result<Resp
         Ok(pod)
     })
     .await?;
-    Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
+    Ok(respond::value(
+        StatusCode::CREATED,
+        call.accept.syntax,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
 }
 
 /// The PodScheduled condition becomes true.
 fn set_scheduled(pod: &mut Value) {
-    let mut conditions: Vec<Value> = list_at(pod, "status.conditions").iter().filter(|c| c["type"] != "PodScheduled").cloned().collect();
-    conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": time::now()}));
+    let mut conditions: Vec<Value> =
+        list_at(pod, "status.conditions").iter().filter(|c| c["type"] != "PodScheduled").cloned().collect();
+    conditions.push(
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": time::now()}),
+    );
     pod["status"]["conditions"] = conditions.into();
 }

@@ -29,7 +29,12 @@ pub async fn create(call: &Call, mut target: Target, request: Request) -> Result
 }
 
 /// Stores a decoded object; `target.name` is set to the name it got.
-pub async fn create_object(call: &Call, target: &mut Target, object: Value, dry_run: bool) -> Result<respond::Encoded, ApiError> {
+pub async fn create_object(
+    call: &Call,
+    target: &mut Target,
+    object: Value,
+    dry_run: bool,
+) -> Result<respond::Encoded, ApiError> {
     let generates = str_at(&object, "metadata.name").is_empty() && !str_at(&object, "metadata.generateName").is_empty();
     let mut left = ATTEMPTS;
     loop {
@@ -40,7 +45,12 @@ pub async fn create_object(call: &Call, target: &mut Target, object: Value, dry_
     }
 }
 
-async fn attempt(call: &Call, target: &mut Target, mut object: Value, dry_run: bool) -> Result<respond::Encoded, ApiError> {
+async fn attempt(
+    call: &Call,
+    target: &mut Target,
+    mut object: Value,
+    dry_run: bool,
+) -> Result<respond::Encoded, ApiError> {
     let resource = target.resource;
     prepare_metadata(target, &mut object)?;
     if resource.strategy.generation {
@@ -66,15 +76,26 @@ async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Re
         let mut object = object.clone();
         let claims = services::claim(core, target, &mut object, None).await?;
         if dry_run {
-            if core.store.get(&registry::key(resource, &target.namespace, &target.name)).await.map_err(registry::store_error)?.is_some() {
+            if core
+                .store
+                .get(&registry::key(resource, &target.namespace, &target.name))
+                .await
+                .map_err(registry::store_error)?
+                .is_some()
+            {
                 return Err(ApiError::already_exists(resource.group, resource.plural, &target.name));
             }
-            return Ok(respond::Encoded { value: machinery::encoding::encode_stored(&object), revision: core.store.revision() });
+            return Ok(respond::Encoded {
+                value: machinery::encoding::encode_stored(&object),
+                revision: core.store.revision(),
+            });
         }
         let write = Write { resource, namespace: &target.namespace, name: &target.name, claims };
         match write.put(core, &object, None).await {
             Ok((value, revision)) => return Ok(respond::Encoded { value, revision }),
-            Err(WriteError::Lost) => return Err(ApiError::already_exists(resource.group, resource.plural, &target.name)),
+            Err(WriteError::Lost) => {
+                return Err(ApiError::already_exists(resource.group, resource.plural, &target.name));
+            }
             // somebody took the address that was chosen: choose again
             Err(WriteError::Taken(_)) if left > 0 => left -= 1,
             Err(error) => return Err(error.into_api(resource, &target.name)),
@@ -97,7 +118,14 @@ fn prepare_metadata(target: &mut Target, object: &mut Value) -> Result<(), ApiEr
     metadata["uid"] = names::uid().into();
     metadata["creationTimestamp"] = time::now().into();
     if let Some(map) = metadata.as_object_mut() {
-        for server_owned in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "managedFields", "resourceVersion"] {
+        for server_owned in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+            "selfLink",
+            "managedFields",
+            "resourceVersion",
+        ] {
             map.remove(server_owned);
         }
     }
@@ -105,14 +133,15 @@ fn prepare_metadata(target: &mut Target, object: &mut Value) -> Result<(), ApiEr
 }
 
 fn set_identity(object: &mut Value, resource: &machinery::Resource) -> Result<(), ApiError> {
-    let map = object.as_object_mut().ok_or_else(|| ApiError::bad_request("the body of the request is not an object"))?;
+    let map =
+        object.as_object_mut().ok_or_else(|| ApiError::bad_request("the body of the request is not an object"))?;
     map.insert("apiVersion".into(), resource.api_version().into());
     map.insert("kind".into(), resource.kind.into());
     let metadata = map.entry("metadata").or_insert(Value::Null);
     if !metadata.is_object() {
         *metadata = Value::Object(Map::new());
     }
-    if str_at(metadata, "resourceVersion") != "" && str_at(metadata, "resourceVersion") != "0" {
+    if !matches!(str_at(metadata, "resourceVersion"), "" | "0") {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
     Ok(())

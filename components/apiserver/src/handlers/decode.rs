@@ -55,7 +55,9 @@ impl Findings {
             FieldValidation::Ignore => Ok(Vec::new()),
             FieldValidation::Warn => Ok(self.0),
             FieldValidation::Strict if self.0.is_empty() => Ok(Vec::new()),
-            FieldValidation::Strict => Err(ApiError::bad_request(format!("strict decoding error: {}", self.0.join(", ")))),
+            FieldValidation::Strict => {
+                Err(ApiError::bad_request(format!("strict decoding error: {}", self.0.join(", "))))
+            }
         }
     }
 }
@@ -68,9 +70,11 @@ pub fn media_type(request: &Request) -> String {
 
 pub fn parse(media: &str, bytes: &Bytes) -> Result<(Value, Vec<String>), ApiError> {
     match media {
-        "" | "application/json" => schema::parse_json(bytes).map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}"))),
+        "" | "application/json" => schema::parse_json(bytes)
+            .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}"))),
         "application/yaml" => {
-            let value = serde_yaml::from_slice(bytes).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
+            let value = serde_yaml::from_slice(bytes)
+                .map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
             Ok((value, Vec::new()))
         }
         _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
@@ -103,7 +107,10 @@ pub async fn object(call: &Call, resource: &Resource, request: Request) -> Resul
 /// Types of fields; unknown ones are dropped and returned.
 pub fn check_shape(resource: &Resource, value: &mut Value) -> Result<Vec<String>, ApiError> {
     schema::check(resource.definition, value, Unknown::Prune).map_err(|error| {
-        ApiError::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {error}", resource.kind, resource.version, resource.kind))
+        ApiError::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {error}",
+            resource.kind, resource.version, resource.kind
+        ))
     })
 }
 
@@ -120,7 +127,9 @@ pub fn check_kind(value: &Value, api_version: &str, kind: &str) -> Result<(), Ap
         )));
     }
     if !given_kind.is_empty() && given_kind != kind {
-        return Err(ApiError::bad_request(format!("the object provided is of kind {given_kind}, but the request expects {kind}")));
+        return Err(ApiError::bad_request(format!(
+            "the object provided is of kind {given_kind}, but the request expects {kind}"
+        )));
     }
     Ok(())
 }

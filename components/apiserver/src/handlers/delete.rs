@@ -1,8 +1,11 @@
 //! Delete: preconditions, grace, finalizers, propagation.
 
-use http::StatusCode;
-use machinery::{ApiError, time, value::{int_at, list_at, str_at}};
 use ::time::OffsetDateTime;
+use http::StatusCode;
+use machinery::{
+    ApiError, time,
+    value::{int_at, list_at, str_at},
+};
 use serde_json::{Value, json};
 
 use super::{Target, decode, list, respond, selection::Selection, update};
@@ -18,7 +21,17 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// Kinds whose delete answers with the object.
-const RETURNED: &[&str] = &["pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates", "resourcequotas", "storageclasses", "csinodes"];
+const RETURNED: &[&str] = &[
+    "pods",
+    "services",
+    "serviceaccounts",
+    "persistentvolumes",
+    "persistentvolumeclaims",
+    "podtemplates",
+    "resourcequotas",
+    "storageclasses",
+    "csinodes",
+];
 
 /// `metav1.DeleteOptions`, from body or query.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +60,12 @@ impl DeleteOptions {
         if options.propagation.is_none() {
             options.propagation = call.query.get("propagationPolicy").map(str::to_owned);
         }
-        let orphan = body["orphanDependents"].as_bool().or_else(|| call.query.get("orphanDependents").map(|v| v == "true"));
+        let orphan =
+            body["orphanDependents"].as_bool().or_else(|| call.query.get("orphanDependents").map(|v| v == "true"));
         match (&options.propagation, orphan) {
-            (Some(_), Some(_)) => return Err(ApiError::bad_request("orphanDependents and deletionPropagation cannot be both set")),
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad_request("orphanDependents and deletionPropagation cannot be both set"));
+            }
             (None, Some(orphan)) => options.propagation = Some(if orphan { "Orphan" } else { "Background" }.into()),
             _ => {}
         }
@@ -142,9 +158,13 @@ pub async fn delete_object(call: &Call, target: &Target, options: &DeleteOptions
 fn check_preconditions(target: &Target, options: &DeleteOptions, object: &Value) -> Result<(), ApiError> {
     let differs = |wanted: &Option<String>, field: &str, what: &str| {
         let actual = str_at(object, field);
-        wanted.as_deref().filter(|w| *w != actual).map(|w| format!("Precondition failed: {what} in precondition: {w}, {what} in object meta: {actual}"))
+        wanted
+            .as_deref()
+            .filter(|w| *w != actual)
+            .map(|w| format!("Precondition failed: {what} in precondition: {w}, {what} in object meta: {actual}"))
     };
-    let why = differs(&options.uid, "metadata.uid", "UID").or_else(|| differs(&options.revision, "metadata.resourceVersion", "ResourceVersion"));
+    let why = differs(&options.uid, "metadata.uid", "UID")
+        .or_else(|| differs(&options.revision, "metadata.resourceVersion", "ResourceVersion"));
     match why {
         Some(why) => Err(ApiError::conflict(target.resource.group, target.resource.plural, &target.name, &why)),
         None => Ok(()),
@@ -159,7 +179,8 @@ fn mark(target: &Target, options: &DeleteOptions, old: &Value) -> Value {
     let already = !str_at(metadata, "deletionTimestamp").is_empty();
     let running = int_at(metadata, "deletionGracePeriodSeconds").unwrap_or(0);
     if !already || grace < running {
-        let base = time::parse(str_at(metadata, "deletionTimestamp")).map_or_else(OffsetDateTime::now_utc, |at| at - ::time::Duration::seconds(running));
+        let base = time::parse(str_at(metadata, "deletionTimestamp"))
+            .map_or_else(OffsetDateTime::now_utc, |at| at - ::time::Duration::seconds(running));
         metadata["deletionTimestamp"] = time::rfc3339(base + ::time::Duration::seconds(grace)).into();
         metadata["deletionGracePeriodSeconds"] = grace.into();
         if let Some(generation) = int_at(metadata, "generation").filter(|_| !already) {
@@ -183,13 +204,15 @@ fn grace(target: &Target, options: &DeleteOptions, object: &Value) -> i64 {
         Some(seconds) => seconds,
         None => 30,
     };
-    let idle = str_at(object, "spec.nodeName").is_empty() || matches!(str_at(object, "status.phase"), "Succeeded" | "Failed");
+    let idle =
+        str_at(object, "spec.nodeName").is_empty() || matches!(str_at(object, "status.phase"), "Succeeded" | "Failed");
     if idle { 0 } else { wanted }
 }
 
 fn set_finalizers(metadata: &mut Value, propagation: Option<&str>) {
     let Some(policy) = propagation else { return };
-    let mut finalizers: Vec<Value> = list_at(metadata, "finalizers").iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned().collect();
+    let mut finalizers: Vec<Value> =
+        list_at(metadata, "finalizers").iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned().collect();
     match policy {
         "Orphan" => finalizers.push(ORPHAN.into()),
         "Foreground" => finalizers.push(FOREGROUND.into()),

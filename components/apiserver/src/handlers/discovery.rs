@@ -13,7 +13,20 @@ use crate::{
 };
 
 /// Groups in the order upstream prefers them; others follow by name.
-const ORDER: &[&str] = &["", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch", "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io"];
+const ORDER: &[&str] = &[
+    "",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+];
 
 /// Everything served, as (group, version) → entries of an APIResourceList.
 pub fn served() -> BTreeMap<(&'static str, &'static str), Vec<Value>> {
@@ -68,7 +81,8 @@ fn api_version(group: &str, version: &str) -> String {
 }
 
 fn group_value(group: &str, versions: &[&str]) -> Value {
-    let versions: Vec<Value> = versions.iter().map(|v| json!({"groupVersion": api_version(group, v), "version": v})).collect();
+    let versions: Vec<Value> =
+        versions.iter().map(|v| json!({"groupVersion": api_version(group, v), "version": v})).collect();
     json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
 }
 
@@ -115,11 +129,26 @@ pub fn answer(call: &Call) -> Option<Response> {
 
 fn resource_list(group: &str, version: &str) -> Option<Value> {
     let entries = served().remove(&(group, version))?;
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": entries}))
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": entries}),
+    )
 }
 
 fn paths() -> Vec<String> {
-    let mut paths: Vec<String> = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(String::from).into();
+    let mut paths: Vec<String> = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    .map(String::from)
+    .into();
     for (group, versions) in groups() {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));

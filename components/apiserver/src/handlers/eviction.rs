@@ -1,7 +1,11 @@
 //! `pods/eviction` (policy/v1 Eviction): a delete that budgets may forbid.
 
 use http::StatusCode;
-use machinery::{ApiError, selector::LabelSelector, value::{get, int_at, list_at, str_at}};
+use machinery::{
+    ApiError,
+    selector::LabelSelector,
+    value::{get, int_at, list_at, str_at},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -37,33 +41,50 @@ pub async fn evict(call: &Call, target: &Target, request: Request) -> Result<Res
         take_from_budget(call, target, &pod, options.dry_run).await?;
     }
     delete_object(call, target, &options).await?;
-    Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
+    Ok(respond::value(
+        StatusCode::CREATED,
+        call.accept.syntax,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
 }
 
 /// Pods that do not run, or already go, are no loss.
 fn counts(pod: &Value) -> bool {
-    str_at(pod, "metadata.deletionTimestamp").is_empty() && !matches!(str_at(pod, "status.phase"), "Succeeded" | "Failed" | "Pending")
+    str_at(pod, "metadata.deletionTimestamp").is_empty()
+        && !matches!(str_at(pod, "status.phase"), "Succeeded" | "Failed" | "Pending")
 }
 
 async fn take_from_budget(call: &Call, target: &Target, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
     let Some(budgets) = registry::find("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
     let all = registry::read_all(&call.core, budgets, &target.namespace).await?;
-    let mut matching = all.into_iter().filter(|b| LabelSelector::from_object(get(&b.object, "spec.selector")).is_ok_and(|s| s.matches_object(pod)));
+    let mut matching = all
+        .into_iter()
+        .filter(|b| LabelSelector::from_object(get(&b.object, "spec.selector")).is_ok_and(|s| s.matches_object(pod)));
     let Some(budget) = matching.next() else { return Ok(()) };
     if matching.next().is_some() {
-        return Err(ApiError::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."));
+        return Err(ApiError::internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        ));
     }
     let name = str_at(&budget.object, "metadata.name").to_owned();
     let budget_target = Target { resource: budgets, namespace: target.namespace.clone(), name: name.clone() };
     update::change(call, &budget_target, update::Part::Own, dry_run, |current| {
         let mut object = current.object.clone();
         let allowed = int_at(&object, "status.disruptionsAllowed").unwrap_or(0);
-        let stale = int_at(&object, "status.observedGeneration").unwrap_or(0) < int_at(&object, "metadata.generation").unwrap_or(0);
+        let stale = int_at(&object, "status.observedGeneration").unwrap_or(0)
+            < int_at(&object, "metadata.generation").unwrap_or(0);
         if stale || allowed < 1 {
             let healthy = int_at(&object, "status.currentHealthy").unwrap_or(0);
             let wanted = int_at(&object, "status.desiredHealthy").unwrap_or(0);
-            return Err(ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
-                .with_cause("DisruptionBudget", format!("The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently"), ""));
+            return Err(ApiError::too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                10,
+            )
+            .with_cause(
+                "DisruptionBudget",
+                format!("The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently"),
+                "",
+            ));
         }
         object["status"]["disruptionsAllowed"] = (allowed - 1).into();
         object["status"]["disruptedPods"][&target.name] = machinery::time::now().into();

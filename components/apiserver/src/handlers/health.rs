@@ -22,21 +22,31 @@ pub async fn answer(call: &Call) -> Option<Response> {
     let path = call.info.path.as_str();
     let response = match path {
         "/version" | "/version/" => respond::json(StatusCode::OK, &version()),
-        "/metrics" => respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", call.core.metrics.render().into_bytes()),
+        "/metrics" => respond::bytes(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            call.core.metrics.render().into_bytes(),
+        ),
         "/.well-known/openid-configuration" => {
             let issuer = &call.core.config.service_account_issuer;
-            respond::json(StatusCode::OK, &json!({
-                "issuer": issuer, "jwks_uri": format!("{}/openid/v1/jwks", issuer.trim_end_matches('/')),
-                "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": [call.core.signing_key.algorithm().name()],
-            }))
+            respond::json(
+                StatusCode::OK,
+                &json!({
+                    "issuer": issuer, "jwks_uri": format!("{}/openid/v1/jwks", issuer.trim_end_matches('/')),
+                    "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+                    "id_token_signing_alg_values_supported": [call.core.signing_key.algorithm().name()],
+                }),
+            )
         }
         "/openid/v1/jwks" => {
-            let keys: Vec<Value> = call.core.verifying_keys.iter().map(crate::authn::keys::VerifyingKey::to_jwk).collect();
+            let keys: Vec<Value> =
+                call.core.verifying_keys.iter().map(crate::authn::keys::VerifyingKey::to_jwk).collect();
             respond::json(StatusCode::OK, &json!({"keys": keys}))
         }
         _ => {
-            let (kind, check) = ["/healthz", "/livez", "/readyz"].iter().find_map(|k| path.strip_prefix(k).map(|rest| (&k[1..], rest)))?;
+            let (kind, check) = ["/healthz", "/livez", "/readyz"]
+                .iter()
+                .find_map(|k| path.strip_prefix(k).map(|rest| (&k[1..], rest)))?;
             health(call, kind, check.strip_prefix('/').or_else(|| check.is_empty().then_some(""))?).await?
         }
     };
@@ -67,7 +77,10 @@ async fn health(call: &Call, kind: &str, only: &str) -> Option<Response> {
     if passed && !call.query.has("verbose") {
         return Some(respond::text(StatusCode::OK, "ok"));
     }
-    let mut text: String = checks.iter().map(|(name, ok)| if *ok { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: reason withheld\n") }).collect();
+    let mut text: String = checks
+        .iter()
+        .map(|(name, ok)| if *ok { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: reason withheld\n") })
+        .collect();
     text.push_str(&format!("{kind} check {}\n", if passed { "passed" } else { "failed" }));
     Some(respond::text(if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text))
 }

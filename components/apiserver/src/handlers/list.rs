@@ -56,12 +56,17 @@ pub async fn list(call: &Call, target: &Target) -> Result<Response, ApiError> {
         Form::Object => Ok(respond::encoded(StatusCode::OK, call.accept.syntax, typed(target, &page))),
         form => {
             let resource = target.resource;
-            let items = page.items.iter().map(|kv| registry::decode(resource, &kv.value, kv.mod_revision)).collect::<Result<Vec<_>, _>>()?;
+            let items = page
+                .items
+                .iter()
+                .map(|kv| registry::decode(resource, &kv.value, kv.mod_revision))
+                .collect::<Result<Vec<_>, _>>()?;
             let metadata = list_metadata(&page);
             let value = match form {
                 Form::Table => table::render(resource, &items, metadata, include(call)?, true),
                 _ => {
-                    let items: Vec<Value> = items.iter().map(|i| with_version(table::partial_metadata(i), &call.accept)).collect();
+                    let items: Vec<Value> =
+                        items.iter().map(|i| with_version(table::partial_metadata(i), &call.accept)).collect();
                     json!({"kind": "PartialObjectMetadataList", "metadata": metadata, "items": items})
                 }
             };
@@ -86,7 +91,14 @@ pub fn typed(target: &Target, page: &Page) -> Vec<u8> {
     let resource = target.resource;
     let size: usize = page.items.iter().map(|kv| kv.value.len() + 48).sum();
     let mut out = Vec::with_capacity(size + 256);
-    encoding::write_list_start(&mut out, &resource.api_version(), resource.list_kind, page.revision, page.continue_token.as_deref(), page.remaining);
+    encoding::write_list_start(
+        &mut out,
+        &resource.api_version(),
+        resource.list_kind,
+        page.revision,
+        page.continue_token.as_deref(),
+        page.remaining,
+    );
     for (index, kv) in page.items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
@@ -98,14 +110,24 @@ pub fn typed(target: &Target, page: &Page) -> Vec<u8> {
 }
 
 pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result<Page, ApiError> {
-    let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).map_err(|_| ApiError::bad_request("limit must not be negative"))?;
+    let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0))
+        .map_err(|_| ApiError::bad_request("limit must not be negative"))?;
     let (revision, after) = start(call, selection, limit)?;
     let mut request = RangeRequest { prefix: selection.prefix.clone(), start_after: after, limit, revision };
     if selection.is_everything() {
         let range = call.core.store.range(request).await.map_err(|e| range_error(call, selection, e))?;
         let more = range.remaining > 0;
-        let continue_token = range.items.last().filter(|_| more).map(|kv| Continue { revision: range.revision, after: kv.key.to_string() }.encode());
-        return Ok(Page { items: range.items, revision: range.revision, continue_token, remaining: more.then_some(range.remaining) });
+        let continue_token = range
+            .items
+            .last()
+            .filter(|_| more)
+            .map(|kv| Continue { revision: range.revision, after: kv.key.to_string() }.encode());
+        return Ok(Page {
+            items: range.items,
+            revision: range.revision,
+            continue_token,
+            remaining: more.then_some(range.remaining),
+        });
     }
     let mut found = Vec::new();
     request.limit = if limit == 0 { 0 } else { BATCH };
@@ -125,7 +147,10 @@ pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result
         let full = limit > 0 && found.len() == limit;
         let more = range.remaining > 0 || used < count;
         if full || !more {
-            let token = found.last().filter(|_| full && more).map(|kv| Continue { revision: range.revision, after: kv.key.to_string() }.encode());
+            let token = found
+                .last()
+                .filter(|_| full && more)
+                .map(|kv| Continue { revision: range.revision, after: kv.key.to_string() }.encode());
             return Ok(Page { items: found, revision: range.revision, continue_token: token, remaining: None });
         }
         request.start_after = last;
@@ -151,7 +176,9 @@ fn start(call: &Call, selection: &Selection, limit: usize) -> Result<(Option<Rev
     let Some(text) = version else { return Ok((None, None)) };
     let wanted = not_newer_than_now(call, text)?;
     match matching {
-        Some("Exact") if wanted == 0 => Err(ApiError::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")),
+        Some("Exact") if wanted == 0 => {
+            Err(ApiError::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+        }
         Some("Exact") => Ok((Some(wanted), None)),
         None if limit > 0 && wanted > 0 => Ok((Some(wanted), None)),
         None | Some("NotOlderThan") => Ok((None, None)),
@@ -164,7 +191,9 @@ fn range_error(call: &Call, selection: &Selection, error: store::Error) -> ApiEr
     let store::Error::Compacted { .. } = error else { return registry::store_error(error) };
     let token = call.query.get("continue").and_then(|t| Continue::decode(t, &selection.prefix).ok());
     let mut answer = ApiError::expired(match token {
-        Some(_) => "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        Some(_) => {
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
+        }
         None => "The resourceVersion for the provided list is too old.",
     });
     answer.continue_token = token.map(|t| Continue { revision: 0, after: t.after }.encode());

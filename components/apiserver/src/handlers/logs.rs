@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use machinery::{ApiError, value::{int_at, list_at, str_at}};
+use machinery::{
+    ApiError,
+    value::{int_at, list_at, str_at},
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -17,10 +20,15 @@ const KUBELET_PORT: u16 = 10250;
 
 /// The kubelet's own names for the query of exec and attach.
 const STREAMS: &[(&str, &str)] = &[("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
-const LOG_OPTIONS: &[&str] = &["follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"];
+const LOG_OPTIONS: &[&str] =
+    &["follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"];
 
 pub async fn forward(call: &Call, target: &Target, request: Request) -> Result<Response, ApiError> {
-    let kubelets = call.core.kubelets.as_ref().ok_or_else(|| ApiError::service_unavailable("the API server has no client certificate for kubelets"))?;
+    let kubelets = call
+        .core
+        .kubelets
+        .as_ref()
+        .ok_or_else(|| ApiError::service_unavailable("the API server has no client certificate for kubelets"))?;
     let pod = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?.object;
     let node = str_at(&pod, "spec.nodeName");
     if node.is_empty() {
@@ -34,9 +42,14 @@ pub async fn forward(call: &Call, target: &Target, request: Request) -> Result<R
 async fn kubelet_address(call: &Call, name: &str) -> Result<(IpAddr, u16), ApiError> {
     let nodes = registry::find("", "v1", "nodes").ok_or_else(ApiError::no_such_resource)?;
     let node = registry::read(&call.core, nodes, "", name).await?.object;
-    let address = list_at(&node, "status.addresses").iter().find(|a| a["type"] == "InternalIP").and_then(|a| a["address"].as_str()?.parse().ok());
+    let address = list_at(&node, "status.addresses")
+        .iter()
+        .find(|a| a["type"] == "InternalIP")
+        .and_then(|a| a["address"].as_str()?.parse().ok());
     let address = address.ok_or_else(|| ApiError::service_unavailable(format!("node {name} has no InternalIP yet")))?;
-    let port = int_at(&node, "status.daemonEndpoints.kubeletEndpoint.Port").and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0);
+    let port = int_at(&node, "status.daemonEndpoints.kubeletEndpoint.Port")
+        .and_then(|p| u16::try_from(p).ok())
+        .filter(|p| *p > 0);
     Ok((address, port.unwrap_or(KUBELET_PORT)))
 }
 
@@ -70,19 +83,29 @@ fn kubelet_path(target: &Target, subresource: &str, query: &Query, pod: &Value) 
 /// The named container, which must be one of the pod's; without a name, the only one or the annotated default.
 fn container(target: &Target, query: &Query, pod: &Value) -> Result<String, ApiError> {
     let names = |list: &str| list_at(pod, list).iter().map(|c| str_at(c, "name").to_owned()).collect::<Vec<_>>();
-    let (main, init, ephemeral) = (names("spec.containers"), names("spec.initContainers"), names("spec.ephemeralContainers"));
+    let (main, init, ephemeral) =
+        (names("spec.containers"), names("spec.initContainers"), names("spec.ephemeralContainers"));
     if let Some(wanted) = query.get("container") {
         let known = main.iter().chain(&init).chain(&ephemeral).any(|n| n == wanted);
-        return if known { Ok(wanted.to_owned()) } else { Err(ApiError::bad_request(format!("container {wanted} is not valid for pod {}", target.name))) };
+        return if known {
+            Ok(wanted.to_owned())
+        } else {
+            Err(ApiError::bad_request(format!("container {wanted} is not valid for pod {}", target.name)))
+        };
     }
-    let default = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str().unwrap_or_default();
+    let default =
+        pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str().unwrap_or_default();
     if main.iter().any(|n| n == default) {
         return Ok(default.to_owned());
     }
     match main.as_slice() {
         [only] => Ok(only.clone()),
         several => {
-            let mut text = format!("a container name must be specified for pod {}, choose one of: [{}]", target.name, several.join(" "));
+            let mut text = format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                target.name,
+                several.join(" ")
+            );
             if !init.is_empty() {
                 text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }

@@ -42,7 +42,8 @@ pub struct Target {
 impl Target {
     fn of(call: &Call) -> Result<Self, ApiError> {
         let info = &call.info;
-        let resource = registry::find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_resource)?;
+        let resource =
+            registry::find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_resource)?;
         let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
         // a cluster-wide kind below a namespace does not exist; a namespace itself is "in" itself
         if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {

@@ -21,7 +21,8 @@ pub enum Kind {
     Strategic,
 }
 
-const ACCEPTED: &[&str] = &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const ACCEPTED: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
 impl Kind {
     fn from_media_type(text: &str) -> Option<Self> {
@@ -45,9 +46,11 @@ impl Kind {
 
 /// The patch in a request's body, with the duplicate keys in it.
 pub async fn read(request: Request) -> Result<(Kind, Value, Vec<String>), ApiError> {
-    let kind = Kind::from_media_type(&decode::media_type(&request)).ok_or_else(|| ApiError::unsupported_media_type(ACCEPTED))?;
+    let kind = Kind::from_media_type(&decode::media_type(&request))
+        .ok_or_else(|| ApiError::unsupported_media_type(ACCEPTED))?;
     let bytes = body::read(request.into_body()).await?;
-    let (patch, duplicates) = schema::parse_json(&bytes).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+    let (patch, duplicates) =
+        schema::parse_json(&bytes).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
     if !matches!(kind, Kind::Json) && !patch.is_object() {
         return Err(ApiError::bad_request("the patch must be an object"));
     }
@@ -81,7 +84,10 @@ pub async fn patch(call: &Call, target: &Target, part: update::Part, request: Re
 fn check_same(target: &Target, object: &Value) -> Result<(), ApiError> {
     let name = str_at(object, "metadata.name");
     if name != target.name {
-        return Err(ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", target.name)));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
     }
     if target.resource.namespaced && str_at(object, "metadata.namespace") != target.namespace {
         return Err(ApiError::bad_request("the namespace of the object does not match the namespace on the URL"));

@@ -46,7 +46,8 @@ pub fn object(call: &Call, resource: &Resource, status: StatusCode, encoded: &En
 
 pub fn include(call: &Call) -> Result<table::Include, ApiError> {
     let text = call.query.get("includeObject").unwrap_or_default();
-    table::Include::parse(text).ok_or_else(|| ApiError::bad_request(format!("unrecognized includeObject value: {text:?}")))
+    table::Include::parse(text)
+        .ok_or_else(|| ApiError::bad_request(format!("unrecognized includeObject value: {text:?}")))
 }
 
 /// Old clients ask for `meta.k8s.io/v1beta1`, whose tables and metadata look the same.

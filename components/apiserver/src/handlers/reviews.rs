@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use machinery::{ApiError, request_info::RequestInfo, value::{get, list_at, str_at}};
+use machinery::{
+    ApiError,
+    request_info::RequestInfo,
+    value::{get, list_at, str_at},
+};
 use serde_json::{Value, json};
 
 use super::decode;
@@ -85,9 +89,16 @@ fn strings(value: &Value, path: &str) -> Vec<String> {
 
 /// The user a SubjectAccessReview asks about, with exactly the groups it names.
 fn subject(body: &Value) -> Result<Identity, ApiError> {
-    let who = Identity { user: str_at(body, "spec.user").into(), uid: str_at(body, "spec.uid").into(), groups: strings(body, "spec.groups"), extra: BTreeMap::new() };
+    let who = Identity {
+        user: str_at(body, "spec.user").into(),
+        uid: str_at(body, "spec.uid").into(),
+        groups: strings(body, "spec.groups"),
+        extra: BTreeMap::new(),
+    };
     if who.user.is_empty() && who.groups.is_empty() {
-        return Err(ApiError::bad_request("spec.user: Required value: at least one of user or group must be specified"));
+        return Err(ApiError::bad_request(
+            "spec.user: Required value: at least one of user or group must be specified",
+        ));
     }
     Ok(who)
 }
@@ -106,8 +117,14 @@ async fn access_review(call: &Call, who: &Identity, body: &Value) -> Result<Valu
             path: String::new(),
             field_selector: str_at(r, "fieldSelector.rawSelector").into(),
         },
-        (None, Some(n)) => Attributes { verb: str_at(n, "verb").into(), path: str_at(n, "path").into(), ..Attributes::default() },
-        _ => return Err(ApiError::bad_request("exactly one of spec.resourceAttributes and spec.nonResourceAttributes must be specified")),
+        (None, Some(n)) => {
+            Attributes { verb: str_at(n, "verb").into(), path: str_at(n, "path").into(), ..Attributes::default() }
+        }
+        _ => {
+            return Err(ApiError::bad_request(
+                "exactly one of spec.resourceAttributes and spec.nonResourceAttributes must be specified",
+            ));
+        }
     };
     let allowed = authz::allows(&call.core, who, &what).await;
     Ok(json!({"allowed": allowed}))
@@ -119,7 +136,9 @@ async fn token_review(call: &Call, body: &Value) -> Value {
         wanted = call.core.config.audiences();
     }
     match authn::service_account::authenticate(&call.core, str_at(body, "spec.token"), &wanted).await {
-        Ok(accepted) => json!({"authenticated": true, "user": user_info(&accepted.identity), "audiences": accepted.audiences}),
+        Ok(accepted) => {
+            json!({"authenticated": true, "user": user_info(&accepted.identity), "audiences": accepted.audiences})
+        }
         Err(why) => json!({"authenticated": false, "user": {}, "error": why.to_string()}),
     }
 }

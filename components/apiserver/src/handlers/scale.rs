@@ -1,7 +1,11 @@
 //! The `scale` subresource (autoscaling/v1 Scale) of workloads.
 
 use http::{Method, StatusCode};
-use machinery::{ApiError, selector::LabelSelector, value::{get, int_at, str_at}};
+use machinery::{
+    ApiError,
+    selector::LabelSelector,
+    value::{get, int_at, str_at},
+};
 use serde_json::{Value, json};
 
 use super::{Target, decode, patch, respond::Encoded, update};
@@ -37,7 +41,11 @@ pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Re
     Ok(respond::value(StatusCode::OK, call.accept.syntax, &scale))
 }
 
-async fn write(call: &Call, target: &Target, make: impl Fn(&Stored) -> Result<Value, ApiError>) -> Result<Value, ApiError> {
+async fn write(
+    call: &Call,
+    target: &Target,
+    make: impl Fn(&Stored) -> Result<Value, ApiError>,
+) -> Result<Value, ApiError> {
     let dry_run = call.query.dry_run()?;
     let Encoded { value, revision } = update::change(call, target, update::Part::Main, dry_run, |current| {
         let scale = make(current)?;
@@ -65,7 +73,8 @@ async fn write(call: &Call, target: &Target, make: impl Fn(&Stored) -> Result<Va
 
 fn to_scale(object: &Value) -> Value {
     let metadata = &object["metadata"];
-    let selector = LabelSelector::from_object(get(object, "spec.selector")).map(|s| selector_text(&s)).unwrap_or_default();
+    let selector =
+        LabelSelector::from_object(get(object, "spec.selector")).map(|s| selector_text(&s)).unwrap_or_default();
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {

@@ -20,7 +20,9 @@ pub struct Selection {
 impl Selection {
     pub fn of(call: &Call, target: &Target) -> Result<Self, ApiError> {
         let resource = target.resource;
-        let bad = |what: &str, e: &dyn std::fmt::Display| ApiError::bad_request(format!("unable to parse {what} selector: {e}"));
+        let bad = |what: &str, e: &dyn std::fmt::Display| {
+            ApiError::bad_request(format!("unable to parse {what} selector: {e}"))
+        };
         let labels = match call.query.get("labelSelector") {
             Some(text) => LabelSelector::parse(text).map_err(|e| bad("label", &e))?,
             None => LabelSelector::everything(),
@@ -53,7 +55,8 @@ impl Selection {
 }
 
 pub fn parse_revision(text: &str) -> Result<Revision, ApiError> {
-    text.parse().map_err(|_| ApiError::bad_request(format!("Invalid value: {text:?}: the resourceVersion must be a number")))
+    text.parse()
+        .map_err(|_| ApiError::bad_request(format!("Invalid value: {text:?}: the resourceVersion must be a number")))
 }
 
 /// A revision the client knows must have been reached here.

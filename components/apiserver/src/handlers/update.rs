@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use machinery::{ApiError, field::FieldError, field::Path, resources, value::{int_at, list_at, str_at}};
+use machinery::{
+    ApiError,
+    field::FieldError,
+    field::Path,
+    resources,
+    value::{int_at, list_at, str_at},
+};
 use rand::Rng;
 use serde_json::Value;
 
@@ -55,13 +61,26 @@ pub async fn put(call: &Call, target: &Target, part: Part, request: Request) -> 
         return Err(ApiError::bad_request("the name of the object must be given in its metadata"));
     }
     if name != target.name {
-        return Err(ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", target.name)));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
     }
     create::place(target, &mut body)?;
     let mut status = StatusCode::OK;
     let encoded = match change(call, target, part, dry_run, |_| Ok(body.clone())).await {
-        Err(error) if error.code == 404 && part == Part::Main && resource.strategy.create_on_update && str_at(&body, "metadata.resourceVersion").is_empty() => {
-            crate::authz::authorize(&call.core, &call.identity, &crate::authz::Attributes::of(&call.info, None).with_verb("create")).await?;
+        Err(error)
+            if error.code == 404
+                && part == Part::Main
+                && resource.strategy.create_on_update
+                && str_at(&body, "metadata.resourceVersion").is_empty() =>
+        {
+            crate::authz::authorize(
+                &call.core,
+                &call.identity,
+                &crate::authz::Attributes::of(&call.info, None).with_verb("create"),
+            )
+            .await?;
             status = StatusCode::CREATED;
             create::create_object(call, &mut target.clone(), body, dry_run).await?
         }
@@ -74,7 +93,13 @@ pub async fn put(call: &Call, target: &Target, part: Part, request: Request) -> 
 
 /// Applies `make` to the stored object until the result is stored. A `resourceVersion` in the result is a precondition; one
 /// that `make` leaves as it read it is none.
-pub async fn change(call: &Call, target: &Target, part: Part, dry_run: bool, make: impl Fn(&Stored) -> Result<Value, ApiError>) -> Result<respond::Encoded, ApiError> {
+pub async fn change(
+    call: &Call,
+    target: &Target,
+    part: Part,
+    dry_run: bool,
+    make: impl Fn(&Stored) -> Result<Value, ApiError>,
+) -> Result<respond::Encoded, ApiError> {
     let mut lost = 0;
     loop {
         let current = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?;
@@ -105,7 +130,11 @@ fn check_preconditions(target: &Target, part: Part, new: &Value, current: &Store
     let (revision, uid) = (str_at(new, "metadata.resourceVersion"), str_at(new, "metadata.uid"));
     if revision.is_empty() || revision == "0" {
         if part == Part::Main && !resource.strategy.unconditional_update {
-            let error = FieldError::invalid(&Path::new("metadata").child("resourceVersion"), 0, "must be specified for an update");
+            let error = FieldError::invalid(
+                &Path::new("metadata").child("resourceVersion"),
+                0,
+                "must be specified for an update",
+            );
             return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &[error]));
         }
     } else if revision.parse() != Ok(current.revision) {
@@ -120,7 +149,14 @@ fn check_preconditions(target: &Target, part: Part, new: &Value, current: &Store
 }
 
 /// One try; `None` when somebody else wrote meanwhile.
-async fn attempt(call: &Call, target: &Target, part: Part, dry_run: bool, new: Value, current: Stored) -> Result<Option<respond::Encoded>, ApiError> {
+async fn attempt(
+    call: &Call,
+    target: &Target,
+    part: Part,
+    dry_run: bool,
+    new: Value,
+    current: Stored,
+) -> Result<Option<respond::Encoded>, ApiError> {
     let (core, resource, old) = (&call.core, target.resource, &current.object);
     let mut new = restrict(part, new, old);
     keep_system_metadata(&mut new, old);
@@ -142,9 +178,16 @@ async fn attempt(call: &Call, target: &Target, part: Part, dry_run: bool, new: V
         return Ok(Some(respond::Encoded { value: unchanged(), revision: current.revision }));
     }
     let removed = is_finished(target, &new);
-    let claims = if removed { services::release(core, target, old).await? } else { services::claim(core, target, &mut new, Some(old)).await? };
+    let claims = if removed {
+        services::release(core, target, old).await?
+    } else {
+        services::claim(core, target, &mut new, Some(old)).await?
+    };
     if dry_run {
-        return Ok(Some(respond::Encoded { value: machinery::encoding::encode_stored(&new), revision: current.revision }));
+        return Ok(Some(respond::Encoded {
+            value: machinery::encoding::encode_stored(&new),
+            revision: current.revision,
+        }));
     }
     let write = Write { resource, namespace: &target.namespace, name: &target.name, claims };
     let written = if removed {
@@ -197,7 +240,17 @@ fn keep_system_metadata(new: &mut Value, old: &Value) {
         new["metadata"] = Value::Object(serde_json::Map::new());
     }
     let Some(map) = new["metadata"].as_object_mut() else { return };
-    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "generateName"] {
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "generateName",
+    ] {
         match old["metadata"].get(key) {
             Some(value) => map.insert(key.into(), value.clone()),
             None => map.remove(key),
@@ -225,21 +278,31 @@ fn no_new_finalizers(new: &Value, old: &Value) -> Option<FieldError> {
         return None;
     }
     let had = list_at(old, "metadata.finalizers");
-    let added: Vec<&str> = list_at(new, "metadata.finalizers").iter().filter(|f| !had.contains(f)).filter_map(Value::as_str).collect();
-    let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+    let added: Vec<&str> =
+        list_at(new, "metadata.finalizers").iter().filter(|f| !had.contains(f)).filter_map(Value::as_str).collect();
+    let detail =
+        format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
     (!added.is_empty()).then(|| FieldError::forbidden(&Path::new("metadata").child("finalizers"), detail))
 }
 
 /// Whether anything but metadata and status differs.
 fn content_changed(new: &Value, old: &Value) -> bool {
-    let content = |v: &Value| v.as_object().map(|m| m.iter().filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status")).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
+    let content = |v: &Value| {
+        v.as_object().map(|m| {
+            m.iter()
+                .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status"))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect::<Vec<_>>()
+        })
+    };
     content(new) != content(old)
 }
 
 /// A write that takes away what kept a deleted object is its end.
 pub fn is_finished(target: &Target, object: &Value) -> bool {
-    !str_at(object, "metadata.deletionTimestamp").is_empty()
-        && list_at(object, "metadata.finalizers").is_empty()
-        && int_at(object, "metadata.deletionGracePeriodSeconds").unwrap_or(0) == 0
-        && !(target.resource.plural == "namespaces" && !list_at(object, "spec.finalizers").is_empty())
+    let deleted = !str_at(object, "metadata.deletionTimestamp").is_empty();
+    let held = |list: &str| !list_at(object, list).is_empty();
+    let kept = held("metadata.finalizers") || (target.resource.plural == "namespaces" && held("spec.finalizers"));
+    let has_grace = int_at(object, "metadata.deletionGracePeriodSeconds").unwrap_or(0) > 0;
+    deleted && !kept && !has_grace
 }

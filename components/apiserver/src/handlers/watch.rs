@@ -67,8 +67,17 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
     };
     let events = call.core.store.watch(&watcher.selection.prefix, from).await.map_err(registry::store_error)?;
     let seconds = call.query.number("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
-    let timeout = Duration::from_secs(seconds.unwrap_or_else(|| MIN_TIMEOUT + rand::rng().random_range(0..MIN_TIMEOUT)));
-    let body = Run { watcher, events, first: Some(first), bookmarks, revision: from, deadline: Instant::now() + timeout, next_bookmark: next_bookmark() };
+    let timeout =
+        Duration::from_secs(seconds.unwrap_or_else(|| MIN_TIMEOUT + rand::rng().random_range(0..MIN_TIMEOUT)));
+    let body = Run {
+        watcher,
+        events,
+        first: Some(first),
+        bookmarks,
+        revision: from,
+        deadline: Instant::now() + timeout,
+        next_bookmark: next_bookmark(),
+    };
     let content_type = match call.accept.form {
         Form::Object => "application/json",
         _ => "application/json;stream=watch",
@@ -116,7 +125,13 @@ impl Watcher {
                 let mut object = object.clone();
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
-                table::render(self.resource, &[object], json!({"resourceVersion": revision.to_string()}), self.include, columns)
+                table::render(
+                    self.resource,
+                    &[object],
+                    json!({"resourceVersion": revision.to_string()}),
+                    self.include,
+                    columns,
+                )
             }
             Form::PartialMetadata => {
                 let mut partial = table::partial_metadata(object);
@@ -134,8 +149,13 @@ impl Watcher {
         }
         let object = match self.accept.form {
             Form::Object => json!({"kind": self.resource.kind, "apiVersion": self.api_version, "metadata": metadata}),
-            Form::Table => with_version(json!({"kind": "Table", "metadata": {"resourceVersion": revision.to_string()}, "columnDefinitions": [], "rows": []}), &self.accept),
-            Form::PartialMetadata => with_version(json!({"kind": "PartialObjectMetadata", "metadata": metadata}), &self.accept),
+            Form::Table => with_version(
+                json!({"kind": "Table", "metadata": {"resourceVersion": revision.to_string()}, "columnDefinitions": [], "rows": []}),
+                &self.accept,
+            ),
+            Form::PartialMetadata => {
+                with_version(json!({"kind": "PartialObjectMetadata", "metadata": metadata}), &self.accept)
+            }
         };
         write_line(out, "BOOKMARK", &object);
     }
@@ -154,9 +174,12 @@ impl Watcher {
             return Ok(());
         }
         let (resource, memo) = (self.resource, &self.core.clone().memo);
-        let now = memo.get_or_decode(&event.kv.key, revision, false, || registry::decode(resource, &event.kv.value, revision))?;
+        let now = memo
+            .get_or_decode(&event.kv.key, revision, false, || registry::decode(resource, &event.kv.value, revision))?;
         let before = match &event.previous {
-            Some(bytes) if event.kind == EventKind::Put => Some(memo.get_or_decode(&event.kv.key, revision, true, || registry::decode(resource, bytes, revision))?),
+            Some(bytes) if event.kind == EventKind::Put => {
+                Some(memo.get_or_decode(&event.kv.key, revision, true, || registry::decode(resource, bytes, revision))?)
+            }
             _ => None,
         };
         let matches_now = self.selection.matches(resource, &now);

@@ -96,7 +96,10 @@ mod tests {
         let table = of("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json").unwrap();
         assert_eq!((table.form, table.meta_version), (Form::Table, "v1"));
         assert_eq!(of("application/vnd.kubernetes.protobuf, application/json").unwrap(), PLAIN);
-        assert_eq!(of("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json").unwrap(), PLAIN);
+        assert_eq!(
+            of("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json").unwrap(),
+            PLAIN
+        );
         assert_eq!(of("application/vnd.kubernetes.protobuf"), None);
         assert_eq!(of("application/yaml").unwrap().syntax, Syntax::Yaml);
     }

@@ -63,7 +63,8 @@ impl http_body::Body for ResponseBody {
 pub async fn read(mut body: RequestBody) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::bad_request(format!("the request's body could not be read: {error}")))?;
+        let frame =
+            frame.map_err(|error| ApiError::bad_request(format!("the request's body could not be read: {error}")))?;
         let Ok(piece) = frame.into_data() else { continue };
         if whole.len() + piece.len() > BODY_LIMIT {
             return Err(ApiError::request_entity_too_large(BODY_LIMIT));

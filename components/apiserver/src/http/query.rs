@@ -29,7 +29,9 @@ impl Query {
 
     pub fn number(&self, key: &str) -> Result<Option<i64>, ApiError> {
         self.get(key)
-            .map(|v| v.parse().map_err(|_| ApiError::bad_request(format!("the query parameter {key}={v:?} is not a number"))))
+            .map(|v| {
+                v.parse().map_err(|_| ApiError::bad_request(format!("the query parameter {key}={v:?} is not a number")))
+            })
             .transpose()
     }
 
@@ -41,7 +43,9 @@ impl Query {
         match self.get("dryRun") {
             None => Ok(false),
             Some("All") => Ok(true),
-            Some(other) => Err(ApiError::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+            Some(other) => {
+                Err(ApiError::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"")))
+            }
         }
     }
 }

@@ -52,7 +52,8 @@ fn definition_schema(name: &str, definition: &Definition, references: &str) -> V
     if !properties.is_empty() {
         schema["properties"] = Value::Object(properties);
     }
-    let kinds: Vec<Value> = kinds_of(name).iter().map(|(g, v, k)| json!({"group": g, "version": v, "kind": k})).collect();
+    let kinds: Vec<Value> =
+        kinds_of(name).iter().map(|(g, v, k)| json!({"group": g, "version": v, "kind": k})).collect();
     if !kinds.is_empty() {
         schema["x-kubernetes-group-version-kind"] = kinds.into();
     }
@@ -60,7 +61,10 @@ fn definition_schema(name: &str, definition: &Definition, references: &str) -> V
 }
 
 pub fn v2(definitions: &BTreeMap<&str, &'static Definition>) -> Value {
-    let schemas: Map<String, Value> = definitions.iter().map(|(name, d)| ((*name).to_owned(), definition_schema(name, d, "#/definitions/"))).collect();
+    let schemas: Map<String, Value> = definitions
+        .iter()
+        .map(|(name, d)| ((*name).to_owned(), definition_schema(name, d, "#/definitions/")))
+        .collect();
     json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": {}, "definitions": schemas})
 }
 
@@ -77,7 +81,10 @@ pub fn index() -> Value {
 /// One group version. Its paths say which query parameters writes know: newer clients look for `fieldValidation` there.
 pub fn v3(rows: &[&Resource]) -> Value {
     let definitions = reachable(rows.iter().map(|r| r.definition));
-    let schemas: Map<String, Value> = definitions.iter().map(|(name, d)| ((*name).to_owned(), definition_schema(name, d, "#/components/schemas/"))).collect();
+    let schemas: Map<String, Value> = definitions
+        .iter()
+        .map(|(name, d)| ((*name).to_owned(), definition_schema(name, d, "#/components/schemas/")))
+        .collect();
     let paths: Map<String, Value> = rows.iter().map(|r| path_item(r)).collect();
     json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": paths, "components": {"schemas": schemas}})
 }

@@ -36,10 +36,15 @@ mod field {
 }
 
 pub fn document(definitions: &BTreeMap<&str, &'static Definition>) -> Vec<u8> {
-    let all = definitions.iter().fold(Message::default(), |m, (name, d)| m.message(field::FIRST, named(name, definition_schema(name, d))));
+    let all = definitions
+        .iter()
+        .fold(Message::default(), |m, (name, d)| m.message(field::FIRST, named(name, definition_schema(name, d))));
     Message::default()
         .string(field::document::SWAGGER, "2.0")
-        .message(field::document::INFO, Message::default().string(field::info::TITLE, "Kubernetes").string(field::info::VERSION, "v1.37.0"))
+        .message(
+            field::document::INFO,
+            Message::default().string(field::info::TITLE, "Kubernetes").string(field::info::VERSION, "v1.37.0"),
+        )
         .message(field::document::PATHS, Message::default())
         .message(field::document::DEFINITIONS, all)
         .into_bytes()
@@ -61,7 +66,9 @@ fn definition_schema(name: &str, definition: &Definition) -> Message {
     let mut schema = typed("object");
     if !definition.fields.is_empty() {
         let properties = definition.fields.iter().fold(Message::default(), |m, (key, kind)| {
-            let value = merge_extensions(name, key).into_iter().fold(type_schema(kind), |s, (key, value)| extension(s, key, &format!("{value}\n")));
+            let value = merge_extensions(name, key)
+                .into_iter()
+                .fold(type_schema(kind), |s, (key, value)| extension(s, key, &format!("{value}\n")));
             m.message(field::FIRST, named(key, value))
         });
         schema = schema.message(field::schema::PROPERTIES, properties);
@@ -70,16 +77,26 @@ fn definition_schema(name: &str, definition: &Definition) -> Message {
     if kinds.is_empty() {
         return schema;
     }
-    let yaml: String = kinds.iter().map(|(g, v, k)| format!("- group: \"{g}\"\n  kind: {k}\n  version: {v}\n")).collect();
+    let yaml: String =
+        kinds.iter().map(|(g, v, k)| format!("- group: \"{g}\"\n  kind: {k}\n  version: {v}\n")).collect();
     extension(schema, "x-kubernetes-group-version-kind", &yaml)
 }
 
 fn type_schema(kind: &Type) -> Message {
-    let formatted = |name: &str, format: &str| Message::default().string(field::schema::FORMAT, format).message(field::schema::TYPE, Message::default().string(field::FIRST, name));
+    let formatted = |name: &str, format: &str| {
+        Message::default()
+            .string(field::schema::FORMAT, format)
+            .message(field::schema::TYPE, Message::default().string(field::FIRST, name))
+    };
     match kind {
         Type::Object(name) => Message::default().string(field::schema::REF, &format!("#/definitions/{name}")),
-        Type::Map(inner) => typed("object").message(field::schema::ADDITIONAL_PROPERTIES, Message::default().message(field::FIRST, type_schema(inner))),
-        Type::List(inner) => typed("array").message(field::schema::ITEMS, Message::default().message(field::FIRST, type_schema(inner))),
+        Type::Map(inner) => typed("object").message(
+            field::schema::ADDITIONAL_PROPERTIES,
+            Message::default().message(field::FIRST, type_schema(inner)),
+        ),
+        Type::List(inner) => {
+            typed("array").message(field::schema::ITEMS, Message::default().message(field::FIRST, type_schema(inner)))
+        }
         Type::String | Type::Quantity => typed("string"),
         Type::Bytes => formatted("string", "byte"),
         Type::Time | Type::MicroTime => formatted("string", "date-time"),

@@ -43,7 +43,14 @@ impl Api {
         self.dir.path()
     }
 
-    pub async fn send(&self, who: Identity, method: &str, path: &str, content_type: &str, body: impl ToString) -> http::Response<ResponseBody> {
+    pub async fn send(
+        &self,
+        who: Identity,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: impl ToString,
+    ) -> http::Response<ResponseBody> {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -88,15 +95,26 @@ impl Api {
     pub async fn kubectl(&self, user: &str, args: &[&str], stdin: &str) -> (bool, String) {
         let program = std::env::var("KINSTALL_KUBECTL").unwrap_or_else(|_| "kubectl".into());
         let mut command = Command::new(program);
-        command.arg("--kubeconfig").arg(self.path().join(format!("{user}.kubeconfig"))).arg("--cache-dir").arg(self.path().join("cache"));
-        command.args(args).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+            .arg("--kubeconfig")
+            .arg(self.path().join(format!("{user}.kubeconfig")))
+            .arg("--cache-dir")
+            .arg(self.path().join("cache"));
+        command
+            .args(args)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
         let stdin = stdin.to_owned();
         tokio::task::spawn_blocking(move || {
             use std::io::Write;
             let mut child = command.spawn().expect("kubectl must be installed");
             child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
             let output = child.wait_with_output().unwrap();
-            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+            (
+                output.status.success(),
+                String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+            )
         })
         .await
         .unwrap()
@@ -117,7 +135,10 @@ pub struct Watch {
 impl Watch {
     /// The next event, as (type, object); panics after two seconds.
     pub async fn next(&mut self) -> (String, Value) {
-        tokio::time::timeout(Duration::from_secs(2), self.line()).await.expect("no event came").expect("the watch ended")
+        tokio::time::timeout(Duration::from_secs(2), self.line())
+            .await
+            .expect("no event came")
+            .expect("the watch ended")
     }
 
     pub async fn quiet(&mut self) {
