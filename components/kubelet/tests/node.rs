@@ -35,6 +35,7 @@ async fn the_life_of_a_node() {
     );
     streams(&cluster).await;
     a_restart_leaves_containers_alone(&mut cluster).await;
+    a_lost_sandbox_is_made_again(&cluster).await;
     pods_end_with_grace(&cluster).await;
     cluster.stop().await;
 }
@@ -202,6 +203,20 @@ async fn a_restart_leaves_containers_alone(cluster: &mut Cluster) {
     let pod = cluster.pods().get("quick").await.unwrap();
     assert_eq!(condition(Some(&pod), "Ready"), Some("True"));
     assert_eq!(id(pod), before);
+}
+
+/// As after a reboot: everything of the pod has ended behind the kubelet's back.
+async fn a_lost_sandbox_is_made_again(cluster: &Cluster) {
+    let uid = cluster.pods().get("after").await.unwrap().uid().unwrap();
+    let cri = kubelet::cri::Cri::new(cluster.config.runtime_socket()).unwrap();
+    for sandbox in cri.sandboxes(Some(&uid)).await.unwrap() {
+        cri.stop_sandbox(&sandbox.id).await.unwrap();
+    }
+    let restarted = |p: Option<&k8s_openapi::api::core::v1::Pod>| {
+        let statuses = p.and_then(|p| p.status.as_ref()).and_then(|s| s.container_statuses.as_ref());
+        statuses.is_some_and(|s| s[0].restart_count == 1) && condition(p, "Ready") == Some("True")
+    };
+    cluster.until("after", "up again", 15, restarted).await;
 }
 
 async fn pods_end_with_grace(cluster: &Cluster) {

@@ -29,7 +29,7 @@ pub struct Disk {
 
 impl Disk {
     pub fn used_percent(&self) -> u64 {
-        if self.capacity == 0 { 0 } else { 100 - self.available * 100 / self.capacity }
+        100 - (self.available * 100).checked_div(self.capacity).unwrap_or(100)
     }
 }
 

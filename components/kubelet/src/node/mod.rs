@@ -74,10 +74,7 @@ impl NodeKeeper {
     async fn current_status(&self, previous: &NodeStatus) -> NodeStatus {
         let runtime = self.cri.status().await;
         let version = self.cri.version().await.ok();
-        let images = match self.cri.list_images().await {
-            Ok(images) => images,
-            Err(_) => Vec::new(),
-        };
+        let images = self.cri.list_images().await.unwrap_or_default();
         let facts = status::Facts {
             runtime,
             version,

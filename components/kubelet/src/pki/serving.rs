@@ -44,10 +44,9 @@ fn read_pair(pem: &Path) -> Result<CertifiedKey> {
 /// Obtains the certificate, keeps it in `serving` and renews it, for ever.
 pub async fn maintain(config: Arc<Config>, api: Arc<Api>, serving: Arc<Serving>) {
     let pem = super::serving_pem(&config);
-    if super::time_left(&pem).is_some_and(|left| !left.is_zero()) && covers(&pem, &config) {
-        if let Err(error) = serving.load(&pem) {
-            tracing::warn!("{error:#}");
-        }
+    let usable = super::time_left(&pem).is_some_and(|left| !left.is_zero()) && covers(&pem, &config);
+    if usable && let Err(error) = serving.load(&pem) {
+        tracing::warn!("{error:#}");
     }
     let names = vec![config.node_name.clone(), config.node_ip.clone()];
     loop {

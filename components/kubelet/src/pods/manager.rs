@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::worker::{Desired, Worker, remove_from_runtime};
+use super::ending::remove_from_runtime;
+use super::worker::{Desired, Worker};
 use super::{Shared, resources::Qos, sandbox};
 use crate::cri::pleg::Wake;
 use crate::volumes::mountinfo;

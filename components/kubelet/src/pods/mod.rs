@@ -1,6 +1,7 @@
 //! Pods: one task for each, driven by the API's watch, the runtime and the probes.
 
 pub mod container;
+pub mod ending;
 pub mod env;
 pub mod fields;
 pub mod image;

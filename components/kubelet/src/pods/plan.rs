@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::container;
 use super::resources::is_sidecar;
-use crate::cri::observe::{Container as Seen, Observed, Phase};
+use crate::cri::observe::{Container as Seen, Observed, Phase, Sandbox};
 
 /// Answers only the worker knows.
 pub trait Knowledge {
@@ -105,12 +105,12 @@ pub fn compute(pod: &Pod, observed: &Observed, knowledge: &impl Knowledge) -> Pl
     }
     let current = observed.sandbox().filter(|s| s.ready);
     let usable = current.map(|s| s.id.clone());
-    plan.stop_sandboxes = observed
-        .sandboxes
-        .iter()
-        .filter(|s| Some(&s.id) != usable.as_ref() && (s.ready || has_running(observed, &s.id)))
-        .map(|s| s.id.clone())
-        .collect();
+    // a dead sandbox may still hold an address: it is stopped before its successor is made
+    let obsolete = |s: &&Sandbox| match &usable {
+        Some(id) => s.id != *id && (s.ready || has_running(observed, &s.id)),
+        None => true,
+    };
+    plan.stop_sandboxes = observed.sandboxes.iter().filter(obsolete).map(|s| s.id.clone()).collect();
     if usable.is_none() {
         plan.create_sandbox = Some(observed.sandbox().map_or(0, |s| s.attempt + 1));
         return plan;
@@ -217,7 +217,6 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::resources::tests::pod_from;
     use super::*;
-    use crate::cri::observe::Sandbox;
     use k8s_cri::v1 as cri;
 
     pub struct Calm;
@@ -309,7 +308,8 @@ pub(crate) mod tests {
         let pod = pod_from(serde_json::json!({"containers": [{"name": "a"}]}));
         let mut lost = observed(vec![seen("a", Phase::Exited, 137)]);
         lost.sandboxes[0].ready = false;
-        assert_eq!(compute(&pod, &lost, &Calm).create_sandbox, Some(1));
+        let plan = compute(&pod, &lost, &Calm);
+        assert_eq!((plan.create_sandbox, plan.stop_sandboxes), (Some(1), vec!["s1".to_string()]));
         lost.sandboxes.insert(0, Sandbox { id: "s2".into(), ready: true, attempt: 1, ips: vec![], created_at: 9 });
         assert_eq!(starts(&compute(&pod, &lost, &Calm)), ["a"]);
     }

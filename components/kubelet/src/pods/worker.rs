@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -22,7 +21,6 @@ use super::plan::{self, Knowledge, Plan};
 use super::publisher::Publisher;
 use super::status::{self, View, Waiting, is_terminal};
 use super::{Shared, logs, resources, sandbox};
-use crate::api::is_status;
 use crate::cri::observe::{Observed, Observer};
 use crate::probes::{Probes, Surroundings};
 use crate::volumes::PodVolumes;
@@ -56,26 +54,26 @@ impl Desired {
 }
 
 pub struct Worker {
-    shared: Arc<Shared>,
-    uid: String,
-    desired: watch::Receiver<Desired>,
-    wake: Arc<Notify>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) uid: String,
+    pub(super) desired: watch::Receiver<Desired>,
+    pub(super) wake: Arc<Notify>,
     /// The pod is on its way up or down.
-    busy: Arc<AtomicBool>,
-    observer: Observer,
-    publisher: Publisher,
-    status: PodStatus,
-    volumes: PodVolumes,
-    notifiers: HashMap<usize, AbortHandle>,
-    probes: Probes,
-    images: Images,
-    crashes: Crashes,
-    waiting: HashMap<String, Waiting>,
-    retry_at: HashMap<String, Instant>,
-    messages: HashMap<String, String>,
-    hooks: HooksDone,
-    failure: Option<(String, String)>,
-    failures_in_a_row: u32,
+    pub(super) busy: Arc<AtomicBool>,
+    pub(super) observer: Observer,
+    pub(super) publisher: Publisher,
+    pub(super) status: PodStatus,
+    pub(super) volumes: PodVolumes,
+    pub(super) notifiers: HashMap<usize, AbortHandle>,
+    pub(super) probes: Probes,
+    pub(super) images: Images,
+    pub(super) crashes: Crashes,
+    pub(super) waiting: HashMap<String, Waiting>,
+    pub(super) retry_at: HashMap<String, Instant>,
+    pub(super) messages: HashMap<String, String>,
+    pub(super) hooks: HooksDone,
+    pub(super) failure: Option<(String, String)>,
+    pub(super) failures_in_a_row: u32,
 }
 
 impl Drop for Worker {
@@ -198,7 +196,7 @@ impl Worker {
         self.publish(pod, &observed, false);
         let idle = verdict == Plan::default();
         let started = !observed.is_empty() && self.status.phase.as_deref() == Some("Running");
-        self.busy.store(!started, Ordering::Relaxed);
+        self.busy.store(!started && self.waiting.is_empty(), Ordering::Relaxed);
         if let Err(error) = self.volumes.set_up(pod, &addresses).await {
             self.shared.recorder.pod(pod, None, true, "FailedMount", format!("{error:#}"));
             self.notify_changes();
@@ -242,7 +240,7 @@ impl Worker {
         Some(Duration::from_secs(u64::try_from(start + seconds - Timestamp::now().as_second()).unwrap_or(0)))
     }
 
-    async fn observe(&mut self) -> Result<Observed> {
+    pub(super) async fn observe(&mut self) -> Result<Observed> {
         let observed = self.observer.observe(&self.shared.cri, &self.uid).await?;
         self.messages.retain(|id, _| observed.all().any(|c| c.id() == id));
         for seen in observed.all().filter(|c| c.status.finished_at > 0) {
@@ -288,7 +286,7 @@ impl Worker {
         }
     }
 
-    fn publish(&mut self, pod: &Pod, observed: &Observed, ended: bool) {
+    pub(super) fn publish(&mut self, pod: &Pod, observed: &Observed, ended: bool) {
         let probes = &self.probes;
         let fresh = status::compute(&View {
             pod,
@@ -398,7 +396,7 @@ impl Worker {
         killer.one(seen, own.unwrap_or_else(|| kill::grace(pod)), message).await
     }
 
-    fn killer<'a>(&'a self, pod: &'a Pod, observed: &Observed) -> Killer<'a> {
+    pub(super) fn killer<'a>(&'a self, pod: &'a Pod, observed: &Observed) -> Killer<'a> {
         Killer { shared: &self.shared, pod, ip: self.probe_address(pod, observed), hooks: self.hooks.clone() }
     }
 
@@ -457,102 +455,4 @@ impl Worker {
             }
         }
     }
-
-    /// The pod is being deleted: stop, report, clean up, confirm. Each step is tried until it succeeds.
-    async fn end(&mut self) {
-        let mut delay = Duration::from_millis(100);
-        while let Err(error) = self.stop_all().await {
-            self.later("stop its containers", &error, &mut delay).await;
-        }
-        self.probes.stop();
-        while let Err(error) = self.report_end().await {
-            self.later("report its end", &error, &mut delay).await;
-        }
-        while let Err(error) = self.volumes.tear_down() {
-            self.later("take its volumes away", &error, &mut delay).await;
-        }
-        let pod = self.desired.borrow().pod().clone();
-        self.shared.cgroups.remove(&self.uid, resources::qos(&pod));
-        while let Err(error) = self.confirm().await {
-            self.later("confirm its deletion", &error, &mut delay).await;
-        }
-        while let Err(error) = remove_from_runtime(&self.shared, &self.uid).await {
-            self.later("remove its containers", &error, &mut delay).await;
-        }
-        std::fs::remove_dir_all(sandbox::log_directory(&self.shared.config, &pod)).ok();
-        logs::prune_links(&self.shared.config);
-    }
-
-    async fn later(&self, what: &str, error: &anyhow::Error, delay: &mut Duration) {
-        tracing::warn!("pod {}: cannot {what} yet: {error:#}", self.desired.borrow().pod().name_any());
-        tokio::time::sleep(*delay).await;
-        *delay = (*delay * 2).min(Duration::from_secs(10));
-    }
-
-    async fn report_end(&mut self) -> Result<()> {
-        let pod = self.desired.borrow().pod().clone();
-        let observed = self.observe().await?;
-        self.publish(&pod, &observed, true);
-        self.flush().await;
-        Ok(())
-    }
-
-    async fn stop_all(&mut self) -> Result<()> {
-        loop {
-            let pod = self.desired.borrow_and_update().pod().clone();
-            let observed = self.observe().await?;
-            if observed.running().next().is_none() {
-                for sandbox in &observed.sandboxes {
-                    self.shared.cri.stop_sandbox(&sandbox.id).await?;
-                }
-                return Ok(());
-            }
-            let grace = kill::grace(&pod);
-            let mut news = self.desired.clone();
-            let sooner = news.wait_for(move |desired| kill::grace(desired.pod()) < grace);
-            let killer = self.killer(&pod, &observed);
-            tokio::select! {
-                result = killer.all(&observed, grace, "") => result?,
-                // a shorter grace period takes effect at once
-                _ = sooner => {}
-            }
-        }
-    }
-
-    /// Waits until the final status has arrived, unless the object is gone.
-    async fn flush(&self) {
-        let mut desired = self.desired.clone();
-        tokio::select! {
-            () = self.publisher.flushed() => {}
-            _ = desired.wait_for(|d| matches!(d, Desired::Gone(_))) => {}
-        }
-    }
-
-    async fn confirm(&self) -> Result<()> {
-        let desired = self.desired.borrow().clone();
-        let Desired::Present(pod) = desired else { return Ok(()) };
-        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }),
-            ..Default::default()
-        };
-        match api.delete(&pod.name_any(), &params).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_status(&error, 404) || is_status(&error, 409) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// Stops and removes all the runtime has of a pod.
-pub async fn remove_from_runtime(shared: &Shared, uid: &str) -> Result<()> {
-    for container in shared.cri.containers(Some(uid)).await? {
-        shared.cri.remove_container(&container.id).await?;
-    }
-    for sandbox in shared.cri.sandboxes(Some(uid)).await? {
-        shared.cri.stop_sandbox(&sandbox.id).await?;
-        shared.cri.remove_sandbox(&sandbox.id).await?;
-    }
-    Ok(())
 }

@@ -177,7 +177,7 @@ mod tests {
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut buffer = [0; 1024];
-                stream.read(&mut buffer).await.unwrap();
+                assert!(stream.read(&mut buffer).await.unwrap() > 0);
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });

@@ -26,11 +26,16 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
+/// An answer and how long it counts.
+type Until<T> = (T, Instant);
+/// Who, which verb, which subresource.
+type Asked = (User, String, String);
+
 pub struct Auth {
     client: kube::Client,
     node: String,
-    tokens: Mutex<HashMap<[u8; 32], (Option<User>, Instant)>>,
-    decisions: Mutex<HashMap<(User, String, String), (bool, Instant)>>,
+    tokens: Mutex<HashMap<[u8; 32], Until<Option<User>>>>,
+    decisions: Mutex<HashMap<Asked, Until<bool>>>,
 }
 
 impl Auth {
