@@ -5,6 +5,11 @@
 //! [`host`] → API objects by [`api`] → [`validate`]. Each command of [`cli`] has its file in [`commands`]. May depend on
 //! `hoststate`, `certs` and kube; on nothing that only Linux has.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "errors happen at most once for each host; they tell everything an operator needs"
+)]
+
 pub mod api;
 pub mod bundle;
 pub mod cli;

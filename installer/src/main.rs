@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             return if help { ExitCode::SUCCESS } else { ExitCode::from(64) };
         }
     };
-    let level = if cli.global.verbose > 1 { "kinstall=debug,russh=info,kube=debug" } else { "error" };
+    let level = if cli.global.verbose > 1 { "kinstall=debug,russh=info,kube=debug" } else { "error,kube_client=off" };
     let filter = EnvFilter::try_from_env("KINSTALL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // a provider that is already there is the same one

@@ -315,7 +315,8 @@ fn other_cluster(s: Subject<'_>) -> Vec<Problem> {
 
 /// What must differ between hosts, and clocks that must not.
 fn between_hosts(subjects: &[Subject<'_>]) -> Vec<Finding> {
-    const UNIQUE: &[(&str, fn(&Facts) -> &str, &str)] = &[
+    type Unique = (&'static str, fn(&Facts) -> &str, &'static str);
+    const UNIQUE: &[Unique] = &[
         ("hostname", |f| &f.hostname, "give each host its own name with `hostnamectl set-hostname`"),
         (
             "machine-id",

@@ -40,10 +40,10 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
         }
     }
     fleet::close(members).await;
-    text.push_str(&if pending == 0 {
-        "nothing to change on the hosts".to_owned()
-    } else {
-        format!("{pending} changes; `kinstall up -i {}` makes them", run.inventory)
+    text.push_str(&match (good, pending) {
+        (false, 0) => "not every host could be planned".to_owned(),
+        (true, 0) => "nothing to change on the hosts".to_owned(),
+        _ => format!("{pending} changes; `kinstall up -i {}` makes them", run.inventory),
     });
     run.printer.result(&text, &json!({"event": "plan", "changes": pending, "hosts": hosts}));
     Ok(match (good, pending) {

@@ -79,7 +79,7 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
         host["reachable"] == true
             && host["complete"] == true
             && host["units"]["inactive"].as_array().is_none_or(Vec::is_empty)
-    }) && cluster.as_ref().is_ok_and(|cluster| all_good(cluster));
+    }) && cluster.as_ref().is_ok_and(all_good);
     let (api_error, cluster) = match cluster {
         Ok(cluster) => (None, cluster),
         Err(error) => (Some(format!("{error:#}")), json!({"nodes": [], "addons": []})),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::join_all;
@@ -29,6 +29,14 @@ use crate::state::{StateDir, write_private};
 use crate::validate::{self, Report, wordpress};
 
 const CONTROL_PLANE: &str = "unit kinstall-control-plane.service";
+
+/// What is known of the control plane while hosts are worked on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    NotYet,
+    Runs,
+    Failed,
+}
 
 /// What came of the hosts.
 struct Applied {
@@ -73,7 +81,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     printer.phase("bringing hosts to their state");
     let addons = addons(&run.cluster, &bundle.manifest)?;
     let client = api::client(&admin).await?;
-    let (start, started) = watch::channel(false);
+    let (start, started) = watch::channel(Start::NotYet);
     let hosts = apply_all(run, &fleet, work, &bundle, start);
     let objects = apply_addons(run, &client, &addons, started);
     let (hosts, objects) = tokio::join!(hosts, objects);
@@ -119,13 +127,13 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     Ok(if passed { Ended::Done } else { Ended::Invalid })
 }
 
-/// Every host to its state, all at once. `start` becomes true when the control plane runs (or needed no change).
+/// Every host to its state, all at once. `start` tells as soon as the control plane runs (or needed no change).
 async fn apply_all(
     run: &Run<'_>,
     fleet: &Fleet,
     work: Vec<(Member<'_>, HostState)>,
     bundle: &Bundle,
-    start: watch::Sender<bool>,
+    start: watch::Sender<Start>,
 ) -> Applied {
     let width = work.iter().map(|(member, _)| member.host.name.len()).max().unwrap_or(0);
     let start = &start;
@@ -141,14 +149,14 @@ async fn apply_all(
                     if let Event::Step { resource, finished: true, .. } = event
                         && resource == CONTROL_PLANE
                     {
-                        start.send_replace(true);
+                        start.send_replace(Start::Runs);
                     }
                 }),
             )
             .await;
         let round_trips = member.session.close().await;
         if host.control_plane {
-            start.send_replace(true);
+            start.send_replace(if result.is_ok() { Start::Runs } else { Start::Failed });
         }
         match &result {
             Ok(Done { changed: 0, .. }) => line.done("nothing changed"),
@@ -176,10 +184,13 @@ async fn apply_addons(
     run: &Run<'_>,
     client: &kube::Client,
     addons: &[Value],
-    mut started: watch::Receiver<bool>,
+    mut started: watch::Receiver<Start>,
 ) -> anyhow::Result<(usize, Option<Duration>)> {
-    // a sender that is gone has told what it knew
-    let _ = started.wait_for(|started| *started).await;
+    let failed =
+        started.wait_for(|started| *started != Start::NotYet).await.map_or(true, |started| *started == Start::Failed);
+    if failed {
+        bail!("the control plane did not come up on its host, so nothing could be brought to its API");
+    }
     let timeout = run.cluster.limits.ready_timeout;
     api::wait_ready(client, timeout.min(Duration::from_secs(90))).await?;
     run.printer.event(

@@ -56,10 +56,13 @@ pub fn bundled(bundle: &BundleManifest) -> Vec<Resource> {
             content: Content::Blob { sha256: file.sha256.clone(), size: file.size },
         })
         .collect();
-    list.push(Resource::Symlink {
-        path: format!("{version}/cni/bin/kinstall-cni"),
-        target: "../../bin/kinstall-components".into(),
-    });
+    // The runtime calls `loopback` for every sandbox, besides the plugins that the configuration names.
+    for plugin in ["kinstall-cni", "loopback"] {
+        list.push(Resource::Symlink {
+            path: format!("{version}/cni/bin/{plugin}"),
+            target: "../../bin/kinstall-components".into(),
+        });
+    }
     list.push(Resource::Symlink { path: "/opt/kinstall/current".into(), target: bundle.version.clone() });
     list
 }

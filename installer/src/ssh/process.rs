@@ -60,7 +60,8 @@ impl Process {
                     ChannelMsg::ExtendedData { data, ext: 1 } => err.send_modify(|text| {
                         text.push_str(&String::from_utf8_lossy(&data));
                         if text.len() > STDERR_LIMIT {
-                            let cut = text.ceil_char_boundary(text.len() - STDERR_LIMIT / 2);
+                            let half = text.len() - STDERR_LIMIT / 2;
+                            let cut = (half..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(half);
                             text.drain(..cut);
                         }
                     }),
