@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::join_all;
+use hoststate::HostState;
 use hoststate::bundle::BundleManifest;
-use hoststate::{Event, HostState};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -28,13 +28,10 @@ use crate::state::pki::Pki;
 use crate::state::{StateDir, write_private};
 use crate::validate::{self, Report, wordpress};
 
-const CONTROL_PLANE: &str = "unit kinstall-control-plane.service";
-
-/// What is known of the control plane while hosts are worked on.
+/// Whether there is hope for the API server while hosts are worked on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
-    NotYet,
-    Runs,
+    Expected,
     Failed,
 }
 
@@ -81,7 +78,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     printer.phase("bringing hosts to their state");
     let addons = addons(&run.cluster, &bundle.manifest)?;
     let client = api::client(&admin).await?;
-    let (start, started) = watch::channel(Start::NotYet);
+    let (start, started) = watch::channel(Start::Expected);
     let hosts = apply_all(run, &fleet, work, &bundle, start);
     let objects = apply_addons(run, &client, &addons, started);
     let (hosts, objects) = tokio::join!(hosts, objects);
@@ -127,7 +124,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     Ok(if passed { Ended::Done } else { Ended::Invalid })
 }
 
-/// Every host to its state, all at once. `start` tells as soon as the control plane runs (or needed no change).
+/// Every host to its state, all at once. `start` tells when the control plane's host failed.
 async fn apply_all(
     run: &Run<'_>,
     fleet: &Fleet,
@@ -146,17 +143,12 @@ async fn apply_all(
                 host,
                 member.session.apply(&state, bundle, &fleet.uploads, |event| {
                     line.seen(event);
-                    if let Event::Step { resource, finished: true, .. } = event
-                        && resource == CONTROL_PLANE
-                    {
-                        start.send_replace(Start::Runs);
-                    }
                 }),
             )
             .await;
         let round_trips = member.session.close().await;
-        if host.control_plane {
-            start.send_replace(if result.is_ok() { Start::Runs } else { Start::Failed });
+        if host.control_plane && result.is_err() {
+            start.send_replace(Start::Failed);
         }
         match &result {
             Ok(Done { changed: 0, .. }) => line.done("nothing changed"),
@@ -186,13 +178,13 @@ async fn apply_addons(
     addons: &[Value],
     mut started: watch::Receiver<Start>,
 ) -> anyhow::Result<(usize, Option<Duration>)> {
-    let failed =
-        started.wait_for(|started| *started != Start::NotYet).await.map_or(true, |started| *started == Start::Failed);
-    if failed {
-        bail!("the control plane did not come up on its host, so nothing could be brought to its API");
-    }
     let timeout = run.cluster.limits.ready_timeout;
-    api::wait_ready(client, timeout.min(Duration::from_secs(90))).await?;
+    tokio::select! {
+        ready = api::wait_ready(client, timeout) => ready?,
+        Ok(_) = started.wait_for(|started| *started == Start::Failed) => {
+            bail!("the control plane did not come up on its host, so nothing could be brought to its API");
+        }
+    }
     run.printer.event(
         "apiReady",
         &format!("  API server ready after {:.1} s", run.printer.elapsed().as_secs_f64()),
