@@ -224,9 +224,27 @@ fn with_fixed(mut errors: Vec<FieldError>, new: &Value, old: &Value, fields: &[&
     errors
 }
 
+/// What the controller does for every pod: each claim template becomes a volume of its name, and containers may mount it.
+fn with_claims_as_volumes(object: &Value) -> Value {
+    let mut object = object.clone();
+    let claims: Vec<Value> = list_at(&object, "spec.volumeClaimTemplates")
+        .iter()
+        .map(|claim| str_at(claim, "metadata.name").to_owned())
+        .filter(|name| !name.is_empty())
+        .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
+        .collect();
+    let Some(Value::Object(spec)) = object.pointer_mut("/spec/template/spec") else { return object };
+    let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
+    if let Some(volumes) = volumes.as_array_mut() {
+        volumes.retain(|volume| !claims.iter().any(|claim| claim["name"] == volume["name"]));
+        volumes.extend(claims);
+    }
+    object
+}
+
 pub(super) fn stateful_set(object: &Value) -> Vec<FieldError> {
     let path = Path::new("spec");
-    let mut errors = common(object, "StatefulSet");
+    let mut errors = common(&with_claims_as_volumes(object), "StatefulSet");
     errors.extend(strategy(object, "updateStrategy", &["RollingUpdate", "OnDelete"]));
     errors.extend(
         object.get("spec").and_then(|s| meta::one_of(s, "podManagementPolicy", &path, &["OrderedReady", "Parallel"])),

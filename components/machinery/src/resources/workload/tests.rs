@@ -68,6 +68,22 @@ fn selectors_must_fit_and_stay() {
 }
 
 #[test]
+fn containers_of_a_stateful_set_mount_its_claims() {
+    let mut object = workload(json!({"spec": {
+        "serviceName": "s",
+        "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}],
+    }}));
+    object["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "d", "mountPath": "/d"}]);
+    stateful_set_defaults(&mut object);
+    assert_eq!(texts(&stateful_set(&object)), Vec::<String>::new());
+    object["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "e".into();
+    assert_eq!(
+        texts(&stateful_set(&object)),
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"e\""]
+    );
+}
+
+#[test]
 fn stateful_sets_change_little() {
     let mut old = workload(
         json!({"spec": {"serviceName": "s", "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}),
