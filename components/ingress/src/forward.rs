@@ -265,6 +265,6 @@ impl Body for SharedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.touched() { self.inner.lock().size_hint() } else { self.size.clone() }
+        if self.touched() { self.inner.lock().size_hint() } else { self.size }
     }
 }

@@ -31,7 +31,8 @@ struct Config {
 /// Serves until SIGTERM. A controller or scheduler that ends by itself ends the process: systemd starts it anew.
 pub async fn run(args: Args) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let text = std::fs::read_to_string(&args.config).with_context(|| format!("cannot read {}", args.config.display()))?;
+    let text =
+        std::fs::read_to_string(&args.config).with_context(|| format!("cannot read {}", args.config.display()))?;
     let config: Config =
         serde_yaml::from_str(&text).with_context(|| format!("cannot understand {}", args.config.display()))?;
 

@@ -46,9 +46,9 @@ const NAMESPACE_CHANGED: Plugins = Plugins::of(&[Plugin::InterPodAffinity]);
 
 enum Change {
     Pod(Box<Event<Pod>>),
-    Node(Event<Node>),
+    Node(Box<Event<Node>>),
     Namespace(Event<Namespace>),
-    Claim(Event<PersistentVolumeClaim>),
+    Claim(Box<Event<PersistentVolumeClaim>>),
     Volume(Box<Event<PersistentVolume>>),
     Class(Event<StorageClass>),
     Budget(Event<PodDisruptionBudget>),
@@ -127,12 +127,12 @@ impl Engine {
         let now = Instant::now();
         match change {
             Change::Pod(event) => self.pods.apply(*event).into_iter().for_each(|delta| self.pod_changed(delta, now)),
-            Change::Node(event) => self.nodes.apply(event).into_iter().for_each(|delta| self.node_changed(delta, now)),
+            Change::Node(event) => self.nodes.apply(*event).into_iter().for_each(|delta| self.node_changed(delta, now)),
             Change::Namespace(event) => {
                 wake_if(&mut self.queue, !self.cluster.namespaces.apply(event).is_empty(), NAMESPACE_CHANGED, now)
             }
             Change::Claim(event) => {
-                wake_if(&mut self.queue, !self.cluster.claims.apply(event).is_empty(), STORAGE_CHANGED, now)
+                wake_if(&mut self.queue, !self.cluster.claims.apply(*event).is_empty(), STORAGE_CHANGED, now)
             }
             Change::Volume(event) => {
                 wake_if(&mut self.queue, !self.cluster.volumes.apply(*event).is_empty(), STORAGE_CHANGED, now)
@@ -414,9 +414,9 @@ fn uid_of(pod: &Arc<Pod>) -> Uid {
 fn changes(client: &Client) -> SelectAll<BoxStream<'static, Change>> {
     futures::stream::select_all([
         follow(Api::all(client.clone()), |event| Change::Pod(Box::new(event))).boxed(),
-        follow(Api::all(client.clone()), Change::Node).boxed(),
+        follow(Api::all(client.clone()), |event| Change::Node(Box::new(event))).boxed(),
         follow(Api::all(client.clone()), Change::Namespace).boxed(),
-        follow(Api::all(client.clone()), Change::Claim).boxed(),
+        follow(Api::all(client.clone()), |event| Change::Claim(Box::new(event))).boxed(),
         follow(Api::all(client.clone()), |event| Change::Volume(Box::new(event))).boxed(),
         follow(Api::all(client.clone()), Change::Class).boxed(),
         follow(Api::all(client.clone()), Change::Budget).boxed(),

@@ -39,9 +39,7 @@ async fn write_for_ever(dir: &Path) {
             })
         })
         .collect();
-    for writer in writers {
-        writer.await.unwrap();
-    }
+    futures::future::join_all(writers).await;
 }
 
 async fn kill_and_look() {

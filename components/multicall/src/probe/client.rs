@@ -82,14 +82,17 @@ async fn fetch(url: &str, expect: Option<&str>) -> anyhow::Result<String> {
     let host = uri.host().context("the URL names no host")?;
     let port = uri.port_u16().unwrap_or(80);
     let addresses = resolve(host.trim_matches(['[', ']'])).await?;
-    let stream = TcpStream::connect((addresses[0], port)).await.with_context(|| format!("cannot connect to {host}:{port}"))?;
+    let stream =
+        TcpStream::connect((addresses[0], port)).await.with_context(|| format!("cannot connect to {host}:{port}"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let request = http::Request::get(path).header(http::header::HOST, format!("{host}:{port}")).body(Empty::<Bytes>::new())?;
+    let request =
+        http::Request::get(path).header(http::header::HOST, format!("{host}:{port}")).body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
+    let body =
+        Limited::new(response.into_body(), BODY_LIMIT).collect().await.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
     connection.abort();
     let body = String::from_utf8_lossy(&body).trim().to_owned();
     if !status.is_success() {

@@ -39,7 +39,8 @@ async fn answer(stream: TcpStream, client: SocketAddr, name: String) {
         let body = serde_json::json!({ "name": name, "client": client.ip().to_canonical().to_string() }).to_string();
         async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body + "\n")))) }
     });
-    if let Err(error) = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+    {
         tracing::debug!(%client, "connection ended: {error}");
     }
 }
