@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fixture::image::IMAGE;
 use fixture::{Cluster, NAMESPACE, condition, phase};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ async fn ends_and_restarts(cluster: &Cluster) {
     cluster.until_ready("needy").await;
 }
 
-fn waiting(pod: Option<&k8s_openapi::api::core::v1::Pod>) -> Option<&str> {
+fn waiting(pod: Option<&Pod>) -> Option<&str> {
     pod?.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
 }
 
@@ -154,7 +154,7 @@ async fn probes_restart_and_gate(cluster: &Cluster) {
     std::fs::remove_file(directory.join("ready")).unwrap();
     cluster.until("probed", "unready", 15, |p| condition(p, "Ready") == Some("False")).await;
     std::fs::remove_file(directory.join("live")).unwrap();
-    let restarted = |p: Option<&k8s_openapi::api::core::v1::Pod>| {
+    let restarted = |p: Option<&Pod>| {
         let statuses = p.and_then(|p| p.status.as_ref()).and_then(|s| s.container_statuses.as_ref());
         statuses.is_some_and(|s| s[0].restart_count == 1) && condition(p, "Ready") == Some("True")
     };
@@ -193,8 +193,7 @@ async fn streams(cluster: &Cluster) {
 }
 
 async fn a_restart_leaves_containers_alone(cluster: &mut Cluster) {
-    let id =
-        |pod: k8s_openapi::api::core::v1::Pod| pod.status.unwrap().container_statuses.unwrap()[0].container_id.clone();
+    let id = |pod: Pod| pod.status.unwrap().container_statuses.unwrap()[0].container_id.clone();
     let before = id(cluster.pods().get("quick").await.unwrap());
     cluster.stop_kubelet().await;
     cluster.start_kubelet();
@@ -207,16 +206,22 @@ async fn a_restart_leaves_containers_alone(cluster: &mut Cluster) {
 
 /// As after a reboot: everything of the pod has ended behind the kubelet's back.
 async fn a_lost_sandbox_is_made_again(cluster: &Cluster) {
-    let uid = cluster.pods().get("after").await.unwrap().uid().unwrap();
+    let pod = cluster.pods().get("after").await.unwrap();
+    let (uid, ip) = (pod.uid().unwrap(), pod.status.unwrap().pod_ip);
     let cri = kubelet::cri::Cri::new(cluster.config.runtime_socket()).unwrap();
-    for sandbox in cri.sandboxes(Some(&uid)).await.unwrap() {
-        cri.stop_sandbox(&sandbox.id).await.unwrap();
-    }
-    let restarted = |p: Option<&k8s_openapi::api::core::v1::Pod>| {
-        let statuses = p.and_then(|p| p.status.as_ref()).and_then(|s| s.container_statuses.as_ref());
-        statuses.is_some_and(|s| s[0].restart_count == 1) && condition(p, "Ready") == Some("True")
+    let lost = cri.sandboxes(Some(&uid)).await.unwrap().remove(0).id;
+    cri.stop_sandbox(&lost).await.unwrap();
+    // the kubelet may see the container end before the sandbox and restart it once in vain: then there is a back-off
+    let restarted = |p: Option<&Pod>| {
+        let status = p.and_then(|p| p.status.as_ref());
+        let statuses = status.and_then(|s| s.container_statuses.as_ref());
+        let anew = status.is_some_and(|s| s.pod_ip != ip);
+        anew && statuses.is_some_and(|s| s[0].restart_count >= 1) && condition(p, "Ready") == Some("True")
     };
-    cluster.until("after", "up again", 15, restarted).await;
+    let pod = cluster.until("after", "up again", 25, restarted).await.unwrap();
+    let restarts = pod.status.unwrap().container_statuses.unwrap()[0].restart_count;
+    assert!(restarts <= 2, "{restarts} restarts");
+    eprintln!("restarts after a lost sandbox: {restarts}");
 }
 
 async fn pods_end_with_grace(cluster: &Cluster) {
