@@ -120,7 +120,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
         wordpress::run(&mut report, &client, &run.cluster, &run.state, changed > 0).await;
     }
     let passed = report.passed();
-    summary(run, &hosts, changed, nodes_ready, &report);
+    summary(run, &hosts, changed, nodes_ready, &report, !arguments.no_validate);
     Ok(if passed { Ended::Done } else { Ended::Invalid })
 }
 
@@ -314,7 +314,14 @@ fn failed(run: &Run<'_>, hosts: &Applied) -> Ended {
     Ended::Failed
 }
 
-fn summary(run: &Run<'_>, hosts: &Applied, changed: usize, nodes_ready: Option<Duration>, report: &Report<'_>) {
+fn summary(
+    run: &Run<'_>,
+    hosts: &Applied,
+    changed: usize,
+    nodes_ready: Option<Duration>,
+    report: &Report<'_>,
+    validated: bool,
+) {
     let total = run.printer.elapsed();
     let passed = report.passed();
     let site = wordpress::url(&run.cluster);
@@ -326,7 +333,11 @@ fn summary(run: &Run<'_>, hosts: &Applied, changed: usize, nodes_ready: Option<D
     if let Some(ready) = nodes_ready {
         text.push_str(&format!("  nodes Ready            {:>6.1} s\n", ready.as_secs_f64()));
     }
-    let all = if site.is_some() { "WordPress validated" } else { "validated" };
+    let all = match (validated, site.is_some()) {
+        (true, true) => "WordPress validated",
+        (true, false) => "validated",
+        (false, _) => "done, not validated",
+    };
     text.push_str(&format!("  {all:<22} {:>6.1} s\n", total.as_secs_f64()));
     let trips: Vec<_> = hosts.round_trips.iter().map(|(host, count)| format!("{host} {count}")).collect();
     text.push_str(&format!("  SSH round trips        {}\n", trips.join(", ")));

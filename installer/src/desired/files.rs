@@ -18,9 +18,10 @@ const DIRECTORIES: &[(&str, u32, Contents)] = &[
     ("/etc/kinstall/cni", 0o755, Contents::Ours),
     ("/etc/kinstall/cni/net.d", 0o755, Contents::Ours),
     ("/var/lib/kinstall", 0o711, Contents::Foreign),
-    ("/var/lib/kinstall/containerd", 0o711, Contents::Ours),
+    // containerd and the provisioner close these two themselves
+    ("/var/lib/kinstall/containerd", 0o700, Contents::Ours),
     ("/var/lib/kinstall/cni", 0o700, Contents::Ours),
-    ("/var/lib/kinstall/volumes", 0o711, Contents::Data),
+    ("/var/lib/kinstall/volumes", 0o700, Contents::Data),
     ("/run/kinstall", 0o711, Contents::Ours),
     ("/var/lib/kubelet", 0o750, Contents::Ours),
     ("/var/log/pods", 0o755, Contents::Ours),

@@ -57,8 +57,9 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     // the control plane needs no runtime: both start together
     resources.extend(units::units(host, version, units::Stage::Base));
     resources.push(executable_image(pause_image(version), version, PAUSE, "/pause"));
-    resources.extend(units::units(host, version, units::Stage::Node));
+    // before the kubelet: a pod whose image is not there yet would be put off for ten seconds
     resources.push(executable_image(components_image(version), version, COMPONENTS, "/kinstall-components"));
+    resources.extend(units::units(host, version, units::Stage::Node));
     if host.worker {
         resources.extend(inputs.bundle.images.iter().map(|image| Resource::Image {
             name: image.name.clone(),

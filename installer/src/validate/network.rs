@@ -133,21 +133,13 @@ async fn clients(
         for (host, neighbour, list) in &tries {
             let one = &list[index];
             let pod = pods.get(&client_name(host)).await?;
+            let parameters = LogParams { container: Some(one.container.into()), ..LogParams::default() };
+            let log = pods.logs(&pod.name_any(), &parameters).await.unwrap_or_default();
             match exit_code(&pod, one.container) {
-                Some((0, duration)) => slowest = slowest.max(duration),
+                Some(0) => slowest = slowest.max(time_taken(&log)),
                 other => {
-                    let log = pods
-                        .logs(
-                            &pod.name_any(),
-                            &LogParams {
-                                container: Some(one.container.into()),
-                                tail_lines: Some(3),
-                                ..LogParams::default()
-                            },
-                        )
-                        .await;
-                    let said = log.unwrap_or_default().trim().replace('\n', " | ");
-                    let end = other.map_or_else(|| "did not end".to_owned(), |(code, _)| format!("exit {code}"));
+                    let said = log.trim().replace('\n', " | ");
+                    let end = other.map_or_else(|| "did not end".to_owned(), |code| format!("exit {code}"));
                     failures.push(format!("from {} to {}: {end} {said}", host.name, neighbour.name));
                 }
             }
@@ -202,15 +194,17 @@ fn tries_for(cluster: &Cluster, namespace: &str, neighbour: &Host, server: &Serv
     ]
 }
 
-/// Exit code and run time of a container that has ended.
-fn exit_code(pod: &Pod, container: &str) -> Option<(i32, Duration)> {
+/// Exit code of a container that has ended.
+fn exit_code(pod: &Pod, container: &str) -> Option<i32> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let ended = statuses.iter().find(|status| status.name == container)?.state.as_ref()?.terminated.as_ref()?;
-    let seconds = match (&ended.started_at, &ended.finished_at) {
-        (Some(from), Some(to)) => (to.0.as_second() - from.0.as_second()).max(0).unsigned_abs(),
-        _ => 0,
-    };
-    Some((ended.exit_code, Duration::from_secs(seconds)))
+    let status = statuses.iter().find(|status| status.name == container)?;
+    Some(status.state.as_ref()?.terminated.as_ref()?.exit_code)
+}
+
+/// How long the probe's checks took, as its JSON lines say.
+fn time_taken(log: &str) -> Duration {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    Duration::from_millis(lines.filter_map(|line| line["millis"].as_u64()).sum())
 }
 
 fn client_name(host: &Host) -> String {
