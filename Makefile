@@ -5,7 +5,6 @@ export RELEASE := $(CURDIR)/target/$(HOST)/release
 export LAB := $(RELEASE)/lab
 export KINSTALL_BIN := $(RELEASE)/kinstall
 export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
-RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
 .PHONY: help deps build bundle demo demo-down test lint unit e2e bench
 
@@ -34,7 +33,7 @@ lint: ## formatting, clippy, licences and bans
 	if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; fi
 
 unit: deps ## tests of every crate, and of the lab itself
-	cargo $(RUNNER) --workspace --exclude e2e
+	KINSTALL_KUBECTL=$$(cargo run --quiet -p lab -- kubectl) cargo test --workspace --exclude e2e
 
 e2e: bundle ## the whole way, on hosts of the lab
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release -p e2e

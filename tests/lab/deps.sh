@@ -2,9 +2,12 @@
 # Installs the Debian packages that building and testing need, those that are missing, by name.
 set -euo pipefail
 packages=(
-  build-essential cmake                                                  # rusqlite, aws-lc-rs
+  build-essential cmake protobuf-compiler                                # rusqlite, aws-lc-rs, k8s-cri
   systemd-container mmdebstrap debian-archive-keyring e2fsprogs          # lab: hosts
   iproute2 openssh-client util-linux kmod uidmap tar zstd xz-utils       # lab: network, access, images
+  nftables openssl curl ca-certificates                                  # tests: rules, certificates, HTTP
+  openssh-server busybox-static                                          # tests: a real sshd, a small image
+  containerd runc containernetworking-plugins                            # tests: a real runtime under the kubelet
 )
 missing=()
 for package in "${packages[@]}"; do

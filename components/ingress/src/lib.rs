@@ -15,6 +15,7 @@ mod watched;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use parking_lot::RwLock;
@@ -64,12 +65,14 @@ pub async fn serve(client: kube::Client, args: Args, stop: CancellationToken) ->
     let objects = watched::start(&client);
     // First the ports, so that a port in use is told at once, then traffic once everything is known.
     let listeners = listen::bind(&args).await?;
-    let health = listen::health(&args, objects.clone(), stop.clone()).await?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let health = listen::health(&args, ready.clone(), stop.clone()).await?;
     tokio::select! {
-        ready = objects.synced() => ready?,
+        synced = objects.synced() => synced?,
         () = stop.cancelled() => return Ok(()),
     }
     *current.write() = Arc::new(Table::build(&objects.snapshot(), &args.ingress_class));
+    ready.store(true, Ordering::Release);
     tracing::info!(http = %args.http, https = %args.https, "serving");
     let reload = tokio::spawn(reload(current.clone(), objects.clone(), args.ingress_class.clone()));
     let statuses = tokio::spawn(status::keep(client, objects, args.clone()));

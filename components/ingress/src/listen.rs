@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::forward::{Client, Forwarder};
-use crate::{Args, Current, tls, watched};
+use crate::{Args, Current, tls};
 
 /// How long requests in flight may take after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -102,13 +103,13 @@ async fn connection(
 }
 
 /// `/healthz` always answers, `/ready` once the routes are known and until the end is asked for.
-pub async fn health(args: &Args, objects: watched::Objects, stop: CancellationToken) -> Result<JoinHandle<()>> {
+pub async fn health(args: &Args, ready: Arc<AtomicBool>, stop: CancellationToken) -> Result<JoinHandle<()>> {
     let listener = TcpListener::bind(args.health).await.with_context(|| format!("cannot listen on {}", args.health))?;
     Ok(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (objects, stop) = (objects.clone(), stop.clone());
+            let (ready, stop) = (ready.clone(), stop.clone());
             let service = service_fn(move |request: Request<Incoming>| {
-                let ready = request.uri().path() != "/ready" || (objects.is_synced() && !stop.is_cancelled());
+                let ready = request.uri().path() != "/ready" || (ready.load(Ordering::Acquire) && !stop.is_cancelled());
                 async move {
                     let (status, text) =
                         if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 //! Real sockets on the loopback: a client, the proxy, endpoints.
 
 use std::convert::Infallible;
@@ -258,4 +258,39 @@ async fn reloads_and_the_end_drop_no_request() {
     }
     proxy.stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), proxy.served).await.unwrap().unwrap();
+}
+
+/// An API server that takes its time for every list and keeps watches open.
+fn slow_api() -> kube::Client {
+    let service = tower::service_fn(|request: http::Request<kube::client::Body>| async move {
+        if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let list = json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [] });
+        Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from(list.to_string()))))
+    });
+    kube::Client::new(service, "default")
+}
+
+#[tokio::test]
+async fn asking_for_readiness_does_not_disturb_the_first_sync() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let (http, health) = (refused().await, refused().await);
+    let args = Args { http, https: refused().await, health, ingress_class: "kinstall".into(), node_ip: None };
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(serve(slow_api(), args, stop.clone()));
+    let asked = async {
+        loop {
+            if TcpStream::connect(health).await.is_ok() && send(health, get("h", "/ready")).await.0 == 200 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), asked).await.expect("it becomes ready");
+    let answered = tokio::time::timeout(Duration::from_secs(5), send(http, get("h", "/"))).await;
+    assert_eq!(answered.expect("it serves").0, 404);
+    stop.cancel();
+    served.await.unwrap().unwrap();
 }

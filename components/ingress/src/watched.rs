@@ -109,10 +109,4 @@ impl Objects {
     pub fn nodes(&self) -> Vec<Arc<Node>> {
         self.nodes.state()
     }
-
-    /// Whether every first list is there, without waiting.
-    pub fn is_synced(&self) -> bool {
-        use futures::FutureExt;
-        self.synced().now_or_never().is_some_and(|ready| ready.is_ok())
-    }
 }
