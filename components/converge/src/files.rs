@@ -1,9 +1,11 @@
 //! Files that are there whole or not at all.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use sha2::Digest;
 
@@ -46,17 +48,52 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.kinstall-new"))
 }
 
-/// Lower-case hexadecimal SHA-256 of a file.
+/// Lower-case hexadecimal SHA-256 of a file. An executable is asked for several times in a session (what it is, what changes,
+/// what an image is made of), so the answer is kept for as long as the file is the same.
 pub fn sha256(path: &Path) -> io::Result<String> {
+    static KNOWN: Mutex<BTreeMap<Identity, String>> = Mutex::new(BTreeMap::new());
     let mut file = File::open(path)?;
+    let identity = Identity::of(&file.metadata()?);
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(digest) = known().get(&identity) {
+        return Ok(digest.clone());
+    }
     let mut hash = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok(hex::encode(hash.finalize()));
+            break;
         }
         hash.write_all(&buffer[..read])?;
+    }
+    let digest = hex::encode(hash.finalize());
+    if Identity::of(&file.metadata()?) == identity {
+        known().insert(identity, digest.clone());
+    }
+    Ok(digest)
+}
+
+/// What changes whenever a file's content does.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(meta: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
     }
 }
 
@@ -69,6 +106,18 @@ pub fn mode(meta: &fs::Metadata) -> u32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_changed_file_has_another_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for text in ["one", "two", "two", "one"] {
+            write_atomic(&path, 0o644, text.as_bytes()).unwrap();
+            assert_eq!(sha256(&path).unwrap(), hoststate::sha256_hex(text.as_bytes()));
+            fs::write(&path, "in place").unwrap();
+            assert_eq!(sha256(&path).unwrap(), hoststate::sha256_hex(b"in place"));
+        }
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file() {

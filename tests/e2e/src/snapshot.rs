@@ -3,9 +3,8 @@
 //! Taken before `up` and after `down`; any difference is something that was left behind or taken away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lab::Host;
 
 /// Section → its lines.
@@ -80,10 +79,7 @@ impl Snapshot {
 
 /// Runs `nft` in the host's network namespace.
 pub fn nft(host: &Host, args: &[&str]) -> Result<String> {
-    let namespace = format!("klab-{}", host.name());
-    let output = Command::new("ip").args(["netns", "exec", &namespace, "nft"]).args(args).output()?;
-    ensure!(output.status.success(), "nft on {}: {}", host.name(), String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    lab::in_network(host, &[&["nft"], args].concat())
 }
 
 /// The lab's machine has `nft`, a host need not: the rules are read from the host's network namespace.

@@ -30,7 +30,7 @@ pub fn wrong_key(story: &Story) -> Result<()> {
     ensure!(made.success(), "ssh-keygen failed");
     let mut inventory = story.inventory.clone();
     inventory.key = key;
-    up(story, &inventory, &["h1", "h2", "h3", "authentication"])?;
+    up(story, &inventory, &["h1", "h2", "h3", "refused user", "stranger"])?;
     Ok(())
 }
 
@@ -58,7 +58,7 @@ pub fn changed_host_key(story: &Story) -> Result<()> {
     fs::write(&known_hosts, text.replace(&own, &foreign))?;
     let mut inventory = story.inventory.clone();
     inventory.known_hosts = known_hosts;
-    up(story, &inventory, &["h1", "host key"])?;
+    up(story, &inventory, &["h1", "host key", "changed"])?;
     Ok(())
 }
 
@@ -100,7 +100,7 @@ pub fn full_disk(story: &Story) -> Result<()> {
     let host = story.lab.host(2);
     // All but a few MiB are taken.
     host.ssh_ok("fallocate -l $(( $(df --output=avail -B1 / | tail -1) - 20000000 )) /filler")?;
-    let result = up(story, &story.inventory, &["h2", "disk"]);
+    let result = up(story, &story.inventory, &["h2", "MiB free", "free at least"]);
     host.ssh_ok("rm /filler")?;
     result.map(|_| ())
 }
