@@ -463,6 +463,7 @@ mod tests {
             version: "1".into(),
             applied: String::new(),
             complete: true,
+            restart: vec![],
             entries: Vec::new(),
         };
         assert_eq!(findings(|f| listen(f, Some("haproxy")), 0), [(Severity::Error, "ports")]);

@@ -39,17 +39,24 @@ pub fn apply(context: Context<'_>, state: &HostState, observations: &[Observatio
     let before = manifest::load(context.root).map_err(|error| resources::io("manifest", &error))?;
     let stale = write_ahead(context, state, observations, before.as_ref())?;
 
-    let mut run = Run { context, total: state.resources.len(), changed: 0, starting: Vec::new(), reload: false };
+    // A run that was interrupted may have written unit files that systemd has not read.
+    let reload = before.as_ref().is_some_and(|manifest| !manifest.complete);
+    let mut run = Run { context, total: state.resources.len(), changed: 0, starting: Vec::new(), reload };
     for (index, (resource, observation)) in state.resources.iter().zip(observations).enumerate() {
         run.one(index, resource, observation)?;
     }
     run.join(|_| true)?;
     let mut changed = run.changed;
-    for entry in stale {
-        crate::down::undo(context, &entry)?;
+    // In reverse, as `down` does it: units before their files, files before their directories.
+    for entry in stale.iter().rev() {
+        crate::down::undo(context, entry)?;
         changed += 1;
     }
-    let finished = HostManifest { complete: true, ..new_manifest(state, observations, before.as_ref()) };
+    if stale.iter().any(|entry| entry.name.starts_with(UNIT_DIR)) {
+        command::run(context.sink, "systemd", "systemctl", &["daemon-reload"])?;
+    }
+    let finished =
+        HostManifest { complete: true, restart: Vec::new(), ..new_manifest(state, observations, before.as_ref()) };
     manifest::save(context.root, &finished).map_err(|error| resources::io("manifest", &error))?;
     context.blobs.clear();
     Ok(changed)
@@ -104,8 +111,20 @@ fn new_manifest(state: &HostState, observations: &[Observation], before: Option<
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap_or_default(),
         complete: false,
+        restart: restarts(state, observations),
         entries,
     }
+}
+
+/// Units that this apply restarts.
+fn restarts(state: &HostState, observations: &[Observation]) -> Vec<String> {
+    changed(state, observations)
+        .filter(|(_, _, observation)| observation.action == Action::Restart)
+        .filter_map(|(_, resource, _)| match resource {
+            Resource::Unit { name, .. } => Some(name.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn kind_and_name(resource: &Resource) -> (&'static str, &str) {

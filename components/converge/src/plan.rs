@@ -5,12 +5,13 @@ use std::io;
 
 use hoststate::{Action, Change, HostState, Resource};
 
-use crate::Root;
 use crate::resources::{self, Observation};
+use crate::{Root, manifest};
 
 /// One observation for each resource, in order. Units restart when a file they depend on changes.
 pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
     let mut changing: HashSet<&str> = HashSet::new();
+    let owed = manifest::load(root)?.map(|manifest| manifest.restart).unwrap_or_default();
     let mut observations = Vec::with_capacity(state.resources.len());
     for resource in &state.resources {
         let mut observation = resources::observe(root, resource)
@@ -19,8 +20,11 @@ pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
             Resource::File { path, .. } | Resource::Symlink { path, .. } if observation.action != Action::None => {
                 changing.insert(path);
             }
-            Resource::Unit { active: true, restart_on, .. } if observation.action == Action::None => {
-                if let Some(path) = restart_on.iter().find(|path| changing.contains(path.as_str())) {
+            Resource::Unit { name, active: true, restart_on, .. } if observation.action == Action::None => {
+                if owed.contains(name) {
+                    observation.action = Action::Restart;
+                    observation.detail = "its files changed in a run that was interrupted".to_owned();
+                } else if let Some(path) = restart_on.iter().find(|path| changing.contains(path.as_str())) {
                     observation.action = Action::Restart;
                     observation.detail = format!("{path} changes");
                 }

@@ -226,6 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_that_an_interrupted_run_owes_is_planned() {
+        let (_dir, root) = root();
+        apply(&root, state("x"), b"executable");
+        let mut manifest = manifest::load(&root).unwrap().unwrap();
+        manifest.restart = vec!["kinstall-kubelet.service".into()];
+        manifest::save(&root, &manifest).unwrap();
+        // Whatever systemd says of the unit here, it has to be brought up or restarted.
+        let mut wanted = state("x");
+        wanted.resources.push(Resource::Unit {
+            name: "kinstall-kubelet.service".into(),
+            enabled: true,
+            active: true,
+            restart_on: vec![],
+        });
+        let observations = plan::observe(&root, &wanted).unwrap();
+        assert!(matches!(observations.last().unwrap().action, Action::Restart | Action::Start));
+    }
+
+    #[test]
     fn a_host_of_another_cluster_is_refused() {
         let (_dir, root) = root();
         apply(&root, state("x"), b"executable");

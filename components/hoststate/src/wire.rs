@@ -116,6 +116,9 @@ pub struct HostManifest {
     pub applied: String,
     /// Whether the last apply went to its end.
     pub complete: bool,
+    /// Units whose files have changed and that were not restarted yet, because the apply was interrupted.
+    #[serde(default)]
+    pub restart: Vec<String>,
     pub entries: Vec<ManifestEntry>,
 }
 

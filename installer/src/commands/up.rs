@@ -79,8 +79,11 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     let addons = addons(&run.cluster, &bundle.manifest)?;
     let client = api::client(&admin).await?;
     let (start, started) = watch::channel(Start::Expected);
+    // A host that cannot be worked on stops nobody else, and nobody waits for its node.
+    let mut workable = run.cluster.clone();
+    workable.hosts.retain(|host| work.iter().any(|(member, _)| member.host.name == host.name));
     let hosts = apply_all(run, &fleet, work, &bundle, start);
-    let objects = apply_addons(run, &client, &addons, started);
+    let objects = apply_addons(run, &workable, &client, &addons, started);
     let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
     save_applied(run, inputs).context("cannot remember what was applied")?;
@@ -174,6 +177,7 @@ async fn apply_all(
 /// As soon as the API answers: addons, then nodes. Gives how many objects changed and when all nodes were Ready.
 async fn apply_addons(
     run: &Run<'_>,
+    cluster: &Cluster,
     client: &kube::Client,
     addons: &[Value],
     mut started: watch::Receiver<Start>,
@@ -192,12 +196,12 @@ async fn apply_addons(
     );
     let outcomes = Applier::new(client.clone()).apply(addons).await?;
     let mut changed = tell_outcomes(run, &outcomes);
-    let ready = validate::nodes_ready(client, &run.cluster, timeout).await.is_ok().then(|| run.printer.elapsed());
+    let ready = validate::nodes_ready(client, cluster, timeout).await.is_ok().then(|| run.printer.elapsed());
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
     }
     if ready.is_some() {
-        changed += tell_outcomes(run, &label_nodes(&run.cluster, client).await?);
+        changed += tell_outcomes(run, &label_nodes(cluster, client).await?);
     }
     Ok((changed, ready))
 }

@@ -50,8 +50,11 @@ pub fn down(context: Context<'_>, keep_data: bool) -> Result<Event, Failure> {
     for entry in manifest.entries.iter().rev().filter(|e| matches!(e.undo, Undo::RemoveDirectory { .. })) {
         steps.run(&entry.resource, Action::Remove, || remove_directory(context, entry, &manifest, keep_data))?;
     }
-    tree::forget_state(context.root, &data_directories(&manifest, keep_data))
-        .map_err(|error| resources::io("state", &error))?;
+    let kept = data_directories(&manifest, keep_data);
+    tree::forget_state(context.root, &kept).map_err(|error| resources::io("state", &error))?;
+    if !kept.is_empty() {
+        remember_data(context, manifest).map_err(|error| resources::io("manifest", &error))?;
+    }
     Ok(Event::Done { changed, unchanged: 0 })
 }
 
@@ -171,6 +174,13 @@ fn remove_directory(
         }
     };
     result.map_err(|error| resources::io(&entry.resource, &error))
+}
+
+/// What was kept still belongs to its cluster: another one's `up` is refused, and a later `down` finishes the removal.
+fn remember_data(context: Context<'_>, manifest: HostManifest) -> io::Result<()> {
+    let is_data = |e: &ManifestEntry| matches!(e.undo, Undo::RemoveDirectory { contents: Contents::Data });
+    let entries = manifest.entries.into_iter().filter(is_data).collect();
+    manifest::save(context.root, &HostManifest { entries, restart: Vec::new(), complete: true, ..manifest })
 }
 
 fn data_directories(manifest: &HostManifest, keep_data: bool) -> Vec<String> {

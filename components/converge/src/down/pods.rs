@@ -61,6 +61,8 @@ pub fn clean(context: Context<'_>, remains: &Remains) -> Result<(), Failure> {
         let _ = nix::mount::umount2(namespace, nix::mount::MntFlags::MNT_DETACH);
         let _ = fs::remove_file(namespace);
     }
+    remove_shim_sockets();
+    remove_cni_results();
     if !remains.namespaces.is_empty() {
         let _ = tree::remove_if_empty(Path::new("/run/netns"));
     }
@@ -69,6 +71,41 @@ pub fn clean(context: Context<'_>, remains: &Remains) -> Result<(), Failure> {
         remove_cgroup(&directory);
     }
     Ok(())
+}
+
+/// Shims put their sockets here whatever the runtime's own state directory is. A foreign containerd's sockets are in use and
+/// stay.
+fn remove_shim_sockets() {
+    let directory = Path::new("/run/containerd/s");
+    let in_use = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !in_use.lines().any(|line| line.ends_with(&*path.to_string_lossy())) {
+            let _ = fs::remove_file(path);
+        }
+    }
+    for directory in [directory, Path::new("/run/containerd")] {
+        let _ = tree::remove_if_empty(directory);
+    }
+}
+
+/// The runtime's CNI library keeps the result of every attachment in a directory of its own, named by network and container.
+fn remove_cni_results() {
+    let directory = Path::new("/var/lib/cni/results");
+    let names: Vec<String> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    for name in names.iter().filter(|name| name.starts_with("kinstall-")) {
+        let container = name.strip_prefix("kinstall-").and_then(|rest| rest.strip_suffix("-eth0")).unwrap_or_default();
+        let _ = fs::remove_file(directory.join(name));
+        let _ = fs::remove_file(directory.join(format!("cni-loopback-{container}-lo")));
+    }
+    for directory in [directory, Path::new("/var/lib/cni")] {
+        let _ = tree::remove_if_empty(directory);
+    }
 }
 
 /// The top cgroups of pods in every hierarchy: `kubepods` or `kubepods.slice`.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use crate::{Root, STATE_DIR};
@@ -58,9 +59,14 @@ pub fn unmount_below(path: &Path) -> io::Result<()> {
     mounts.reverse();
     for mount in &mounts {
         let plain = umount2(mount, MntFlags::empty()).or_else(|_| umount2(mount, MntFlags::MNT_DETACH));
-        plain.map_err(|errno| {
-            io::Error::new(io::ErrorKind::ResourceBusy, format!("cannot unmount {}: {errno}", mount.display()))
-        })?;
+        match plain {
+            // It went by itself meanwhile; what is still there is seen below.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => {
+                let text = format!("cannot unmount {}: {errno}", mount.display());
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+        }
     }
     match mounts_below(&path)?.first() {
         Some(left) => Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("{} is still mounted", left.display()))),

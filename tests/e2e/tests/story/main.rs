@@ -46,10 +46,9 @@ fn begin() -> Result<Story> {
 type Scenario = fn(&Story) -> Result<()>;
 
 /// Refused or failed before there is a cluster.
-const BEFORE: [(&str, Scenario); 9] = [
+const BEFORE: [(&str, Scenario); 8] = [
     ("an inventory's errors are all told, with line and column", bad_input::inventory_errors),
     ("a wrong key is told apart from an unreachable host", bad_input::wrong_key),
-    ("an unreachable host is named", bad_input::unreachable_host),
     ("a changed host key stops that host", bad_input::changed_host_key),
     ("a wrong sudo password is told", bad_input::wrong_sudo_password),
     ("a port in use is told with its process", bad_input::port_in_use),
@@ -63,7 +62,7 @@ const BIRTH: [(&str, Scenario); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario); 10] = [
+const LIFE: [(&str, Scenario); 11] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -71,6 +70,7 @@ const LIFE: [(&str, Scenario); 10] = [
     ("ownership, finalizers and namespaces are cleaned up", using::garbage),
     ("logs and exec reach a container", using::logs_and_exec),
     ("nobody without credentials or rights gets in", using::security),
+    ("an unreachable host is named and holds up nobody", bad_input::unreachable_host),
     ("a killed control plane comes back by itself", accidents::control_plane_killed),
     ("a killed kubelet leaves containers running", accidents::kubelet_killed),
     ("a worker loses power and comes back", accidents::worker_power_cut),
