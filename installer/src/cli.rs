@@ -74,7 +74,7 @@ pub struct Bundled {
 pub struct Up {
     #[command(flatten)]
     pub bundled: Bundled,
-    /// Go on although preflight checks found errors
+    /// Go on although preflight checks found errors, and without the hosts that cannot be worked on
     #[arg(long)]
     pub ignore_preflight: bool,
     /// Do not validate at the end

@@ -33,6 +33,23 @@ async fn keys_commands_streams_and_exit_codes() {
     assert_eq!(client.round_trips().count(), 1);
 }
 
+/// A full disk ends `head`; the rest of the upload must not wait for a reader that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn writing_to_a_command_that_ended_fails() {
+    let server = Server::start();
+    server.know("host_ed25519");
+    let client = server.connect("ed25519", "").await.unwrap();
+    let mut process = client.start("head -c 10 > /dev/null; echo full >&2; exit 1").await.unwrap();
+    let chunk = vec![0; 1 << 20];
+    let written = async {
+        let stdin = process.stdin.as_mut().unwrap();
+        while stdin.write_all(&chunk).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), written).await.expect("the write ends");
+    let exit = process.finish().await;
+    assert_eq!((exit.status, exit.stderr.as_str()), (Some(1), "full\n"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn host_keys_are_checked() {
     let server = Server::start();

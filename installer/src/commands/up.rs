@@ -57,9 +57,13 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     printer.phase("connecting");
     let (mut members, mut good) = fleet::sort_out(printer, fleet.open(run, Executable::Of(&bundle)).await);
     let errors = fleet::preflight(run, &identity.id, &members);
-    if errors && !arguments.ignore_preflight {
+    if (errors || !good) && !arguments.ignore_preflight {
         fleet::close(members).await;
-        printer.error("preflight found errors; nothing was changed", Value::Null);
+        let what = if errors { "preflight found errors" } else { "not every host can be worked on" };
+        printer.error(
+            &format!("{what}; nothing was changed (--ignore-preflight goes on with the other hosts)"),
+            Value::Null,
+        );
         return Ok(Ended::Failed);
     }
     if !members.iter().any(|member| member.host.control_plane) && members.len() < run.cluster.hosts.len() {

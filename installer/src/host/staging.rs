@@ -151,7 +151,7 @@ async fn upload(
     };
     let target = format!("{STAGE}/{}", &file.sha256[..12]);
     let script = format!(
-        "set -e; umask 022; mkdir -p {STAGE}; t={STAGE}/tmp.$$; trap \"rm -f $t\" EXIT; head -c {size} > $t; \
+        "set -e; umask 022; mkdir -p {STAGE}; t={STAGE}/tmp.$$; trap \"rm -f $t; rmdir {STAGE} 2>/dev/null\" EXIT; head -c {size} > $t; \
          echo \"{sha256}  $t\" | sha256sum -c >/dev/null; chmod 755 $t; mv -f $t {target}",
         size = file.size,
         sha256 = file.sha256
@@ -160,7 +160,13 @@ async fn upload(
     let sent = send_file(source, &mut process.stdin).await;
     let exit = process.finish().await;
     if !exit.ok() {
-        return Err(HostError::exit(&host.name, STEP, "the executable did not arrive whole", &exit));
+        let error = HostError::exit(&host.name, STEP, "the executable did not arrive whole", &exit);
+        let full = exit.stderr.contains("No space left on device");
+        return Err(if full {
+            error.hint("the disk is full: free some space below /var/lib, then run the command again")
+        } else {
+            error
+        });
     }
     sent.map_err(|error| HostError::new(&host.name, STEP, format!("cannot send {}: {error}", source.display())))?;
     Ok(target)

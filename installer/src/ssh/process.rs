@@ -1,11 +1,16 @@
 //! A command that runs on a host, as streams.
 
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use russh::ChannelMsg;
 use russh::client::Msg;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::io::StreamReader;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// How much of a command's stderr is kept: enough for its last lines.
 const STDERR_LIMIT: usize = 64 * 1024;
@@ -47,7 +52,8 @@ impl Process {
     /// Splits a channel on which a command was started into streams; a task passes its messages on until it closes.
     pub fn from_channel(channel: russh::Channel<Msg>) -> Self {
         let (mut read, write) = channel.split();
-        let stdin = write.make_writer();
+        let ended = CancellationToken::new();
+        let stdin = Stdin { inner: write.make_writer(), ended: Box::pin(ended.clone().cancelled_owned()) };
         let (out, out_receiver) = mpsc::channel::<std::io::Result<Bytes>>(64);
         let (err, stderr) = watch::channel(String::new());
         let (done, exit) = oneshot::channel();
@@ -65,11 +71,18 @@ impl Process {
                             text.drain(..cut);
                         }
                     }),
-                    ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
-                    ChannelMsg::ExitSignal { signal_name, .. } => signal = Some(format!("{signal_name:?}")),
+                    ChannelMsg::ExitStatus { exit_status } => {
+                        status = Some(exit_status);
+                        ended.cancel();
+                    }
+                    ChannelMsg::ExitSignal { signal_name, .. } => {
+                        signal = Some(format!("{signal_name:?}"));
+                        ended.cancel();
+                    }
                     _ => {}
                 }
             }
+            ended.cancel();
             // keeps the channel's write half until the end; it closes when the last half goes
             drop(write);
             let _ = done.send((status, signal));
@@ -116,6 +129,41 @@ impl Process {
         };
         self.ended = Some((status, signal.clone()));
         Exit { status, signal, stderr: self.stderr.borrow().clone() }
+    }
+}
+
+/// A command's stdin. What is written to a command that has ended fails: the channel's window is never opened again, and the
+/// writer would wait for ever.
+struct Stdin<W> {
+    inner: W,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<W: AsyncWrite + Unpin> Stdin<W> {
+    fn check(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        match self.ended.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the command has ended")),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Stdin<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.check(cx).is_err() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

@@ -46,9 +46,10 @@ fn begin() -> Result<Story> {
 type Scenario = fn(&Story) -> Result<()>;
 
 /// Refused or failed before there is a cluster.
-const BEFORE: [(&str, Scenario); 8] = [
+const BEFORE: [(&str, Scenario); 9] = [
     ("an inventory's errors are all told, with line and column", bad_input::inventory_errors),
     ("a wrong key is told apart from an unreachable host", bad_input::wrong_key),
+    ("an unreachable host is named and nothing is begun", bad_input::unreachable_host),
     ("a changed host key stops that host", bad_input::changed_host_key),
     ("a wrong sudo password is told", bad_input::wrong_sudo_password),
     ("a port in use is told with its process", bad_input::port_in_use),
@@ -70,7 +71,7 @@ const LIFE: [(&str, Scenario); 11] = [
     ("ownership, finalizers and namespaces are cleaned up", using::garbage),
     ("logs and exec reach a container", using::logs_and_exec),
     ("nobody without credentials or rights gets in", using::security),
-    ("an unreachable host is named and holds up nobody", bad_input::unreachable_host),
+    ("an unreachable host holds up nobody if the operator says so", bad_input::without_an_unreachable_host),
     ("a killed control plane comes back by itself", accidents::control_plane_killed),
     ("a killed kubelet leaves containers running", accidents::kubelet_killed),
     ("a worker loses power and comes back", accidents::worker_power_cut),
