@@ -33,6 +33,8 @@ impl From<PatchError> for ApiError {
 pub fn json_patch(object: &mut Value, operations: &Value) -> Result<(), PatchError> {
     /// As upstream: a patch is small or it is an attack.
     const MAX_OPERATIONS: usize = 10_000;
+    /// Each copy may double the object: together they are held to what a request may bring.
+    const MAX_COPIED: usize = 3 * 1024 * 1024;
     let patch: json_patch::Patch = serde_json::from_value(operations.clone())
         .map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
     if patch.0.len() > MAX_OPERATIONS {
@@ -41,7 +43,32 @@ pub fn json_patch(object: &mut Value, operations: &Value) -> Result<(), PatchErr
             patch.0.len()
         )));
     }
-    json_patch::patch(object, &patch).map_err(|e| PatchError::Rejected(e.to_string()))
+    let mut result = object.clone();
+    let mut copied = 0;
+    for operation in &patch.0 {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            copied += result.pointer(copy.from.as_str()).map_or(0, size);
+            if copied > MAX_COPIED {
+                return Err(PatchError::Rejected(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                )));
+            }
+        }
+        json_patch::patch(&mut result, std::slice::from_ref(operation))
+            .map_err(|e| PatchError::Rejected(e.to_string()))?;
+    }
+    *object = result;
+    Ok(())
+}
+
+/// About what a value takes, in memory as in JSON.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(list) => list.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
+        Value::Object(map) => map.iter().map(|(key, item)| key.len() + 4 + size(item)).sum::<usize>() + 2,
+        _ => 8,
+    }
 }
 
 /// Applies a merge patch: objects merge, `null` removes, everything else replaces.

@@ -160,3 +160,16 @@ fn random_containers(rng: &mut StdRng, patch: bool) -> Value {
     }
     Value::Array(list)
 }
+
+#[test]
+fn copies_are_bounded() {
+    let mut object = json!({"a": {"x": "y".repeat(1000)}});
+    let before = object.clone();
+    let doubling: Vec<Value> =
+        (0..40).map(|i| json!({"op": "copy", "from": "/a", "path": format!("/a/c{i}")})).collect();
+    let error = json_patch(&mut object, &Value::Array(doubling)).unwrap_err();
+    assert!(matches!(&error, PatchError::Rejected(why) if why.contains("accumulated size")), "{error}");
+    assert_eq!(object, before, "all or nothing");
+    json_patch(&mut object, &json!([{"op": "copy", "from": "/a/x", "path": "/b"}])).unwrap();
+    assert_eq!(object["b"], object["a"]["x"]);
+}

@@ -51,14 +51,28 @@ pub fn validate_metadata(resource: &Resource, object: &Value) -> Vec<FieldError>
         let problems = names::dns1123_label(namespace);
         errors.extend(problems.into_iter().map(|p| FieldError::invalid(&path.child("namespace"), namespace, p)));
     }
-    errors.extend(labels(get(object, "metadata.labels"), &path.child("labels")));
-    errors.extend(annotations(get(object, "metadata.annotations"), &path.child("annotations")));
-    errors.extend(owner_references(list_at(object, "metadata.ownerReferences"), &path.child("ownerReferences")));
-    for finalizer in list_at(object, "metadata.finalizers").iter().filter_map(Value::as_str) {
-        let problems = names::qualified_name(finalizer);
-        errors.extend(problems.into_iter().map(|p| FieldError::invalid(&path.child("finalizers"), finalizer, p)));
-    }
+    errors.extend(CONTENT.iter().flat_map(|field| content(field, object)));
     errors
+}
+
+/// The parts of `metadata` that clients write freely.
+const CONTENT: &[&str] = &["labels", "annotations", "ownerReferences", "finalizers"];
+
+fn content(field: &str, object: &Value) -> Vec<FieldError> {
+    let path = Path::new("metadata").child(field);
+    let value = object.get("metadata").and_then(|m| m.get(field));
+    let list = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    match field {
+        "labels" => labels(value, &path),
+        "annotations" => annotations(value, &path),
+        "ownerReferences" => owner_references(list, &path),
+        _ => list
+            .iter()
+            .filter_map(Value::as_str)
+            .flat_map(|it| names::qualified_name(it).into_iter().map(move |p| (it, p)))
+            .map(|(it, problem)| FieldError::invalid(&path, it, problem))
+            .collect(),
+    }
 }
 
 /// What an update may not change in `metadata`.
@@ -71,6 +85,12 @@ pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
             errors.push(FieldError::invalid(&path.child(field), at(new), IMMUTABLE));
         }
     }
+    // what was stored under older rules may stay
+    let changed = |field: &&&str| {
+        let at = |o: &'_ Value| o.get("metadata").and_then(|m| m.get(**field)).cloned();
+        at(new) != at(old)
+    };
+    errors.extend(CONTENT.iter().filter(changed).flat_map(|field| content(field, new)));
     if get(old, "metadata.deletionTimestamp").is_some() {
         let before = list_at(old, "metadata.finalizers");
         let added: Vec<&Value> = list_at(new, "metadata.finalizers").iter().filter(|f| !before.contains(f)).collect();

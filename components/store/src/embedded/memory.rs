@@ -6,11 +6,16 @@ use std::sync::Arc;
 
 use crate::{Error, Event, EventKind, KeyValue, Range, RangeRequest, Result, Revision};
 
-#[derive(Default)]
+/// What history may weigh: many large writes between two compactions must not fill the memory.
+const HISTORY_BYTES: usize = 256 * 1024 * 1024;
+
 pub struct Memory {
     live: BTreeMap<Arc<str>, KeyValue>,
     /// In revision order; everything after `compacted`.
     history: VecDeque<Change>,
+    /// What `history` weighs, and at most may.
+    bytes: usize,
+    limit: usize,
     revision: Revision,
     compacted: Revision,
 }
@@ -22,10 +27,19 @@ pub struct Change {
     pub before: Option<KeyValue>,
 }
 
+impl Change {
+    fn weight(&self) -> usize {
+        /// Structures around the values.
+        const OWN: usize = 256;
+        let kv = &self.event.kv;
+        OWN + kv.key.len() + kv.value.len()
+    }
+}
+
 impl Memory {
     /// The state as it was read from disk.
     pub fn restored(live: BTreeMap<Arc<str>, KeyValue>, revision: Revision) -> Self {
-        Self { live, history: VecDeque::new(), revision, compacted: revision }
+        Self { live, history: VecDeque::new(), bytes: 0, limit: HISTORY_BYTES, revision, compacted: revision }
     }
 
     pub fn revision(&self) -> Revision {
@@ -44,9 +58,22 @@ impl Memory {
                 EventKind::Put => self.live.insert(kv.key.clone(), kv.clone()),
                 EventKind::Delete => self.live.remove(&kv.key),
             };
+            self.bytes += change.weight();
             self.history.push_back(change);
         }
         self.revision = revision;
+        while self.bytes > self.limit
+            && let Some(oldest) = self.history.front().map(|change| change.event.kv.mod_revision)
+        {
+            self.forget(oldest);
+        }
+    }
+
+    /// Drops history up to and including `revision`.
+    fn forget(&mut self, revision: Revision) {
+        let keep = self.history.partition_point(|change| change.event.kv.mod_revision <= revision);
+        self.bytes -= self.history.drain(..keep).map(|change| change.weight()).sum::<usize>();
+        self.compacted = revision;
     }
 
     /// Fails when `revision` is not readable any more or not yet.
@@ -120,10 +147,8 @@ impl Memory {
             return Err(Error::Future { requested: revision, newest: self.revision });
         }
         if revision > self.compacted {
-            let keep = self.history.partition_point(|change| change.event.kv.mod_revision <= revision);
-            self.history.drain(..keep);
+            self.forget(revision);
             self.history.shrink_to(self.history.len() * 2);
-            self.compacted = revision;
         }
         Ok(())
     }
@@ -133,4 +158,38 @@ fn page<'a>(mut items: impl Iterator<Item = &'a KeyValue>, limit: usize, revisio
     let limit = if limit == 0 { usize::MAX } else { limit };
     let taken: Vec<KeyValue> = items.by_ref().take(limit).cloned().collect();
     Range { items: taken, revision, remaining: items.count() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn put(key: &str, revision: Revision) -> Change {
+        let value = bytes::Bytes::from(vec![0; 1000]);
+        let kv = KeyValue { key: key.into(), value, create_revision: revision, mod_revision: revision };
+        Change { event: Arc::new(Event { kind: EventKind::Put, kv, previous: None }), before: None }
+    }
+
+    #[test]
+    fn history_is_bounded_by_bytes_too() {
+        let mut memory = Memory { limit: 5000, ..Memory::restored(BTreeMap::new(), 0) };
+        // two changes of one revision go together
+        memory.publish(vec![put("/a", 1), put("/b", 1)], 1);
+        memory.publish(vec![put("/c", 2)], 2);
+        assert_eq!(memory.events("/", 0, 10).unwrap().0.len(), 3);
+        memory.publish(vec![put("/d", 3)], 3);
+        assert!(matches!(memory.events("/", 0, 10), Err(Error::Compacted { oldest: 1, .. })));
+        assert_eq!(memory.events("/", 1, 10).unwrap().0.len(), 2);
+        assert_eq!(
+            memory
+                .range(&RangeRequest { revision: Some(1), prefix: "/".into(), ..Default::default() })
+                .unwrap()
+                .items
+                .len(),
+            2
+        );
+        memory.compact(3).unwrap();
+        assert_eq!((memory.bytes, memory.live.len()), (0, 4));
+    }
 }

@@ -70,6 +70,8 @@ impl EmbeddedStore {
         let (reply, answer) = oneshot::channel();
         let queue = self.writer.lock().as_ref().map(|writer| writer.queue.clone()).ok_or_else(closed)?;
         queue.send(job(reply)).map_err(|_| closed())?;
+        // the writer ends, and `close` with it, when the last sender is gone
+        drop(queue);
         answer.await.map_err(|_| closed())?
     }
 }
