@@ -46,6 +46,9 @@ pub struct Config {
     /// The prefix length of a node's part.
     #[serde(default = "default_node_mask")]
     pub node_cidr_mask_size: u8,
+    /// Where Services get their addresses from: no node may serve as one of them.
+    #[serde(default = "default_service_cidr")]
+    pub service_cidr: IpNet,
     /// The certificate and key that sign certificate requests. The key is read once, at the start.
     pub cluster_signing_cert_file: PathBuf,
     pub cluster_signing_key_file: PathBuf,
@@ -55,6 +58,10 @@ pub struct Config {
 
 fn default_cluster_cidr() -> IpNet {
     IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 244, 0, 0), 16))
+}
+
+fn default_service_cidr() -> IpNet {
+    IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16))
 }
 
 fn default_node_mask() -> u8 {

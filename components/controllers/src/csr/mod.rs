@@ -78,8 +78,9 @@ impl Controller {
                 Err(why) => self.fail(&request, why).await,
             };
         }
-        let node = rules::node_of(&parsed).and_then(|name| self.ctx.informers.nodes.get("", name));
-        match rules::decide(&request.spec, &parsed, node.as_deref()) {
+        let nodes = self.ctx.informers.nodes.list();
+        let cluster = rules::Cluster { nodes: &nodes, service_cidr: self.ctx.config.service_cidr };
+        match rules::decide(&request.spec, &parsed, &cluster) {
             Decision::Approve(message) => self.approve(&request, message).await,
             // Not ours to deny: an administrator may still approve it.
             Decision::Leave(why) => {

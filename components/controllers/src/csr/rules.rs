@@ -2,16 +2,27 @@
 //! https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use certs::{Csr, LEAF_DAYS, Usage};
+use ipnet::IpNet;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
 use k8s_openapi::api::core::v1::Node;
+
+use crate::core::meta;
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 const NODES: &str = "system:nodes";
 const BOOTSTRAPPERS: &str = "system:bootstrappers";
+
+/// What a request is compared with.
+pub struct Cluster<'a> {
+    pub nodes: &'a [Arc<Node>],
+    pub service_cidr: IpNet,
+}
 
 pub enum Decision {
     Approve(&'static str),
@@ -72,7 +83,7 @@ pub fn signable(spec: &CertificateSigningRequestSpec, csr: &Csr) -> Result<Usage
     }
 }
 
-pub fn decide(spec: &CertificateSigningRequestSpec, csr: &Csr, node: Option<&Node>) -> Decision {
+pub fn decide(spec: &CertificateSigningRequestSpec, csr: &Csr, cluster: &Cluster) -> Decision {
     if let Err(why) = signable(spec, csr) {
         return Decision::Leave(why);
     }
@@ -88,12 +99,12 @@ pub fn decide(spec: &CertificateSigningRequestSpec, csr: &Csr, node: Option<&Nod
         }
         KUBELET_CLIENT => Decision::Leave("the requestor is neither the node itself nor its bootstrapper"),
         KUBELET_SERVING if !own => Decision::Leave("a serving certificate can only be requested by the node itself"),
-        KUBELET_SERVING => match node {
+        KUBELET_SERVING => match cluster.nodes.iter().find(|it| Some(meta::name(&it.metadata)) == node_of(csr)) {
             None => Decision::Leave("the node is not registered yet"),
-            Some(node) if covers(node, csr) => {
-                Decision::Approve("Auto approving kubelet serving certificate: all names are addresses of the node.")
+            Some(node) if covers(cluster, node, csr) => {
+                Decision::Approve("Auto approving kubelet serving certificate: all names are the node's own.")
             }
-            Some(_) => Decision::Leave("a name is not an address of the node"),
+            Some(_) => Decision::Leave("a name is not the node's, or an address is not its alone"),
         },
         _ => Decision::Leave("client certificates are approved by an administrator"),
     }
@@ -107,20 +118,26 @@ fn may_bootstrap(user: &str, csr: &Csr) -> bool {
     is_token || node_of(csr) == Some(of)
 }
 
-fn covers(node: &Node, csr: &Csr) -> bool {
-    let name = node.metadata.name.as_deref().unwrap_or_default();
-    let addresses: Vec<(&str, &str)> = node
-        .status
-        .iter()
-        .flat_map(|it| it.addresses.iter().flatten())
-        .map(|it| (it.type_.as_str(), it.address.as_str()))
-        .collect();
-    let ip = |wanted: &std::net::IpAddr| {
-        addresses.iter().any(|(kind, it)| kind.ends_with("IP") && it.parse() == Ok(*wanted))
+/// A node chooses the addresses it reports, so that they are its own is not enough: none may belong to somebody else.
+fn covers(cluster: &Cluster, node: &Node, csr: &Csr) -> bool {
+    let name = meta::name(&node.metadata);
+    let own: BTreeSet<IpAddr> = addresses(node).collect();
+    let others: BTreeSet<IpAddr> =
+        cluster.nodes.iter().filter(|it| meta::name(&it.metadata) != name).flat_map(|it| addresses(it)).collect();
+    let ip = |wanted: &IpAddr| {
+        let wanted = wanted.to_canonical();
+        let everybodys = wanted.is_loopback() || wanted.is_unspecified() || wanted.is_multicast();
+        let taken = others.contains(&wanted) || cluster.service_cidr.contains(&wanted);
+        own.contains(&wanted) && !everybodys && !taken
     };
-    let dns =
-        |wanted: &String| wanted == name || addresses.iter().any(|(kind, it)| !kind.ends_with("IP") && it == wanted);
-    csr.ip_addresses.iter().all(ip) && csr.dns_names.iter().all(dns)
+    csr.ip_addresses.iter().all(ip) && csr.dns_names.iter().all(|it| it == name)
+}
+
+fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    let all = node.status.iter().flat_map(|it| it.addresses.iter().flatten());
+    all.filter(|it| it.type_.ends_with("IP"))
+        .filter_map(|it| it.address.parse::<IpAddr>().ok())
+        .map(|it| it.to_canonical())
 }
 
 /// Whole days, at least one, at most the signer's usual duration.
@@ -156,8 +173,17 @@ mod tests {
     }
 
     fn approved(case: (CertificateSigningRequestSpec, Csr)) -> bool {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "n1"}]}})).unwrap();
-        matches!(decide(&case.0, &case.1, Some(&node)), Decision::Approve(_))
+        let node = |name: &str, addresses: &[&str]| -> Arc<Node> {
+            let mut list: Vec<_> = addresses.iter().map(|it| json!({"type": "InternalIP", "address": it})).collect();
+            list.extend([
+                json!({"type": "Hostname", "address": name}),
+                json!({"type": "Hostname", "address": "kubernetes"}),
+            ]);
+            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"addresses": list}})).unwrap()
+        };
+        let nodes = [node("n1", &["10.0.0.1", "10.0.0.2", "10.96.0.1", "127.0.0.1"]), node("n2", &["10.0.0.2"])];
+        let cluster = Cluster { nodes: &nodes, service_cidr: "10.96.0.0/16".parse().unwrap() };
+        matches!(decide(&case.0, &case.1, &cluster), Decision::Approve(_))
     }
 
     #[test]
@@ -180,8 +206,11 @@ mod tests {
     #[test]
     fn serving_certificates_only_for_the_nodes_own_addresses() {
         assert!(approved(request(KUBELET_SERVING, "system:node:n1", &[NODES], &["n1", "10.0.0.1"], "server auth")));
-        assert!(!approved(request(KUBELET_SERVING, "system:node:n1", &[NODES], &["10.96.0.1"], "server auth")));
-        assert!(!approved(request(KUBELET_SERVING, "system:node:n1", &[NODES], &["kubernetes"], "server auth")));
+        // the node reports all of these as its own
+        for foreign in ["10.0.0.2", "10.96.0.1", "127.0.0.1", "kubernetes", "10.0.0.9"] {
+            let case = request(KUBELET_SERVING, "system:node:n1", &[NODES], &["n1", foreign], "server auth");
+            assert!(!approved(case), "{foreign}");
+        }
         assert!(!approved(request(KUBELET_SERVING, "system:bootstrap:n1", &[BOOTSTRAPPERS], &["n1"], "server auth")));
         assert!(!approved(request(KUBELET_SERVING, "system:node:n1", &[NODES], &[], "server auth")));
     }

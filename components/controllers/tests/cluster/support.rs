@@ -38,6 +38,7 @@ impl Cluster {
         let config = controllers::Config {
             cluster_cidr: "10.244.0.0/16".parse().unwrap(),
             node_cidr_mask_size: 24,
+            service_cidr: "10.96.0.0/16".parse().unwrap(),
             cluster_signing_cert_file: dir.path().join("ca.crt"),
             cluster_signing_key_file: dir.path().join("ca.key"),
             root_ca_file: dir.path().join("ca.crt"),
