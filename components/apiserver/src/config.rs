@@ -154,6 +154,21 @@ impl Config {
         if self.service_cluster_ip_range.prefix_len() > 28 {
             bail!("serviceClusterIpRange {} is too small; use a /28 or larger", self.service_cluster_ip_range);
         }
+        if self.compaction_interval_seconds == 0 {
+            bail!("compactionIntervalSeconds must be at least 1");
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_must_be_kept_for_a_while() {
+        let good = Config::in_dir(Path::new("x"), 0);
+        assert!(good.check().is_ok());
+        assert!(Config { compaction_interval_seconds: 0, ..good }.check().is_err());
     }
 }

@@ -61,5 +61,22 @@ impl Metrics {
 }
 
 fn labels((verb, group, resource, subresource): &Target) -> String {
-    format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\",subresource=\"{subresource}\"", verb.to_uppercase())
+    let [verb, group, resource, subresource] =
+        [&verb.to_uppercase(), group, resource, subresource].map(|it| escaped(it));
+    format!("verb=\"{verb}\",group=\"{group}\",resource=\"{resource}\",subresource=\"{subresource}\"")
+}
+
+/// A label value of the text format.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_breaks_out_of_its_label() {
+        assert_eq!(escaped("a\"b\\c\nd"), r#"a\"b\\c\nd"#);
+    }
 }

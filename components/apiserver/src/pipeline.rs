@@ -32,8 +32,9 @@ pub struct Call {
 pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Request) -> Response {
     let begun = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
-    let (verb, group, resource, subresource) =
-        (info.verb, info.group.clone(), info.resource.clone(), info.subresource.clone());
+    let verb = info.verb;
+    // only names that exist become labels, or anybody could fill the memory
+    let [group, resource, subresource] = handlers::known_names(&info);
     let head = request.method() == Method::HEAD;
     let answered = AssertUnwindSafe(answer(core.clone(), peer, info, request)).catch_unwind().await;
     let mut response = match answered {
@@ -50,11 +51,7 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
     if head {
         *response.body_mut() = crate::http::ResponseBody::empty();
     }
-    // only names that exist become labels, or strangers could fill the memory
-    let known = response.status() != http::StatusCode::NOT_FOUND && response.status() != http::StatusCode::UNAUTHORIZED;
-    if known {
-        core.metrics.observe(verb, &group, &resource, &subresource, response.status().as_u16(), begun.elapsed());
-    }
+    core.metrics.observe(verb, group, resource, subresource, response.status().as_u16(), begun.elapsed());
     response
 }
 

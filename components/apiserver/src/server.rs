@@ -5,7 +5,10 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -13,10 +16,8 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::EmbeddedStore;
@@ -34,8 +35,15 @@ use crate::{
     pipeline,
 };
 
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(30);
+/// How long a client may take over its part.
+#[derive(Clone, Copy)]
+struct Patience {
+    handshake: Duration,
+    /// Of each request, and until the first.
+    headers: Duration,
+}
+
+const PATIENCE: Patience = Patience { handshake: Duration::from_secs(10), headers: Duration::from_secs(30) };
 /// How long connections may take to end after the listener closed.
 const DRAIN: Duration = Duration::from_secs(5);
 /// HTTP/2 clients hold many watches on one connection.
@@ -52,6 +60,10 @@ pub struct ApiServer {
 impl ApiServer {
     /// Opens the store, makes what must always exist, and listens. A default rustls provider must be installed.
     pub async fn start(config: Config) -> anyhow::Result<ApiServer> {
+        Self::start_with(config, PATIENCE).await
+    }
+
+    async fn start_with(config: Config, patience: Patience) -> anyhow::Result<ApiServer> {
         let store = EmbeddedStore::open(&config.data_dir)
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
         let acceptor = acceptor(&config)?;
@@ -62,7 +74,7 @@ impl ApiServer {
         bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
         store::spawn_compactor(&store, interval);
         let connections = TaskTracker::new();
-        connections.spawn(accept(core.clone(), listener, acceptor, connections.clone()));
+        connections.spawn(accept(core.clone(), listener, acceptor, connections.clone(), patience));
         tracing::info!(%address, "the API server listens");
         Ok(ApiServer { core, store, address, connections })
     }
@@ -124,7 +136,13 @@ fn certificates(path: &std::path::Path) -> anyhow::Result<Vec<CertificateDer<'st
     read.map_err(|e| anyhow::anyhow!("cannot read certificates from {}: {e}", path.display()))
 }
 
-async fn accept(core: Arc<Core>, listener: TcpListener, acceptor: TlsAcceptor, connections: TaskTracker) {
+async fn accept(
+    core: Arc<Core>,
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: TaskTracker,
+    patience: Patience,
+) {
     loop {
         let stream = tokio::select! {
             () = core.stopping.cancelled() => return,
@@ -138,21 +156,25 @@ async fn accept(core: Arc<Core>, listener: TcpListener, acceptor: TlsAcceptor, c
                 }
             },
         };
-        connections.spawn(connection(core.clone(), stream, acceptor.clone()));
+        connections.spawn(connection(core.clone(), stream, acceptor.clone(), patience));
     }
 }
 
-async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: TlsAcceptor) {
+async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: TlsAcceptor, patience: Patience) {
     let _ = stream.set_nodelay(true);
-    let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let tls = match tokio::time::timeout(patience.handshake, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
-    let peer = tls.get_ref().1.peer_certificates().and_then(|c| x509::identity(c.first()?)).map(Arc::new);
+    let session = tls.get_ref().1;
+    let peer = session.peer_certificates().and_then(|c| x509::identity(c.first()?)).map(Arc::new);
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let asked = Arc::new(AtomicBool::new(false));
     let service = {
-        let core = core.clone();
+        let (core, asked) = (core.clone(), asked.clone());
         hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            asked.store(true, Ordering::Relaxed);
             let (core, peer) = (core.clone(), peer.clone());
             async move {
                 let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
@@ -160,23 +182,51 @@ async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: TlsAcceptor) {
             }
         })
     };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(Duration::from_secs(30));
-    let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(tls), service));
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = core.stopping.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+    // the protocol is what TLS agreed on: telling it from the first bytes would wait for them without a limit
+    let io = TokioIo::new(tls);
+    let ended = if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(Duration::from_secs(30));
+        let serving = builder.serve_connection(io, service);
+        run(&core, serving, |it| it.graceful_shutdown(), patience.headers, &asked).await
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(patience.headers);
+        let serving = builder.serve_connection(io, service).with_upgrades();
+        run(&core, serving, |it| it.graceful_shutdown(), patience.headers, &asked).await
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Drives a connection to its end, which comes early for a client that asks for nothing.
+async fn run<C: Future<Output = hyper::Result<()>>>(
+    core: &Core,
+    serving: C,
+    stop: impl FnOnce(Pin<&mut C>),
+    first_request: Duration,
+    asked: &AtomicBool,
+) -> hyper::Result<()> {
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => return ended,
+        () = core.stopping.cancelled() => {
+            stop(serving.as_mut());
+            return serving.await;
+        }
+        () = tokio::time::sleep(first_request) => {}
+    }
+    if !asked.load(Ordering::Relaxed) {
+        tracing::debug!("a client connected and asked for nothing");
+        return Ok(());
+    }
+    tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = core.stopping.cancelled() => {
+            stop(serving.as_mut());
+            serving.await
+        }
     }
 }
 
@@ -207,5 +257,37 @@ where
             request.extensions_mut().insert(identity.clone());
         }
         Box::pin(async move { Ok(pipeline::serve(core, None, request).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn clients_that_send_nothing_are_dropped() {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let dir = tempfile::tempdir().unwrap();
+        crate::testing::prepare(dir.path()).unwrap();
+        let patience = Patience { headers: Duration::from_millis(200), ..PATIENCE };
+        let server = ApiServer::start_with(Config::in_dir(dir.path(), 0), patience).await.unwrap();
+        for protocol in ["", "http/1.1", "h2"] {
+            let mut roots = rustls::RootCertStore::empty();
+            certificates(&dir.path().join("ca.crt")).unwrap().into_iter().for_each(|it| roots.add(it).unwrap());
+            let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+            tls.alpn_protocols = Some(protocol.as_bytes().to_vec()).filter(|it| !it.is_empty()).into_iter().collect();
+            let stream = TcpStream::connect(server.address()).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            let mut stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+            let end = async {
+                let mut buffer = [0; 1024];
+                while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(5), end).await;
+            assert!(ended.is_ok(), "{protocol:?}: still connected");
+        }
+        server.shutdown().await;
     }
 }

@@ -285,6 +285,16 @@ async fn scale_reads_and_writes_replicas() {
     scale["spec"]["replicas"] = 4.into();
     assert_eq!(api.call("PUT", &format!("{url}/d/scale"), scale.clone()).await.0, 200);
     assert_eq!(api.call("PUT", &format!("{url}/d/scale"), scale).await.0, 409, "the revision in it is old now");
+    for body in [json!({}), json!({"spec": {"replicas": "0"}}), json!({"spec": 3}), json!({"spec": {"replicas": null}})]
+    {
+        let (status, answer) = api.call("PATCH", &format!("{url}/d/scale"), body.clone()).await;
+        assert_eq!(status, if body == json!({}) { 200 } else { 400 }, "{body}: {answer}");
+    }
+    for spec in [json!(null), json!({"replicas": "0"}), json!([])] {
+        let mut body = json!({"metadata": {"name": "d"}});
+        body["spec"] = spec;
+        assert_eq!(api.call("PUT", &format!("{url}/d/scale"), body).await.0, 400);
+    }
     let deployment = api.get(&format!("{url}/d")).await;
     assert_eq!((&deployment["spec"]["replicas"], &deployment["metadata"]["generation"]), (&json!(4), &json!(2)));
 }
@@ -320,4 +330,73 @@ async fn kube_clients_speak_through_the_handler() {
     let first = futures::StreamExt::next(&mut Box::pin(events)).await.unwrap().unwrap();
     assert!(matches!(first, kube::core::WatchEvent::Added(m) if m.metadata.name.as_deref() == Some("m")));
     maps.delete("m", &Default::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn updates_are_validated_as_creates_are() {
+    let api = Api::start().await;
+    api.create(CONFIG_MAPS, config_map("m", json!({}))).await;
+    for metadata in [
+        json!({"labels": {"bad key!": "x"}}),
+        json!({"labels": {"key": "bad value!"}}),
+        json!({"annotations": {"bad key!": "x"}}),
+        json!({"finalizers": ["bad one!"]}),
+        json!({"ownerReferences": [{"apiVersion": "v1", "kind": "", "name": "x", "uid": "y"}]}),
+    ] {
+        let (status, answer) = api.call("PATCH", &format!("{CONFIG_MAPS}/m"), json!({"metadata": metadata})).await;
+        assert_eq!(status, 422, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn huge_times_are_only_long() {
+    let api = Api::start().await;
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "x"}]}});
+    api.create("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    api.create("/api/v1/namespaces/default/pods", pod).await;
+    let options = json!({"gracePeriodSeconds": i64::MAX});
+    let (status, answer) = api.call("DELETE", "/api/v1/namespaces/default/pods/p", options).await;
+    assert_eq!((status, &answer["metadata"]["deletionGracePeriodSeconds"]), (200, &json!(i32::MAX)), "{answer}");
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds={}", i64::MAX)).await;
+    api.create(CONFIG_MAPS, config_map("m", json!({}))).await;
+    while watch.next().await.1["metadata"]["name"] != "m" {}
+}
+
+#[tokio::test]
+async fn a_refused_eviction_leaves_the_budget() {
+    let api = Api::start().await;
+    api.create("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pod = json!({"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "x"}]}});
+    api.create("/api/v1/namespaces/default/pods", pod).await;
+    let pod = "/api/v1/namespaces/default/pods/p";
+    api.call("PATCH", &format!("{pod}/status"), json!({"status": {"phase": "Running"}})).await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    api.create(
+        budgets,
+        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 0, "selector": {"matchLabels": {"a": "b"}}}}),
+    )
+    .await;
+    let status = json!({"status": {"disruptionsAllowed": 1, "observedGeneration": 1, "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1}});
+    assert_eq!(api.call("PATCH", &format!("{budgets}/b/status"), status).await.0, 200);
+    let eviction = |uid: &str| json!({"metadata": {"name": "p"}, "deleteOptions": {"preconditions": {"uid": uid}}});
+    let (status, answer) = api.call("POST", &format!("{pod}/eviction"), eviction("other")).await;
+    assert_eq!(status, 409, "{answer}");
+    assert_eq!(api.get(&format!("{budgets}/b")).await["status"]["disruptionsAllowed"], 1);
+    let uid = api.get(pod).await["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert_eq!(api.call("POST", &format!("{pod}/eviction"), eviction(&uid)).await.0, 201);
+    assert_eq!(api.get(&format!("{budgets}/b")).await["status"]["disruptionsAllowed"], 0);
+}
+
+#[tokio::test]
+async fn yaml_aliases_are_no_bomb() {
+    let api = Api::start().await;
+    let long = "x".repeat(50_000);
+    let mut text =
+        format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: m}}\nx0: &x0 [{}]\n", vec![long; 10].join(","));
+    for i in 1..8 {
+        text += &format!("x{i}: &x{i} [{}]\n", vec![format!("*x{}", i - 1); 9].join(","));
+    }
+    let response = api.send(common::admin(), "POST", CONFIG_MAPS, "application/yaml", text).await;
+    assert_eq!(response.status(), 400);
 }

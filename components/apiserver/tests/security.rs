@@ -188,6 +188,14 @@ async fn certificate_requests_carry_their_requester() {
     let controllers = user("system:kube-controller-manager");
     let (status, approved) = api.call_as(controllers.clone(), "PUT", &format!("{url}/c/approval"), approved).await;
     assert_eq!((status, &approved["status"]["conditions"][0]["type"]), (200, &json!("Approved")), "{approved}");
+    // neither decision is made through /status, whoever signs
+    let more = json!({"type": "Denied", "status": "True", "reason": "x"});
+    let forged = json!({"status": {"conditions": [approved["status"]["conditions"][0], more]}});
+    assert_eq!(api.call_as(controllers.clone(), "PATCH", &format!("{url}/c/status"), forged).await.0, 403);
+    let mut reworded = approved["status"]["conditions"].clone();
+    reworded[0]["reason"] = "Other".into();
+    let reworded = json!({"status": {"conditions": reworded}});
+    assert_eq!(api.call_as(controllers.clone(), "PATCH", &format!("{url}/c/status"), reworded).await.0, 403);
     let signed = json!({"status": {"certificate": base64::engine::general_purpose::STANDARD.encode("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")}});
     let (status, answer) = api.call_as(user("joe"), "PATCH", &format!("{url}/c/status"), signed.clone()).await;
     assert_eq!(status, 403, "{answer}");
@@ -204,4 +212,90 @@ async fn impersonation_needs_the_right() {
     let (ok, text) =
         api.kubectl("joe", &["get", "--raw", "/healthz", "--as", "admin", "--as-group", "system:masters"], "").await;
     assert!(!ok && text.contains("cannot impersonate resource \"users\""), "{text}");
+}
+
+#[tokio::test]
+async fn a_right_in_one_namespace_does_not_reach_another() {
+    let api = Api::start().await;
+    for name in ["a", "b"] {
+        api.create("/api/v1/namespaces", json!({"metadata": {"name": name}})).await;
+    }
+    let binding = json!({"metadata": {"name": "joe"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}]});
+    api.create("/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings", binding).await;
+    for (method, path, body) in [
+        ("GET", "/api/v1/namespaces/a/namespaces/b", Value::Null),
+        ("DELETE", "/api/v1/namespaces/a/namespaces/b", Value::Null),
+        ("PATCH", "/api/v1/namespaces/a/namespaces/b", json!({"metadata": {"labels": {"x": "y"}}})),
+        ("GET", "/api/v1/namespaces/a/namespaces", Value::Null),
+        ("DELETE", "/api/v1/namespaces/a/namespaces?fieldSelector=metadata.name%3Da", Value::Null),
+        ("POST", "/api/v1/namespaces/a/namespaces", json!({"metadata": {"name": "c"}})),
+        ("GET", "/api/v1/namespaces/a/nodes", Value::Null),
+    ] {
+        let (status, answer) = api.call_as(user("joe"), method, path, body).await;
+        assert_eq!(status, 404, "{method} {path}: {answer}");
+    }
+    assert_eq!(api.call_as(user("joe"), "GET", "/api/v1/namespaces/a", Value::Null).await.0, 200);
+    assert_eq!(api.get("/api/v1/namespaces/b").await["status"]["phase"], "Active");
+    assert_eq!(api.call("GET", "/api/v1/namespaces/c", Value::Null).await.0, 404);
+
+    // nor do reviews: they are asked where they belong
+    let review =
+        json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "a"}, "user": "x"}});
+    let reviews = "/apis/authorization.k8s.io/v1";
+    for path in [
+        "namespaces/a/subjectaccessreviews",
+        "namespaces/a/selfsubjectaccessreviews",
+        "localsubjectaccessreviews",
+        "namespaces/a/localsubjectaccessreviews/x",
+    ] {
+        assert_eq!(api.call("POST", &format!("{reviews}/{path}"), review.clone()).await.0, 404, "{path}");
+    }
+    api.create(&format!("{reviews}/namespaces/a/localsubjectaccessreviews"), review).await;
+}
+
+#[tokio::test]
+async fn a_role_to_come_is_bound_only_by_who_may_bind() {
+    let api = Api::start().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let binding = |name: &str, role: &str, who: &str| {
+        json!({"metadata": {"name": name}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": who}]})
+    };
+    api.create(&format!("{rbac}/rolebindings"), binding("boss", "admin", "boss")).await;
+    let url = format!("{rbac}/rolebindings");
+    let (status, answer) = api.call_as(user("boss"), "POST", &url, binding("x", "not-yet", "boss")).await;
+    assert_eq!(status, 403, "{answer}");
+    let role = json!({"metadata": {"name": "binder"}, "rules": [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": ["bind"]}]});
+    api.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", role).await;
+    let cluster_binding = binding("binder", "binder", "boss");
+    api.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", cluster_binding).await;
+    assert_eq!(api.call_as(user("boss"), "POST", &url, binding("x", "not-yet", "boss")).await.0, 201);
+}
+
+#[tokio::test]
+async fn kubelets_make_no_pods_and_keep_to_their_labels() {
+    let api = Api::start().await;
+    let pod = json!({"metadata": {"name": "m", "annotations": {"kubernetes.io/config.mirror": "x"}},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x", "envFrom": [{"secretRef": {"name": "s"}}]}]}});
+    let (status, answer) = api.call_as(node("n1"), "POST", &format!("{DEFAULT}/pods"), pod).await;
+    assert_eq!(status, 403, "{answer}");
+    api.call_as(node("n1"), "POST", "/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await;
+    for (key, wanted) in [("kubernetes.io/os", 200), ("x.example.com/y", 200), ("kubernetes.io/made-up", 403)] {
+        let labels = json!({"metadata": {"labels": {key: "v"}}});
+        assert_eq!(api.call_as(node("n1"), "PATCH", "/api/v1/nodes/n1", labels).await.0, wanted, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_name_only_what_exists() {
+    let api = Api::start().await;
+    api.call("GET", "/apis/evil%22%7D/v1/made-up", Value::Null).await;
+    api.call("GET", "/api/v1/namespaces/default/pods/x/made-up", Value::Null).await;
+    api.call_as(user("joe"), "GET", "/apis/evil/v1/made-up", Value::Null).await;
+    api.get("/api/v1/pods").await;
+    let text = api.get("/metrics").await;
+    let text = text.as_str().unwrap();
+    assert!(!text.contains("evil") && !text.contains("made-up"), "{text}");
+    assert!(text.contains("verb=\"LIST\",group=\"\",resource=\"pods\""), "{text}");
 }

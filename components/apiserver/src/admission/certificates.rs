@@ -3,7 +3,7 @@
 
 use machinery::{
     ApiError,
-    value::{get, str_at},
+    value::{get, list_at, str_at},
 };
 use serde_json::{Value, json};
 
@@ -18,6 +18,13 @@ pub async fn admit(attempt: &Attempt<'_>, request: &mut Value) -> Result<(), Api
         (Operation::Create, "") => set_requester(attempt, request),
         (Operation::Update, "approval") => require(attempt, "approve").await?,
         (Operation::Update, "status") => {
+            for kind in ["Approved", "Denied"] {
+                if decisions(request, kind).ne(attempt.old.into_iter().flat_map(|old| decisions(old, kind))) {
+                    let why =
+                        format!("status.conditions: updates of the status may not set a condition of type {kind:?}");
+                    return Err(attempt.target.forbidden(&why));
+                }
+            }
             let before = attempt.old.and_then(|o| get(o, "status.certificate"));
             if before != get(request, "status.certificate") {
                 require(attempt, "sign").await?;
@@ -42,6 +49,10 @@ fn set_requester(attempt: &Attempt<'_>, request: &mut Value) {
             None => drop(machinery::value::remove(spec, key)),
         }
     }
+}
+
+fn decisions<'a>(request: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    list_at(request, "status.conditions").iter().filter(move |c| str_at(c, "type") == kind)
 }
 
 /// The verb on the signer itself, or on all of its domain (`kubernetes.io/*`).

@@ -30,7 +30,7 @@ pub async fn check(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
                 return Ok(());
             }
             (
-                list_at(new, "rules").iter().map(Rule::from_value).collect(),
+                Some(list_at(new, "rules").iter().map(Rule::from_value).collect()),
                 "escalate",
                 target.resource.plural,
                 target.name.as_str(),
@@ -43,19 +43,16 @@ pub async fn check(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
             let cluster = str_at(new, "roleRef.kind") == "ClusterRole";
             let name = str_at(new, "roleRef.name");
             let home = if cluster { "" } else { target.namespace.as_str() };
-            let rules =
-                core.observed.state.read().rbac.role_rules(home, name).map(<[Rule]>::to_vec).unwrap_or_default();
+            // what a role that is yet to be made will give, nobody knows
+            let rules = core.observed.state.read().rbac.role_rules(home, name).map(<[Rule]>::to_vec);
             (rules, "bind", if cluster { "clusterroles" } else { "roles" }, name)
         }
     };
-    let missing: Vec<Rule> = {
+    let missing: Option<Vec<Rule>> = rules.map(|rules: Vec<Rule>| {
         let state = core.observed.state.read();
-        rules
-            .into_iter()
-            .filter(|rule: &Rule| !state.rbac.covers(&attempt.call.identity, &target.namespace, rule))
-            .collect()
-    };
-    if missing.is_empty() {
+        rules.into_iter().filter(|rule| !state.rbac.covers(&attempt.call.identity, &target.namespace, rule)).collect()
+    });
+    if missing.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
     let what = Attributes {
@@ -71,8 +68,13 @@ pub async fn check(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
     if authz::allows(core, &attempt.call.identity, &what).await {
         return Ok(());
     }
-    let list: Vec<String> = missing.iter().map(describe).collect();
     let who = &attempt.call.identity;
+    let Some(missing) = missing else {
+        return Err(
+            target.forbidden(&format!("user {:?} may not bind the role {name:?}, which does not exist", who.user))
+        );
+    };
+    let list: Vec<String> = missing.iter().map(describe).collect();
     Err(target.forbidden(&format!(
         "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
         who.user,

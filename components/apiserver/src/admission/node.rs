@@ -3,7 +3,7 @@
 
 use machinery::{
     ApiError,
-    value::{get, list_at, map_at, str_at},
+    value::{get, map_at, str_at},
 };
 use serde_json::Value;
 
@@ -73,7 +73,7 @@ fn own_node(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), ApiErr
     let after = map_at(new, "metadata.labels");
     let keys = before.into_iter().chain(after).flat_map(|m| m.keys());
     let changed = keys.filter(|k| before.and_then(|m| m.get(*k)) != after.and_then(|m| m.get(*k)));
-    let forbidden: Vec<&str> = changed.map(String::as_str).filter(|k| !may_set_label(k, attempt.operation)).collect();
+    let forbidden: Vec<&str> = changed.map(String::as_str).filter(|k| !may_set_label(k)).collect();
     if forbidden.is_empty() {
         Ok(())
     } else {
@@ -81,40 +81,21 @@ fn own_node(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), ApiErr
     }
 }
 
-fn may_set_label(key: &str, operation: Operation) -> bool {
+fn may_set_label(key: &str) -> bool {
     let Some((domain, _)) = key.split_once('/') else { return true };
     let within = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
     if within(RESTRICTED) {
         return false;
     }
     let kubernetes = within("kubernetes.io") || within("k8s.io");
-    // upstream lets updates touch other labels of these domains; only creation is strict
-    !kubernetes
-        || OWN_LABELS.contains(&key)
-        || within("kubelet.kubernetes.io")
-        || within("node.kubernetes.io")
-        || operation == Operation::Update && !key.starts_with("node-role.kubernetes.io/")
+    !kubernetes || OWN_LABELS.contains(&key) || within("kubelet.kubernetes.io") || within("node.kubernetes.io")
 }
 
 async fn own_pod(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), ApiError> {
     let refuse = |why: String| Err(attempt.target.forbidden(&why));
     match (attempt.operation, attempt.subresource) {
-        (Operation::Create, _) => {
-            if new["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_none() {
-                return refuse(format!(
-                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-                ));
-            }
-            if str_at(new, "spec.nodeName") != node {
-                return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
-            }
-            let owned_by_node =
-                list_at(new, "metadata.ownerReferences").iter().all(|o| o["kind"] == "Node" && o["name"] == node);
-            if !owned_by_node {
-                return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
-            }
-            Ok(())
-        }
+        // upstream lets a kubelet mirror its static pods; ours has none, and what a pod refers to its node may read
+        (Operation::Create, _) => refuse(format!("node {node:?} is not allowed to create pods")),
         (_, "status" | "") => {
             let bound = attempt.old.map(|o| str_at(o, "spec.nodeName")).unwrap_or_default();
             if bound != node {
@@ -153,10 +134,18 @@ mod tests {
 
     #[test]
     fn labels_that_steer_workloads_are_not_the_kubelets() {
-        assert!(may_set_label("kubernetes.io/hostname", Operation::Create));
-        assert!(may_set_label("example.com/x", Operation::Create));
-        assert!(!may_set_label("node-role.kubernetes.io/control-plane", Operation::Create));
-        assert!(!may_set_label("node-role.kubernetes.io/control-plane", Operation::Update));
-        assert!(!may_set_label("a.node-restriction.kubernetes.io/x", Operation::Update));
+        for own in
+            ["kubernetes.io/hostname", "example.com/x", "plain", "node.kubernetes.io/x", "a.kubelet.kubernetes.io/x"]
+        {
+            assert!(may_set_label(own), "{own}");
+        }
+        for foreign in [
+            "node-role.kubernetes.io/control-plane",
+            "a.node-restriction.kubernetes.io/x",
+            "kubernetes.io/unlisted",
+            "scheduling.k8s.io/x",
+        ] {
+            assert!(!may_set_label(foreign), "{foreign}");
+        }
     }
 }

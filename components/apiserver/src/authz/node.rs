@@ -10,6 +10,8 @@ use super::Attributes;
 
 type Key = (String, String);
 
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// What a pod makes readable to its node.
 #[derive(Debug, Default)]
 struct Pod {
@@ -107,7 +109,7 @@ impl Graph {
 
     fn allows_pods(&self, node: &str, what: &Attributes) -> bool {
         match what.verb.as_str() {
-            "create" | "delete" => true,
+            "delete" => true,
             "get" => self.pods.get(&(what.namespace.clone(), what.name.clone())).is_some_and(|p| p.node == node),
             "list" | "watch" => what
                 .field_selector
@@ -151,6 +153,10 @@ impl Pod {
         }
         for list in ["containers", "initContainers", "ephemeralContainers"] {
             list_at(spec, list).iter().for_each(|c| pod.add_container(c));
+        }
+        // whoever writes a mirror pod is a kubelet, and must not choose what it may read
+        if object["metadata"]["annotations"].get(MIRROR).is_some() {
+            return Pod { node: pod.node, ..Pod::default() };
         }
         let own_name = str_at(object, "metadata.name");
         list_at(spec, "volumes").iter().for_each(|v| pod.add_volume(v, own_name));
@@ -233,6 +239,20 @@ mod tests {
         ] {
             assert!(!graph.allows(node, &what), "{node} {what:?}");
         }
+        let mut mirror = pod;
+        mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": ""});
+        graph.set_pod("a", "p", Some(&mirror));
+        for what in [
+            asks("get", "secrets", "a", "s1"),
+            asks("get", "configmaps", "a", "c1"),
+            asks("get", "persistentvolumes", "", "pv1"),
+            asks("create", "serviceaccounts/token", "a", "sa"),
+        ] {
+            assert!(!graph.allows("n1", &what), "{what:?}");
+        }
+        assert!(
+            graph.allows("n1", &asks("get", "pods", "a", "p")) && !graph.allows("n1", &asks("create", "pods", "a", ""))
+        );
         graph.set_pod("a", "p", None);
         assert!(!graph.allows("n1", &asks("get", "secrets", "a", "s1")));
     }

@@ -73,7 +73,7 @@ pub fn parse(media: &str, bytes: &Bytes) -> Result<(Value, Vec<String>), ApiErro
         "" | "application/json" => schema::parse_json(bytes)
             .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}"))),
         "application/yaml" => {
-            let value = serde_yaml::from_slice(bytes)
+            let value = super::yaml::parse(bytes)
                 .map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
             Ok((value, Vec::new()))
         }

@@ -155,7 +155,7 @@ pub async fn delete_object(call: &Call, target: &Target, options: &DeleteOptions
     }
 }
 
-fn check_preconditions(target: &Target, options: &DeleteOptions, object: &Value) -> Result<(), ApiError> {
+pub fn check_preconditions(target: &Target, options: &DeleteOptions, object: &Value) -> Result<(), ApiError> {
     let differs = |wanted: &Option<String>, field: &str, what: &str| {
         let actual = str_at(object, field);
         wanted
@@ -201,7 +201,8 @@ fn grace(target: &Target, options: &DeleteOptions, object: &Value) -> i64 {
     }
     let wanted = match options.grace.or_else(|| int_at(object, "spec.terminationGracePeriodSeconds")) {
         Some(negative) if negative < 0 => 1,
-        Some(seconds) => seconds,
+        // years are enough, and no date overflows
+        Some(seconds) => seconds.min(i32::MAX.into()),
         None => 30,
     };
     let idle =

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::{
     Target, decode,
-    delete::{DeleteOptions, delete_object},
+    delete::{DeleteOptions, check_preconditions, delete_object},
     update,
 };
 use crate::{
+    admission::{self, Operation},
     http::{Request, Response, respond},
     pipeline::Call,
     registry,
@@ -37,6 +38,9 @@ pub async fn evict(call: &Call, target: &Target, request: Request) -> Result<Res
         dry_run: call.query.dry_run()? || list_at(&options, "dryRun").iter().any(|v| v == "All"),
     };
     let pod = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?.object;
+    // what will be refused anyway must not use up the budget
+    check_preconditions(target, &options, &pod)?;
+    admission::admit(call, target, Operation::Delete, "", &mut pod.clone(), Some(&pod)).await?;
     if counts(&pod) {
         take_from_budget(call, target, &pod, options.dry_run).await?;
     }

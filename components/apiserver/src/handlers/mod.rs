@@ -17,9 +17,10 @@ mod selection;
 mod token;
 pub(crate) mod update;
 mod watch;
+mod yaml;
 
 use http::Method;
-use machinery::{ApiError, Resource};
+use machinery::{ApiError, Resource, request_info::RequestInfo};
 
 use crate::{
     http::{Request, Response},
@@ -45,8 +46,12 @@ impl Target {
         let resource =
             registry::find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_resource)?;
         let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
-        // a cluster-wide kind below a namespace does not exist; a namespace itself is "in" itself
-        if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
+        // a cluster-wide kind below a namespace does not exist, or a right in one namespace would reach beyond it; a
+        // namespace itself is "in" itself
+        let own_namespace = resource.plural == "namespaces"
+            && info.namespace == info.name
+            && !matches!(info.verb, "list" | "watch" | "deletecollection");
+        if !resource.namespaced && !info.namespace.is_empty() && !own_namespace {
             return Err(ApiError::no_such_resource());
         }
         if resource.namespaced && namespace.is_empty() && !matches!(info.verb, "list" | "watch") {
@@ -65,6 +70,20 @@ impl Target {
     pub fn forbidden(&self, why: &str) -> ApiError {
         ApiError::forbidden(self.resource.group, self.resource.plural, &self.name, why)
     }
+}
+
+/// Group, resource and subresource that a request names, as far as they exist.
+pub fn known_names(info: &RequestInfo) -> [&'static str; 3] {
+    if !info.is_resource {
+        return [""; 3];
+    }
+    if let Some(review) = reviews::find(info) {
+        return [review.group, review.plural, ""];
+    }
+    registry::find(&info.group, &info.version, &info.resource).map_or([""; 3], |resource| {
+        let subresource = resource.subresource(&info.subresource).map_or("", |it| it.name);
+        [resource.group, resource.plural, subresource]
+    })
 }
 
 pub async fn dispatch(call: Call, request: Request) -> Result<Response, ApiError> {

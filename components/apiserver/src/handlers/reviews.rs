@@ -43,6 +43,9 @@ pub fn find(info: &RequestInfo) -> Option<&'static Review> {
 }
 
 pub async fn answer(call: &Call, review: &Review, request: Request) -> Result<Response, ApiError> {
+    if review.namespaced == call.info.namespace.is_empty() || !call.info.name.is_empty() {
+        return Err(ApiError::no_such_resource());
+    }
     if call.info.verb != "create" || !call.info.subresource.is_empty() {
         return Err(ApiError::method_not_allowed(review.group, review.plural, call.info.verb));
     }

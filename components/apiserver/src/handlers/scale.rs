@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use machinery::{
-    ApiError,
+    ApiError, schema,
     selector::LabelSelector,
     value::{get, int_at, str_at},
 };
@@ -14,6 +14,8 @@ use crate::{
     pipeline::Call,
     registry::{self, Stored},
 };
+
+const DEFINITION: &str = "io.k8s.api.autoscaling.v1.Scale";
 
 pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Response, ApiError> {
     let method = request.method().clone();
@@ -31,7 +33,10 @@ pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Re
             let (kind, changes, _) = patch::read(request).await?;
             write(call, target, |current| {
                 let mut scale = to_scale(&current.object);
-                kind.apply("io.k8s.api.autoscaling.v1.Scale", &mut scale, &changes)?;
+                kind.apply(DEFINITION, &mut scale, &changes)?;
+                if get(&scale, "spec.replicas").is_none_or(Value::is_null) {
+                    return Err(ApiError::bad_request("the patch takes spec.replicas away"));
+                }
                 Ok(scale)
             })
             .await?
@@ -41,6 +46,17 @@ pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Re
     Ok(respond::value(StatusCode::OK, call.accept.syntax, &scale))
 }
 
+/// What a Scale asks for. Go's clients leave out a zero, but never the spec; a zero must not come from anything else.
+fn replicas(scale: &mut Value) -> Result<i64, ApiError> {
+    if !scale["spec"].is_object() {
+        return Err(ApiError::bad_request("spec.replicas of the Scale is missing"));
+    }
+    schema::check(DEFINITION, scale, schema::Unknown::Prune).map_err(|error| {
+        ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {error}"))
+    })?;
+    Ok(int_at(scale, "spec.replicas").unwrap_or(0))
+}
+
 async fn write(
     call: &Call,
     target: &Target,
@@ -48,12 +64,12 @@ async fn write(
 ) -> Result<Value, ApiError> {
     let dry_run = call.query.dry_run()?;
     let Encoded { value, revision } = update::change(call, target, update::Part::Main, dry_run, |current| {
-        let scale = make(current)?;
+        let mut scale = make(current)?;
+        let replicas = replicas(&mut scale)?;
         let name = str_at(&scale, "metadata.name");
         if !name.is_empty() && name != target.name {
             return Err(ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", target.name)));
         }
-        let replicas = int_at(&scale, "spec.replicas").unwrap_or(0);
         if !(0..=i64::from(i32::MAX)).contains(&replicas) {
             return Err(ApiError::new(422, "Invalid", format!("Scale.autoscaling \"{}\" is invalid: spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0", target.name)));
         }

@@ -25,6 +25,7 @@ use crate::{
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Without `timeoutSeconds` a watch lasts between this and twice this, so that clients do not all come back at once.
 const MIN_TIMEOUT: u64 = 1800;
+const MAX_TIMEOUT: u64 = 86400;
 
 /// One client's watch.
 struct Watcher {
@@ -66,7 +67,12 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
         from
     };
     let events = call.core.store.watch(&watcher.selection.prefix, from).await.map_err(registry::store_error)?;
-    let seconds = call.query.number("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let seconds = call
+        .query
+        .number("timeoutSeconds")?
+        .and_then(|s| u64::try_from(s).ok())
+        .filter(|s| *s > 0)
+        .map(|s| s.min(MAX_TIMEOUT));
     let timeout =
         Duration::from_secs(seconds.unwrap_or_else(|| MIN_TIMEOUT + rand::rng().random_range(0..MIN_TIMEOUT)));
     let body = Run {

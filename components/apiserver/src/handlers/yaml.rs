@@ -1,0 +1,143 @@
+//! YAML within a budget: aliases may name a value again and again, so a small text can stand for a huge one.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::http::body::BODY_LIMIT;
+
+/// Each value costs one and each text its length: no text without aliases that fits into a request costs more.
+const BUDGET: usize = 2 * BODY_LIMIT;
+
+pub fn parse(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
+    let left = Cell::new(BUDGET);
+    Node(&left).deserialize(serde_yaml::Deserializer::from_slice(bytes))
+}
+
+#[derive(Clone, Copy)]
+struct Node<'a>(&'a Cell<usize>);
+
+impl Node<'_> {
+    fn charge<E: Error>(self, cost: usize) -> Result<(), E> {
+        let left = self.0.get().checked_sub(cost);
+        self.0.set(left.ok_or_else(|| E::custom("the document is too large with all of its aliases expanded"))?);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.charge(1)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a value that JSON has too")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.charge(value.len())?;
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key_seed(Key(self))? {
+            map.insert(key, entries.next_value_seed(self)?);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// Keys are texts, whatever they look like.
+struct Key<'a>(Node<'a>);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<String, E> {
+        self.0.charge(1 + value.len())?;
+        Ok(value.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn reads_what_json_has() {
+        let text = b"a: &x {b: [1, -2, 0.5, true, null, 'x']}\n1: *x\ntrue: 2026-01-01\n";
+        let inner = json!({"b": [1, -2, 0.5, true, null, "x"]});
+        assert_eq!(parse(text).unwrap(), json!({"a": inner, "1": inner, "true": "2026-01-01"}));
+        assert!(parse(b"a: [").is_err() && parse(b"a: 1\n---\nb: 2\n").is_err());
+    }
+
+    #[test]
+    fn aliases_do_not_expand_without_bound() {
+        let long = "x".repeat(20_000);
+        let mut text = format!("a: &a [{}]\n", vec![long.as_str(); 10].join(","));
+        for (name, of) in ["b", "c", "d"].iter().zip(["a", "b", "c"]) {
+            text += &format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 9].join(","));
+        }
+        let error = parse(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("too large"), "{error}");
+    }
+}
