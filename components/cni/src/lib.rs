@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use netlink::rtnl::Rtnl;
 use netlink::{IgnoreMissing, nftables};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 
 pub use agent::{Backend, Config};
 pub use plugin::plugin_main;
@@ -76,7 +78,26 @@ pub fn cleanup_at(conf_dir: &Path, data_dir: &Path) -> anyhow::Result<()> {
     for link in rt.links()?.into_iter().filter(|link| link.alias.as_deref().is_some_and(is_ours)) {
         rt.delete_link(&link.name).ignore_missing()?;
     }
+    for netns in plugin::namespaces(data_dir).iter().filter(|path| is_made_by_the_runtime(path)) {
+        end_namespace(netns)?;
+    }
     remove(data_dir, |path| std::fs::remove_dir_all(path))
+}
+
+/// containerd makes one for each pod and keeps it by a mount; once the runtime is gone, nobody takes it away.
+fn is_made_by_the_runtime(netns: &Path) -> bool {
+    let (dir, name) = (netns.parent(), netns.file_name().and_then(|name| name.to_str()));
+    [Some(Path::new("/run/netns")), Some(Path::new("/var/run/netns"))].contains(&dir)
+        && name.is_some_and(|name| name.starts_with("cni-"))
+}
+
+/// Takes the name away; the namespace itself ends with its last process.
+fn end_namespace(netns: &Path) -> anyhow::Result<()> {
+    match umount2(netns, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(errno) => return Err(errno).with_context(|| format!("cannot unmount {}", netns.display())),
+    }
+    remove(netns, |path| std::fs::remove_file(path))
 }
 
 fn is_ours(alias: &str) -> bool {

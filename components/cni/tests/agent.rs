@@ -66,18 +66,22 @@ async fn story() {
     api.list(PODS, vec![pod()]);
     api.serve(&dir.path().join("kubeconfig")).await;
     let config = format!(
-        "kubeconfig: {at}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\ncniConfDir: {at}/net.d\ncniBinDir: {at}\ndataDir: {at}/data\n"
+        "kubeconfig: {at}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\ncniConfDir: {at}/net.d\ncniBinDir: {at}\ndataDir: {at}/data\nrouteCheckSeconds: 1\n"
     );
     std::fs::write(dir.path().join("agent.yaml"), config).unwrap();
     let args = cni::Args { config: Some(dir.path().join("agent.yaml")), cleanup: false };
-    let running = tokio::spawn(cni::run(args.clone()));
     let conflist = dir.path().join("net.d").join(cni::CONFLIST);
+    // Left by the life before a reboot: no pod may start by it while the kernel knows no policy.
+    std::fs::create_dir(dir.path().join("net.d")).unwrap();
+    std::fs::write(&conflist, "old").unwrap();
+    let running = tokio::spawn(cni::run(args.clone()));
 
     until("the watches", || [NODES, PODS, POLICIES].iter().all(|path| api.is_watched(path))).await;
     assert!(!conflist.exists(), "no podCIDR yet");
     api.event(NODES, "MODIFIED", node(1, Some("10.244.1.0/24")));
     until("the configuration", || conflist.exists()).await;
     assert_eq!(routes(), ["10.244.2.0/24 via 10.244.2.0"]);
+    assert!(ruleset().contains("kinstall-policy"), "pods are invited when policies are enforced");
     let written: Value = serde_json::from_str(&std::fs::read_to_string(&conflist).unwrap()).unwrap();
     assert_eq!(written["plugins"][0]["podCIDR"], "10.244.1.0/24");
     assert_eq!(written["plugins"][0]["mtu"], 1450);
@@ -98,7 +102,22 @@ async fn story() {
     api.event(POLICIES, "DELETED", policy());
     until("no policy", || !ruleset().contains("10.244.1.9")).await;
 
+    // Something takes a route away, as the kernel does when a link or an address goes.
+    let gone = Rtnl::open().unwrap().routes(208).unwrap().remove(0);
+    Rtnl::open().unwrap().delete_route(&gone).unwrap();
+    until("the route again", || routes() == ["10.244.3.0/24 via 10.244.3.0"]).await;
+
+    // A mere restart of the agent, even without the API: pods go on being started.
     assert!(!running.is_finished());
+    running.abort();
+    drop(running.await);
+    let text = std::fs::read_to_string(&conflist).unwrap();
+    let unreachable = std::fs::read_to_string(dir.path().join("kubeconfig")).unwrap().replace("127.0.0.1", "127.0.0.2");
+    std::fs::write(dir.path().join("kubeconfig"), unreachable).unwrap();
+    let running = tokio::spawn(cni::run(args.clone()));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!running.is_finished());
+    assert_eq!(std::fs::read_to_string(&conflist).unwrap(), text);
     running.abort();
     cni::run(cni::Args { cleanup: true, ..args }).await.unwrap();
     assert_eq!(ruleset(), "");

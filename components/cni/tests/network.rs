@@ -396,9 +396,30 @@ fn cleanup_removes_all_of_ours_and_nothing_else() {
                 metric: 0,
             };
             rt.replace_route(&foreign).unwrap();
+            // As containerd keeps a pod's namespace, and one that is not containerd's.
+            let names =
+                ["cni-kinstall-test", "kinstall-test"].map(|n| format!("/run/netns/{n}-{}", std::process::id()));
+            std::fs::create_dir_all("/run/netns").unwrap();
+            for (n, name) in names.iter().enumerate() {
+                std::fs::write(name, "").unwrap();
+                let text = json!({"ip": "10.244.1.99", "containerId": n.to_string(), "ifname": "eth0", "netns": name});
+                std::fs::write(a.config.data_dir.join(format!("kinstall/10.244.1.{}", 98 + n)), text.to_string())
+                    .unwrap();
+            }
+            let none: Option<&str> = None;
+            nix::mount::mount(
+                Some("/proc/thread-self/ns/net"),
+                names[0].as_str(),
+                none,
+                nix::mount::MsFlags::MS_BIND,
+                none,
+            )
+            .unwrap();
             for _ in 0..2 {
                 cni::cleanup_at(&a.config.cni_conf_dir, &a.config.data_dir).unwrap();
             }
+            let left = names.map(|name| std::fs::exists(&name).unwrap() && std::fs::remove_file(&name).is_ok());
+            assert_eq!(left, [false, true], "the runtime's namespace goes, others stay");
             assert_eq!(nft(&["list", "ruleset"]).trim(), "table ip foreign {\n}");
             let names: Vec<_> = rt.links().unwrap().into_iter().filter(|l| l.up).map(|l| l.name).collect();
             assert_eq!(names, ["lo", "eth0"]);

@@ -58,9 +58,7 @@ fn parse_upstream(text: &str) -> Result<SocketAddr, String> {
 
 /// Serves until SIGTERM.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("cannot find the API server: neither a kubeconfig nor a service account")?;
+    let client = client::in_cluster().await?;
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let shutdown = async move {

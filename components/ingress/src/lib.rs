@@ -17,7 +17,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
 use parking_lot::RwLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +47,7 @@ pub(crate) type Current = Arc<RwLock<Arc<Table>>>;
 
 /// Serves until SIGTERM, then finishes the requests in flight.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = kube::Client::try_default().await.context("cannot find the Kubernetes API")?;
+    let client = client::in_cluster().await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = CancellationToken::new();
     let stopping = stop.clone();

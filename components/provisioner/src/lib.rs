@@ -58,10 +58,7 @@ pub(crate) struct Context {
 
 /// Serves until SIGTERM.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("cannot find the API server: neither a kubeconfig nor a service account")?;
-    serve(client, args, terminated()?).await
+    serve(client::in_cluster().await?, args, terminated()?).await
 }
 
 /// Serves with a given client until `shutdown` resolves.

@@ -1,5 +1,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
@@ -25,6 +26,13 @@ pub struct Config {
     /// Where `/healthz` is served.
     #[serde(default = "healthz")]
     pub healthz_bind_address: SocketAddr,
+    /// How often to see whether the Service CIDR still has its route: the kernel drops it when addresses change.
+    #[serde(default = "route_check_seconds")]
+    pub route_check_seconds: u32,
+}
+
+fn route_check_seconds() -> u32 {
+    30
 }
 
 fn healthz() -> SocketAddr {
@@ -32,6 +40,10 @@ fn healthz() -> SocketAddr {
 }
 
 impl Config {
+    pub(crate) fn route_check(&self) -> Duration {
+        Duration::from_secs(self.route_check_seconds.max(1).into())
+    }
+
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_yaml::from_str(&text).with_context(|| format!("{} is not a proxy configuration", path.display()))

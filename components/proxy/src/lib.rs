@@ -10,7 +10,6 @@
 mod balance;
 mod config;
 mod health;
-mod mirror;
 mod model;
 mod route;
 mod select;
@@ -54,8 +53,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Lets the node itself reach cluster IPs even if it has no default route.
-pub fn route_service_cidr(node: &Node) -> netlink::Result<()> {
+/// Lets the node itself reach cluster IPs even if it has no default route. Says whether that was missing.
+pub fn route_service_cidr(node: &Node) -> netlink::Result<bool> {
     route::ensure(node.service_cidr, node.ip)
 }
 

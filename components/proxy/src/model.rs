@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use netlink::nftables::matches::{SCTP, TCP, UDP};
 
-use crate::mirror::Key;
+use client::mirror::Key;
 
 /// `ClientIPConfig.timeoutSeconds`'s default.
 const AFFINITY_SECONDS: i32 = 10_800;

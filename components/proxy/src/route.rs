@@ -13,9 +13,10 @@ use netlink::{IgnoreMissing, Result};
 /// Marks our route in the kernel (`rt_protos`); no known routing daemon uses the number.
 const PROTO: u8 = 207;
 
-pub fn ensure(service_cidr: Ipv4Net, node_ip: Ipv4Addr) -> Result<()> {
+/// Says whether anything had to be changed.
+pub fn ensure(service_cidr: Ipv4Net, node_ip: Ipv4Addr) -> Result<bool> {
     let mut rt = Rtnl::open()?;
-    let Some(lo) = rt.link("lo")? else { return Ok(()) };
+    let Some(lo) = rt.link("lo")? else { return Ok(false) };
     let wanted = Route {
         dst: service_cidr.trunc(),
         via: None,
@@ -25,10 +26,14 @@ pub fn ensure(service_cidr: Ipv4Net, node_ip: Ipv4Addr) -> Result<()> {
         proto: PROTO,
         metric: 0,
     };
-    for old in rt.routes(PROTO)?.into_iter().filter(|route| *route != wanted) {
-        rt.delete_route(&old).ignore_missing()?;
+    let (right, wrong): (Vec<_>, Vec<_>) = rt.routes(PROTO)?.into_iter().partition(|route| *route == wanted);
+    for old in &wrong {
+        rt.delete_route(old).ignore_missing()?;
     }
-    rt.replace_route(&wanted)
+    if right.is_empty() {
+        rt.replace_route(&wanted)?;
+    }
+    Ok(right.is_empty())
 }
 
 pub fn delete() -> Result<()> {

@@ -1,21 +1,20 @@
 //! Watches the API and keeps the kernel in step.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use client::mirror::Mirror;
 use futures::stream::select_all;
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use tokio::time::MissedTickBehavior;
 
 use crate::config::Config;
 use crate::health::{Health, Servers};
-use crate::mirror::Mirror;
 use crate::model::{Node, Service, Slice, State};
 use crate::sync::Syncer;
 use crate::table;
@@ -41,21 +40,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot serve healthz on {}", config.healthz_bind_address))?;
     let mut seen = Seen::new(&config);
     crate::route_service_cidr(&seen.node).context("cannot set the route of the Service CIDR")?;
-    let client = client(&config.kubeconfig).await?;
+    let client = client::from_kubeconfig(&config.kubeconfig).await?;
     // The API server may start later than this node; what depends on the rules asks healthz.
     notify::ready();
 
     let mut updates = updates(&client, &config.node_name);
+    let mut checks = tokio::time::interval(config.route_check());
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut syncer = Syncer::default();
     let mut failed = false;
     loop {
-        let update = if failed {
-            tokio::time::timeout(RETRY, updates.next()).await.ok().flatten()
-        } else {
-            updates.next().await
-        };
-        if let Some(update) = update {
-            seen.take(update);
+        tokio::select! {
+            Some(update) = updates.next() => seen.take(update),
+            _ = checks.tick() => {
+                check_route(&seen.node);
+                if !failed {
+                    continue;
+                }
+            }
+            () = tokio::time::sleep(RETRY), if failed => {}
         }
         // Whatever else has arrived belongs to the same transaction.
         while let Some(Some(update)) = updates.next().now_or_never() {
@@ -77,6 +80,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             tracing::error!("{error:#}");
             format!("{error:#}")
         }));
+    }
+}
+
+/// The kernel drops the route when the host's addresses change, and tells nobody who does not ask.
+fn check_route(node: &Node) {
+    match crate::route_service_cidr(node) {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("the route of the Service CIDR was set again"),
+        Err(error) => tracing::warn!(%error, "cannot set the route of the Service CIDR"),
     }
 }
 
@@ -149,12 +161,4 @@ fn good<K: Send + 'static>(
             }
         })
     })
-}
-
-async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
-    let context = || format!("cannot use the kubeconfig {}", kubeconfig.display());
-    let file = Kubeconfig::read_from(kubeconfig).with_context(context)?;
-    let config =
-        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(context)?;
-    Client::try_from(config).with_context(context)
 }

@@ -55,7 +55,7 @@ async fn story() {
     api.list(SLICES, vec![slice(port, ready.clone())]);
     api.serve(&dir.path().join("kubeconfig")).await;
     let config = format!(
-        "kubeconfig: {}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\nserviceCidr: 10.96.0.0/16\n",
+        "kubeconfig: {}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\nserviceCidr: 10.96.0.0/16\nrouteCheckSeconds: 1\n",
         dir.path().display()
     );
     std::fs::write(dir.path().join("proxy.yaml"), config).unwrap();
@@ -69,6 +69,16 @@ async fn story() {
     let took = until("a refusal", refused).await;
     api.event(SLICES, "MODIFIED", slice(port, ready));
     let back = until("a connection again", async || connects().await.is_ok()).await;
+
+    // The node's address goes and comes back, as with a DHCP lease; the kernel drops the route meanwhile.
+    let routes = || Rtnl::open().unwrap().routes(207).unwrap().len();
+    let node_ip = "10.99.0.1/32".parse().unwrap();
+    assert_eq!(routes(), 1);
+    Rtnl::open().unwrap().delete_address(1, node_ip).unwrap();
+    assert_eq!(routes(), 0);
+    Rtnl::open().unwrap().add_address(1, node_ip).unwrap();
+    until("the route again", async || routes() == 1).await;
+    until("a connection after that", async || connects().await.is_ok()).await;
     eprintln!("endpoint gone after {took:?}, back after {back:?}");
     assert!(!running.is_finished());
     running.abort();

@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
@@ -38,6 +39,9 @@ pub struct Config {
     /// Where the plugin keeps its reservations.
     #[serde(default = "data_dir")]
     pub data_dir: PathBuf,
+    /// How often to see whether the routes are still there: the kernel drops them when addresses change.
+    #[serde(default = "route_check_seconds")]
+    pub route_check_seconds: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -58,6 +62,10 @@ fn vni() -> u32 {
     1
 }
 
+fn route_check_seconds() -> u32 {
+    30
+}
+
 fn conf_dir() -> PathBuf {
     crate::CONF_DIR.into()
 }
@@ -71,6 +79,10 @@ fn data_dir() -> PathBuf {
 }
 
 impl Config {
+    pub(crate) fn route_check(&self) -> Duration {
+        Duration::from_secs(self.route_check_seconds.max(1).into())
+    }
+
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_yaml::from_str(&text)

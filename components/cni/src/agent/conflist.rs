@@ -24,6 +24,10 @@ fn conflist(config: &Config, pod_cidr: Ipv4Net, mtu: u32) -> Value {
     })
 }
 
+pub fn remove(config: &Config) -> anyhow::Result<()> {
+    crate::remove(&config.cni_conf_dir.join(crate::CONFLIST), |path| fs::remove_file(path))
+}
+
 /// Writes the file at once and only if it changes: the runtime watches the directory.
 pub fn write(config: &Config, pod_cidr: Ipv4Net, mtu: u32) -> anyhow::Result<()> {
     let text = format!("{:#}\n", conflist(config, pod_cidr, mtu));

@@ -3,7 +3,6 @@
 mod config;
 pub mod conflist;
 pub mod masquerade;
-mod mirror;
 pub mod overlay;
 pub mod policy;
 mod watch;

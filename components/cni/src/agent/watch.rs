@@ -1,23 +1,22 @@
 //! Watches the API and keeps routes and policies in step.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use client::mirror::Mirror;
 use futures::stream::select_all;
 use futures::{FutureExt, Stream, StreamExt};
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1 as networking;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use netlink::nftables;
+use netlink::nftables::{self, Batch};
+use tokio::time::MissedTickBehavior;
 
 use super::config::Config;
-use super::mirror::Mirror;
 use super::overlay::Peer;
 use super::{conflist, masquerade, overlay, policy};
 
@@ -41,20 +40,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if !plugin.exists() {
         tracing::warn!(path = %plugin.display(), "the network plugin is not there; no pod can start before it is");
     }
+    if !policies_are_enforced()? {
+        // The runtime would start pods that no policy guards.
+        conflist::remove(&config)?;
+    }
     masquerade::ensure(config.cluster_cidr).context("cannot write the masquerading table")?;
-    let client = client(&config.kubeconfig).await?;
+    let client = client::from_kubeconfig(&config.kubeconfig).await?;
     // The API server may start later than this node; the node becomes Ready only with the plugin's configuration.
     notify::ready();
 
     let mut updates = updates(&client);
+    let mut checks = tokio::time::interval(config.route_check());
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut agent = Agent::default();
     loop {
-        let update = if agent.failed {
-            tokio::time::timeout(RETRY, updates.next()).await.ok().flatten()
-        } else {
-            updates.next().await
-        };
-        agent.seen.extend(update);
+        tokio::select! {
+            Some(update) = updates.next() => agent.seen.extend(Some(update)),
+            _ = checks.tick() => agent.check_network = true,
+            () = tokio::time::sleep(RETRY), if agent.failed => {}
+        }
         while let Some(Some(update)) = updates.next().now_or_never() {
             agent.seen.extend(Some(update));
         }
@@ -63,6 +67,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         if let Err(error) = result {
             tracing::error!("{error:#}");
         }
+    }
+}
+
+/// Whether an agent has written the policies since the machine started: the table outlives the agent, not the kernel.
+fn policies_are_enforced() -> anyhow::Result<bool> {
+    let mut probe = Batch::new();
+    probe.create_table_exclusively(policy::TABLE);
+    probe.delete_table(policy::TABLE);
+    match probe.commit() {
+        Ok(()) => Ok(false),
+        Err(error) if error.is_exists() => Ok(true),
+        Err(error) => Err(error).context("cannot ask for the policy table"),
     }
 }
 
@@ -118,8 +134,10 @@ impl Extend<Update> for Seen {
 #[derive(Default)]
 struct Agent {
     seen: Seen,
-    /// The network the kernel has: own podCIDR and peers.
-    network: Option<(Ipv4Net, Vec<Peer>)>,
+    /// The network the kernel was given: own podCIDR and peers; with them, the pods' MTU.
+    network: Option<((Ipv4Net, Vec<Peer>), u32)>,
+    /// The kernel is to be asked whether it still has that network.
+    check_network: bool,
     /// The policy table the kernel has.
     policies: Option<nftables::Table>,
     failed: bool,
@@ -129,7 +147,8 @@ impl Agent {
     fn sync(&mut self, config: &Config) -> anyhow::Result<()> {
         let network = self.sync_network(config);
         let policies = self.sync_policies(config);
-        network.and(policies)
+        network.and(policies)?;
+        self.invite_pods(config)
     }
 
     fn sync_network(&mut self, config: &Config) -> anyhow::Result<()> {
@@ -142,14 +161,23 @@ impl Agent {
         peers.retain(|peer| peer.ip != config.node_ip);
         peers.sort_unstable();
         let wanted = (own.pod_cidr, peers);
-        if self.network.as_ref() == Some(&wanted) {
+        let given = self.network.as_ref().is_some_and(|(network, _)| *network == wanted);
+        if given && !self.check_network {
             return Ok(());
         }
         self.network = None;
         let mtu = overlay::ensure(config, wanted.0, &wanted.1).context("cannot connect to the other nodes")?;
-        conflist::write(config, wanted.0, mtu)?;
-        self.network = Some(wanted);
+        self.network = Some((wanted, mtu));
+        self.check_network = false;
         Ok(())
+    }
+
+    /// Pods may come once they are connected and guarded; the runtime starts them as soon as this file is there.
+    fn invite_pods(&self, config: &Config) -> anyhow::Result<()> {
+        match (&self.network, &self.policies) {
+            (Some(((pod_cidr, _), mtu)), Some(_)) => conflist::write(config, *pod_cidr, *mtu),
+            _ => Ok(()),
+        }
     }
 
     fn sync_policies(&mut self, config: &Config) -> anyhow::Result<()> {
@@ -204,12 +232,4 @@ fn updates(client: &Client) -> impl Stream<Item = Update> + Unpin + use<> {
         watch(client, Update::Namespace),
         watch(client, Update::Policy),
     ])
-}
-
-async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
-    let context = || format!("cannot use the kubeconfig {}", kubeconfig.display());
-    let file = Kubeconfig::read_from(kubeconfig).with_context(context)?;
-    let config =
-        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(context)?;
-    Client::try_from(config).with_context(context)
 }

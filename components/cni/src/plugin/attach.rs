@@ -28,7 +28,7 @@ pub fn add(conf: &NetConf, call: &Call) -> anyhow::Result<Value> {
     let netns = NetNs::open(&call.netns)
         .with_context(|| format!("cannot open the pod's network namespace {}", call.netns.display()))?;
     let pool = Pool::open(conf)?;
-    let reservation = pool.reserve(call, &conf.runtime_config.port_mappings)?;
+    let reservation = pool.reserve(call, &conf.runtime_config.port_mappings, detach)?;
     match attach(conf, &reservation, &netns) {
         Ok(()) => Ok(result(conf, &reservation)),
         Err(error) => {

@@ -62,14 +62,20 @@ impl Pool {
     }
 
     /// Reserves an address. Addresses just released come last, so that nobody meets a stranger under an old address.
-    pub fn reserve(&self, call: &Call, port_mappings: &[PortMapping]) -> anyhow::Result<Reservation> {
+    /// `detach` takes back what the kernel has of a pod that left an address behind.
+    pub fn reserve(
+        &self,
+        call: &Call,
+        port_mappings: &[PortMapping],
+        detach: impl Fn(&Reservation) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Reservation> {
         let taken = self.all()?;
         if let Some(same) = taken.iter().find(|r| r.attachment == call.attachment) {
             bail!("container {} already has {} on {}", call.attachment.container_id, same.ip, call.attachment.ifname);
         }
         let ip = match self.free(&taken) {
             Some(ip) => ip,
-            None => self.reclaim(&taken)?,
+            None => self.reclaim(&taken, detach)?,
         };
         let reservation = Reservation {
             ip,
@@ -90,10 +96,15 @@ impl Pool {
         hosts().filter(after).chain(hosts()).find(|ip| !taken.iter().any(|r| r.ip == *ip))
     }
 
-    /// Takes back what pods left that ended without a word.
-    fn reclaim(&self, taken: &[Reservation]) -> anyhow::Result<Ipv4Addr> {
+    /// Takes back what pods left that ended without a word. Their host ports would lead to the address' next pod.
+    fn reclaim(
+        &self,
+        taken: &[Reservation],
+        detach: impl Fn(&Reservation) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Ipv4Addr> {
         let mut freed = None;
         for leaked in taken.iter().filter(|r| !r.netns.exists()) {
+            detach(leaked).with_context(|| format!("cannot take back {}", leaked.ip))?;
             self.release(leaked)?;
             freed = Some(leaked.ip);
         }
@@ -128,10 +139,7 @@ impl Pool {
             if !is_address {
                 continue;
             }
-            match fs::read_to_string(&path)
-                .map_err(anyhow::Error::from)
-                .and_then(|text| Ok(serde_json::from_str(&text)?))
-            {
+            match read(&path) {
                 Ok(reservation) => all.push(reservation),
                 Err(_) => drop(fs::remove_file(&path)),
             }
@@ -142,6 +150,17 @@ impl Pool {
     fn path(&self, ip: Ipv4Addr) -> PathBuf {
         self.dir.join(ip.to_string())
     }
+}
+
+fn read(path: &Path) -> anyhow::Result<Reservation> {
+    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+}
+
+/// The network namespaces of all reservations of all networks, as far as they can be read; changes nothing.
+pub fn namespaces(data_dir: &Path) -> Vec<PathBuf> {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = entries(data_dir).flat_map(|network| entries(&network));
+    files.filter_map(|file| read(&file).ok()).map(|reservation| reservation.netns).collect()
 }
 
 /// Writes a file so that a reader sees all of it or nothing.
@@ -169,7 +188,16 @@ mod tests {
     fn addresses_go_round_and_are_reclaimed() {
         let dir = tempfile::tempdir().unwrap();
         let pool = Pool::open(&conf(dir.path())).unwrap();
-        let take = |id: &str, netns: &str| pool.reserve(&call(id, netns), &[]).map(|r| r.ip.octets()[3]);
+        let detached = std::cell::RefCell::new(Vec::new());
+        let detach = |leaked: &Reservation| {
+            detached.borrow_mut().push((leaked.attachment.container_id.clone(), leaked.port_mappings.len()));
+            Ok(())
+        };
+        let port: PortMapping =
+            serde_json::from_value(serde_json::json!({"hostPort": 80, "containerPort": 80})).unwrap();
+        let take = |id: &str, netns: &str| {
+            pool.reserve(&call(id, netns), std::slice::from_ref(&port), detach).map(|r| r.ip.octets()[3])
+        };
         assert_eq!(take("a", "/proc").unwrap(), 1);
         assert!(take("a", "/proc").is_err(), "the same attachment twice");
         assert_eq!(take("b", "/proc").unwrap(), 2);
@@ -179,13 +207,14 @@ mod tests {
             assert_eq!(take(id, if id == "e" { "/absent" } else { "/proc" }).unwrap(), ip);
         }
         assert_eq!(take("h", "/proc").unwrap(), 5, "from the pod whose namespace is gone");
+        assert_eq!(*detached.borrow(), [("e".to_string(), 1)], "with its host port");
         assert!(take("i", "/proc").unwrap_err().to_string().starts_with("no free address in 10.244.1.0/29"));
     }
 
     #[test]
     fn a_reboot_voids_reservations() {
         let dir = tempfile::tempdir().unwrap();
-        Pool::open(&conf(dir.path())).unwrap().reserve(&call("a", "/proc"), &[]).unwrap();
+        Pool::open(&conf(dir.path())).unwrap().reserve(&call("a", "/proc"), &[], |_| Ok(())).unwrap();
         assert_eq!(Pool::open(&conf(dir.path())).unwrap().all().unwrap().len(), 1);
         fs::write(dir.path().join("kinstall/boot"), "another").unwrap();
         assert_eq!(Pool::open(&conf(dir.path())).unwrap().all().unwrap().len(), 0);

@@ -1,11 +1,12 @@
 //! Follows the pods bound to this node and keeps a task for each; cleans up after pods no one knows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
@@ -19,6 +20,9 @@ use super::worker::{Desired, Worker};
 use super::{Shared, resources::Qos, sandbox};
 use crate::cri::pleg::Wake;
 use crate::volumes::mountinfo;
+
+/// How long to wait before orphans are tried again: first and at most.
+const ORPHAN_RETRY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 struct Handle {
     desired: watch::Sender<Desired>,
@@ -171,43 +175,43 @@ impl Manager {
         }
     }
 
-    fn known(&self) -> HashSet<String> {
-        self.handles.lock().keys().cloned().collect()
+    fn knows(&self, uid: &str) -> bool {
+        self.handles.lock().contains_key(uid)
     }
 
-    /// What a previous life of this node left behind.
+    /// What a previous life of this node left behind. Nothing is taken from the disk while a pod may still run on it.
     pub async fn clean_orphans(self: Arc<Self>) {
-        if let Err(error) = self.orphans_in_runtime().await {
-            tracing::warn!("pods no one knows could not be removed: {error:#}");
-        }
+        let told = |error: &anyhow::Error| tracing::warn!("pods no one knows cannot be removed yet: {error:#}");
+        until_done(ORPHAN_RETRY, told, || self.clone().orphans_in_runtime()).await;
         self.orphans_on_disk();
     }
 
-    async fn orphans_in_runtime(&self) -> Result<()> {
-        let known = self.known();
+    async fn orphans_in_runtime(self: Arc<Self>) -> Result<()> {
         let sandboxes = self.shared.cri.sandboxes(None).await?;
-        let uids: HashSet<String> = sandboxes.into_iter().filter_map(|s| s.metadata).map(|m| m.uid).collect();
-        for uid in uids.difference(&known) {
-            tracing::info!("removing pod {uid}: the API does not know it");
-            for container in self.shared.cri.containers(Some(uid)).await? {
-                let grace = container.annotations.get(super::container::ANNOTATION_GRACE);
-                let grace = grace.and_then(|g| g.parse().ok()).unwrap_or(30i64).clamp(1, 30);
-                self.shared.cri.stop_container(&container.id, grace).await?;
-            }
-            remove_from_runtime(&self.shared, uid).await?;
-            for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
-                self.shared.cgroups.remove(uid, qos);
-            }
+        let uids: BTreeSet<String> = sandboxes.into_iter().filter_map(|s| s.metadata).map(|m| m.uid).collect();
+        each(uids.into_iter().filter(|uid| !self.knows(uid)), |uid| self.clone().remove_orphan(uid)).await
+    }
+
+    async fn remove_orphan(self: Arc<Self>, uid: String) -> Result<()> {
+        let uid = uid.as_str();
+        tracing::info!("removing pod {uid}: the API does not know it");
+        for container in self.shared.cri.containers(Some(uid)).await? {
+            let grace = container.annotations.get(super::container::ANNOTATION_GRACE);
+            let grace = grace.and_then(|g| g.parse().ok()).unwrap_or(30i64).clamp(1, 30);
+            self.shared.cri.stop_container(&container.id, grace).await?;
+        }
+        remove_from_runtime(&self.shared, uid).await?;
+        for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
+            self.shared.cgroups.remove(uid, qos);
         }
         Ok(())
     }
 
-    /// Directories of pods; what cannot be unmounted stays.
+    /// Directories of pods; what cannot be unmounted stays. Pods may arrive meanwhile, so each is asked for when its turn comes.
     fn orphans_on_disk(&self) {
-        let known = self.known();
         let config = &self.shared.config;
         for entry in std::fs::read_dir(config.pods_dir()).into_iter().flatten().flatten() {
-            if !known.contains(&entry.file_name().to_string_lossy().into_owned())
+            if !self.knows(&entry.file_name().to_string_lossy())
                 && let Err(error) = mountinfo::remove_tree(&entry.path())
             {
                 tracing::warn!("{error:#}");
@@ -215,10 +219,72 @@ impl Manager {
         }
         for entry in std::fs::read_dir(&config.pod_logs_dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.rsplit('_').next().is_some_and(|uid| !known.contains(uid)) {
+            if name.rsplit('_').next().is_some_and(|uid| !self.knows(uid)) {
                 std::fs::remove_dir_all(entry.path()).ok();
             }
         }
         super::logs::prune_links(config);
+    }
+}
+
+/// Does it for all; what failed is told together in the end.
+async fn each<Done: Future<Output = Result<()>>>(
+    uids: impl Iterator<Item = String>,
+    mut work: impl FnMut(String) -> Done,
+) -> Result<()> {
+    let mut failed = Vec::new();
+    for uid in uids {
+        if let Err(error) = work(uid.clone()).await {
+            failed.push(format!("{uid}: {error:#}"));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+}
+
+/// Tries until it succeeds, after longer and longer pauses.
+async fn until_done<Done: Future<Output = Result<()>>>(
+    pauses: RangeInclusive<Duration>,
+    told: impl Fn(&anyhow::Error),
+    mut work: impl FnMut() -> Done,
+) {
+    let mut pause = *pauses.start();
+    while let Err(error) = work().await {
+        told(&error);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(*pauses.end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_is_tried_again_and_stops_nothing_else() {
+        let left: Mutex<BTreeSet<String>> = Mutex::new(["a", "stuck", "z"].map(String::from).into());
+        let (rounds, told) = (AtomicU32::new(0), Mutex::new(Vec::new()));
+        let pauses = Duration::from_millis(1)..=Duration::from_millis(2);
+        let tell = |error: &anyhow::Error| told.lock().push((error.to_string(), left.lock().len()));
+        let remove = |uid: String| {
+            let refused = uid == "stuck" && rounds.load(Ordering::Relaxed) < 4;
+            std::future::ready(if refused {
+                Err(anyhow::anyhow!("the runtime says no"))
+            } else {
+                left.lock().remove(&uid);
+                Ok(())
+            })
+        };
+        let round = || {
+            rounds.fetch_add(1, Ordering::Relaxed);
+            let now = left.lock().clone();
+            each(now.into_iter(), remove)
+        };
+        until_done(pauses, tell, round).await;
+        assert!(left.lock().is_empty());
+        let message = "stuck: the runtime says no".to_string();
+        assert_eq!(*told.lock(), vec![(message, 1); 3], "the others went in the first round");
     }
 }

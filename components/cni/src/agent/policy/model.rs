@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use netlink::nftables::matches::{SCTP, TCP, UDP};
 
-use crate::agent::mirror::Key;
+use client::mirror::Key;
 
 pub type Labels = BTreeMap<String, String>;
 

@@ -6,7 +6,7 @@ use netlink::nftables::{Data, Expr, Field, Rule, Set, Table, Verdict, key, match
 use super::cidr;
 use super::model::{Peer, Pod, PolicyRule, PortMatch, PortName, State};
 use super::select::matches as selects;
-use crate::agent::mirror::Key;
+use client::mirror::Key;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use client::mirror::Key;
 use netlink::nftables::{ChainKind, Data, Field, Hook, Set, Table, Value, Verdict, key, matches::*};
 use sha2::{Digest, Sha256};
 
 use super::model::{Pod, Policy, PolicyRule, State};
 use super::rules::{Direction, Group};
 use super::select::matches;
-use crate::agent::mirror::Key;
 
 pub const TABLE: &str = "kinstall-policy";
 
