@@ -84,3 +84,28 @@ async fn get_w_prints_changes() {
     let ((_, text), _): (_, Value) = tokio::join!(watching, writing);
     assert!(text.contains("NAME") && text.contains("first") && text.contains("second"), "{text}");
 }
+
+#[tokio::test]
+async fn dry_runs_on_the_server_change_nothing() {
+    let api = Api::start().await;
+    let text = api.kubectl_ok(&["apply", "--dry-run=server", "-f", "-"], MANIFEST).await;
+    assert!(text.contains("deployment.apps/web created (server dry run)"), "{text}");
+    let deployment = "/apis/apps/v1/namespaces/default/deployments/web";
+    assert_eq!(api.call("GET", deployment, Value::Null).await.0, 404);
+    api.kubectl_ok(&["apply", "-f", "-"], MANIFEST).await;
+    let changed = MANIFEST.replace("nginx:1", "nginx:2");
+    let text = api.kubectl_ok(&["apply", "--dry-run=server", "-f", "-"], &changed).await;
+    assert!(text.contains("deployment.apps/web configured (server dry run)"), "{text}");
+    let (_, text) = api.kubectl("admin", &["diff", "-f", "-"], &changed).await;
+    assert!(text.contains("+") && text.contains("image: nginx:2"), "{text}");
+    assert_eq!(api.get(deployment).await["spec"]["template"]["spec"]["containers"][0]["image"], "nginx:1");
+}
+
+#[tokio::test]
+async fn scales_to_nothing_from_what_it_was() {
+    let api = Api::start().await;
+    api.kubectl_ok(&["apply", "-f", "-"], MANIFEST).await;
+    // with a precondition kubectl puts a Scale, in which Go leaves out the zero
+    api.kubectl_ok(&["scale", "deployment/web", "--current-replicas=2", "--replicas=0"], "").await;
+    assert_eq!(api.get("/apis/apps/v1/namespaces/default/deployments/web").await["spec"]["replicas"], 0);
+}

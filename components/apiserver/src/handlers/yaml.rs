@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn aliases_do_not_expand_without_bound() {
         let long = "x".repeat(20_000);
-        let mut text = format!("a: &a [{}]\n", vec![long.as_str(); 10].join(","));
+        let mut text = format!("a: &a [{}]\n", [long.as_str(); 10].join(","));
         for (name, of) in ["b", "c", "d"].iter().zip(["a", "b", "c"]) {
             text += &format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 9].join(","));
         }

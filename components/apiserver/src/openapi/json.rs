@@ -7,7 +7,7 @@ use machinery::{
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-use super::{kinds_of, path_of, reachable};
+use super::{QUERY, kinds_of, object_path, patchable, path_of, reachable};
 
 fn type_schema(kind: &Type, references: &str) -> Value {
     match kind {
@@ -65,7 +65,19 @@ pub fn v2(definitions: &BTreeMap<&str, &'static Definition>) -> Value {
         .iter()
         .map(|(name, d)| ((*name).to_owned(), definition_schema(name, d, "#/definitions/")))
         .collect();
-    json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": {}, "definitions": schemas})
+    let paths: Map<String, Value> = patchable().map(|r| (object_path(r), v2_path_item(r))).collect();
+    json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": paths, "definitions": schemas})
+}
+
+/// Clients before OpenAPI v3 look here for whether patches of a kind know `dryRun`.
+fn v2_path_item(resource: &Resource) -> Value {
+    let parameters: Vec<Value> =
+        QUERY.iter().map(|name| json!({"name": name, "in": "query", "type": "string", "uniqueItems": true})).collect();
+    json!({"patch": {
+        "parameters": parameters, "x-kubernetes-action": "patch",
+        "x-kubernetes-group-version-kind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "responses": {"200": {"description": "OK", "schema": {"$ref": format!("#/definitions/{}", resource.definition)}}},
+    }})
 }
 
 pub fn index() -> Value {
@@ -90,8 +102,7 @@ pub fn v3(rows: &[&Resource]) -> Value {
 }
 
 fn path_item(resource: &Resource) -> (String, Value) {
-    let place = if resource.namespaced { "namespaces/{namespace}/" } else { "" };
-    let parameters: Vec<Value> = ["dryRun", "fieldManager", "fieldValidation", "pretty"]
+    let parameters: Vec<Value> = QUERY
         .iter()
         .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}}))
         .collect();
@@ -102,6 +113,5 @@ fn path_item(resource: &Resource) -> (String, Value) {
             "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{}", resource.definition)}}}}},
         })
     };
-    let path = format!("/{}/{place}{}/{{name}}", path_of(resource), resource.plural);
-    (path, json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch")}))
+    (object_path(resource), json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch")}))
 }

@@ -25,6 +25,9 @@ const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
+/// Query parameters that writes know.
+const QUERY: [&str; 4] = ["dryRun", "fieldManager", "fieldValidation", "pretty"];
+
 /// Every definition that the given kinds reach.
 fn reachable<'a>(roots: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'static Definition> {
     let mut found = BTreeMap::new();
@@ -82,6 +85,16 @@ fn rows_of(group_version: &str) -> Vec<&'static Resource> {
 fn path_of(resource: &Resource) -> String {
     let prefix = if resource.group.is_empty() { "api" } else { "apis" };
     format!("{prefix}/{}", resource.api_version())
+}
+
+/// Where one object of a resource is found.
+fn object_path(resource: &Resource) -> String {
+    let place = if resource.namespaced { "namespaces/{namespace}/" } else { "" };
+    format!("/{}/{place}{}/{{name}}", path_of(resource), resource.plural)
+}
+
+fn patchable() -> impl Iterator<Item = &'static Resource> {
+    resources::all().filter(|r| r.supports("patch"))
 }
 
 fn v2(call: &Call) -> Response {

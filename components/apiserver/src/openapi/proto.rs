@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use machinery::schema::{Definition, Type};
+use machinery::{
+    Resource,
+    schema::{Definition, Type},
+};
 
-use super::{json::merge_extensions, kinds_of, protobuf::Message};
+use super::{QUERY, json::merge_extensions, kinds_of, object_path, patchable, protobuf::Message};
 
 /// Field numbers of gnostic's `OpenAPIv2.proto`.
 mod field {
@@ -27,11 +30,28 @@ mod field {
         pub const PROPERTIES: u32 = 25;
         pub const VENDOR_EXTENSION: u32 = 31;
     }
-    /// NamedSchema and NamedAny alike.
+    pub mod operation {
+        pub const PARAMETERS: u32 = 8;
+        pub const RESPONSES: u32 = 9;
+        pub const VENDOR_EXTENSION: u32 = 13;
+    }
+    /// QueryParameterSubSchema.
+    pub mod query {
+        pub const IN: u32 = 2;
+        pub const NAME: u32 = 4;
+        pub const TYPE: u32 = 6;
+    }
+    pub const PATHS_PATH: u32 = 2;
+    pub const PATH_ITEM_PATCH: u32 = 8;
+    /// Of Parameter and of NonBodyParameter.
+    pub const NON_BODY_PARAMETER: u32 = 2;
+    pub const QUERY_PARAMETER: u32 = 3;
+    /// NamedSchema, NamedAny, NamedPathItem and NamedResponseValue alike.
     pub const NAME: u32 = 1;
     pub const VALUE: u32 = 2;
     pub const ANY_YAML: u32 = 2;
-    /// The only field of TypeItem, ItemsItem, Properties, Definitions and AdditionalPropertiesItem that is used.
+    /// The only field of TypeItem, ItemsItem, Properties, Definitions, AdditionalPropertiesItem, ParametersItem, Responses,
+    /// ResponseValue and Response that is used.
     pub const FIRST: u32 = 1;
 }
 
@@ -39,15 +59,42 @@ pub fn document(definitions: &BTreeMap<&str, &'static Definition>) -> Vec<u8> {
     let all = definitions
         .iter()
         .fold(Message::default(), |m, (name, d)| m.message(field::FIRST, named(name, definition_schema(name, d))));
+    let paths = patchable().fold(Message::default(), |m, r| {
+        m.message(
+            field::PATHS_PATH,
+            named(&object_path(r), Message::default().message(field::PATH_ITEM_PATCH, patch(r))),
+        )
+    });
     Message::default()
         .string(field::document::SWAGGER, "2.0")
         .message(
             field::document::INFO,
             Message::default().string(field::info::TITLE, "Kubernetes").string(field::info::VERSION, "v1.37.0"),
         )
-        .message(field::document::PATHS, Message::default())
+        .message(field::document::PATHS, paths)
         .message(field::document::DEFINITIONS, all)
         .into_bytes()
+}
+
+/// Clients look here for whether patches of a kind know `dryRun`.
+fn patch(resource: &Resource) -> Message {
+    let operation = QUERY.iter().fold(Message::default(), |m, name| {
+        let query = Message::default()
+            .string(field::query::IN, "query")
+            .string(field::query::NAME, name)
+            .string(field::query::TYPE, "string");
+        let other_than_body = Message::default().message(field::QUERY_PARAMETER, query);
+        let parameter = Message::default().message(field::NON_BODY_PARAMETER, other_than_body);
+        m.message(field::operation::PARAMETERS, Message::default().message(field::FIRST, parameter))
+    });
+    let response = Message::default().message(field::FIRST, Message::default().string(field::FIRST, "OK"));
+    let kind = format!("group: \"{}\"\nkind: {}\nversion: {}\n", resource.group, resource.kind, resource.version);
+    operation
+        .message(field::operation::RESPONSES, Message::default().message(field::FIRST, named("200", response)))
+        .message(
+            field::operation::VENDOR_EXTENSION,
+            named("x-kubernetes-group-version-kind", Message::default().string(field::ANY_YAML, &kind)),
+        )
 }
 
 fn named(name: &str, value: Message) -> Message {
