@@ -151,7 +151,7 @@ async fn upload(
     };
     let target = format!("{STAGE}/{}", &file.sha256[..12]);
     let script = format!(
-        "set -e; umask 022; mkdir -p {STAGE}; t={STAGE}/tmp.$$; trap \"rm -f $t; rmdir {STAGE} 2>/dev/null\" EXIT; head -c {size} > $t; \
+        "set -e; umask 022; mkdir -p {STAGE}; t={STAGE}/tmp.$$; trap \"rm -f $t; rmdir {STAGE} 2>/dev/null || :\" EXIT; head -c {size} > $t; \
          echo \"{sha256}  $t\" | sha256sum -c >/dev/null; chmod 755 $t; mv -f $t {target}",
         size = file.size,
         sha256 = file.sha256

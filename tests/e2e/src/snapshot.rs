@@ -30,7 +30,10 @@ const SECTIONS: [(&str, &str); 10] = [
          | grep -Ev '^(session-|user|run-|systemd-tmpfiles-clean|apt-|dpkg-|e2scrub|fstrim|logrotate|man-db|ssh@|sshd@)' \
          | grep -Ev '\\.(device|swap) '",
     ),
-    ("unit files", "systemctl list-unit-files --plain --no-legend --no-pager | awk '{print $1, $2}'"),
+    (
+        "unit files",
+        "systemctl list-unit-files --plain --no-legend --no-pager | awk '{print $1, $2}' | grep -Ev '^(session-|run-|user@)'",
+    ),
     (
         "network",
         "ip -o link | awk '{print $2}' | sed 's/@.*//'; ip -o -4 addr | awk '{print $2, $4}'; ip route; ip rule",

@@ -86,7 +86,7 @@ pub fn wrong_sudo_password(story: &Story) -> Result<()> {
 
 pub fn port_in_use(story: &Story) -> Result<()> {
     let host = story.lab.host(1);
-    host.ssh_ok("systemd-run --quiet --unit=squatter --property=Type=exec /usr/sbin/sshd -D -p 6443")?;
+    host.ssh_ok("systemd-run --quiet --unit=squatter --property=Type=exec /usr/sbin/sshd -D -p 6443 -o PidFile=none")?;
     let result = up(story, &story.inventory, &["h1", "6443", "in use"]);
     host.ssh_ok("systemctl stop squatter")?;
     result.map(|_| ())
@@ -111,7 +111,7 @@ pub fn full_disk(story: &Story) -> Result<()> {
     let host = story.lab.host(2);
     // All but a few MiB are taken.
     host.ssh_ok("fallocate -l $(( $(df --output=avail -B1 / | tail -1) - 20000000 )) /filler")?;
-    let result = up(story, &story.inventory, &["h2", "No space left on device", "the disk is full"]);
+    let result = up(story, &story.inventory, &["h2", "free"]);
     host.ssh_ok("rm /filler")?;
     result.map(|_| ())
 }
