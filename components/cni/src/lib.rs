@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 pub use agent::{Backend, Config};
-pub use plugin::plugin_main;
+pub use plugin::{plugin_main, restore_routes};
 
 /// Signs every link we make; whoever cleans up goes by it.
 const ALIAS: &str = "kinstall";
@@ -78,8 +78,8 @@ pub fn cleanup_at(conf_dir: &Path, data_dir: &Path) -> anyhow::Result<()> {
     for link in rt.links()?.into_iter().filter(|link| link.alias.as_deref().is_some_and(is_ours)) {
         rt.delete_link(&link.name).ignore_missing()?;
     }
-    for netns in plugin::namespaces(data_dir).iter().filter(|path| is_made_by_the_runtime(path)) {
-        end_namespace(netns)?;
+    for pod in plugin::peek(data_dir).iter().filter(|pod| is_made_by_the_runtime(&pod.netns)) {
+        end_namespace(&pod.netns)?;
     }
     remove(data_dir, |path| std::fs::remove_dir_all(path))
 }

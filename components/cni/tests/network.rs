@@ -191,6 +191,23 @@ fn pods_reach_each_other_their_node_and_the_outside() {
 }
 
 #[test]
+fn pods_are_reached_again_after_the_nodes_address_was_away() {
+    let (a, b) = two_nodes("vxlan");
+    let pod = a.pod("pod");
+    serve(&pod.netns, 80);
+    assert!(ask(&a.netns, pod.ip, 80).is_some());
+    let mut rt = Rtnl::open_in(&a.netns).unwrap();
+    let (eth0, address) = (rt.link("eth0").unwrap().unwrap().index, "10.99.0.1/24".parse().unwrap());
+    rt.delete_address(eth0, address).unwrap();
+    rt.add_address(eth0, address).unwrap();
+    assert_eq!(ask(&a.netns, pod.ip, 80), None, "the kernel dropped the route");
+    a.connect(&[b.peer()]);
+    let restore = || a.netns.run(|| cni::restore_routes(&a.config.data_dir, a.config.node_ip).unwrap()).unwrap();
+    assert_eq!((restore(), restore()), (1, 0));
+    assert!(ask(&a.netns, pod.ip, 80).is_some());
+}
+
+#[test]
 fn the_plugin_keeps_the_specification() {
     let (a, _b) = two_nodes("vxlan");
     let pod = a.pod("id");

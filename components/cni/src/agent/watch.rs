@@ -167,6 +167,12 @@ impl Agent {
         }
         self.network = None;
         let mtu = overlay::ensure(config, wanted.0, &wanted.1).context("cannot connect to the other nodes")?;
+        if self.check_network {
+            let pods = crate::restore_routes(&config.data_dir, config.node_ip)?;
+            if pods > 0 {
+                tracing::info!(pods, "routes to this node's pods were set again");
+            }
+        }
         self.network = Some((wanted, mtu));
         self.check_network = false;
         Ok(())

@@ -6,6 +6,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use ipnet::Ipv4Net;
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::conf::{Attachment, Call, NetConf};
 use super::hostport;
-use super::ipam::{Pool, Reservation};
+use super::ipam::{self, Pool, Reservation};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The host's end of every pair: each is alone on its link, so they may be alike.
@@ -110,20 +111,36 @@ fn attach(conf: &NetConf, reservation: &Reservation, netns: &NetNs) -> anyhow::R
     set_up_pod(netns, reservation)?;
     let dev = host.link(&name)?.with_context(|| format!("link {name} vanished"))?.index;
     host.replace_neighbour(&Neighbour { ip: *ip, mac: pod_mac(*ip), dev })?;
-    host.replace_route(&Route {
-        dst: host_route(*ip),
-        via: None,
-        dev,
-        onlink: false,
-        src: conf.node_ip,
-        proto: RTPROT_BOOT,
-        metric: 0,
-    })?;
+    host.replace_route(&pod_route(*ip, dev, conf.node_ip))?;
     if !reservation.port_mappings.is_empty() {
         hostport::allow_loopback(&name)?;
         hostport::add(*ip, &reservation.port_mappings)?;
     }
     Ok(())
+}
+
+/// On the host, to the pod.
+fn pod_route(ip: Ipv4Addr, dev: u32, src: Option<Ipv4Addr>) -> Route {
+    Route { dst: host_route(ip), via: None, dev, onlink: false, src, proto: RTPROT_BOOT, metric: 0 }
+}
+
+/// Gives pods back the routes that went with the node's address, their source; says how many.
+pub fn restore_routes(data_dir: &Path, node_ip: Ipv4Addr) -> anyhow::Result<usize> {
+    let mut host = Rtnl::open()?;
+    let (links, have) = (host.links()?, host.routes(RTPROT_BOOT)?);
+    let mut restored = 0;
+    for pod in ipam::peek(data_dir) {
+        let name = host_name(&pod.attachment);
+        let Some(dev) = links.iter().find(|link| link.up && link.name == name).map(|link| link.index) else { continue };
+        let wanted = pod_route(pod.ip, dev, Some(node_ip));
+        if have.iter().any(|route| (route.dst, route.dev) == (wanted.dst, dev)) {
+            continue;
+        }
+        // A pod that ends meanwhile takes its link along.
+        host.replace_route(&wanted).ignore_missing().with_context(|| format!("cannot route {} to its pod", pod.ip))?;
+        restored += 1;
+    }
+    Ok(restored)
 }
 
 fn set_up_pod(netns: &NetNs, reservation: &Reservation) -> anyhow::Result<()> {

@@ -156,11 +156,11 @@ fn read(path: &Path) -> anyhow::Result<Reservation> {
     Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
 }
 
-/// The network namespaces of all reservations of all networks, as far as they can be read; changes nothing.
-pub fn namespaces(data_dir: &Path) -> Vec<PathBuf> {
+/// The reservations of all networks, as far as they can be read; takes no lock and changes nothing.
+pub fn peek(data_dir: &Path) -> Vec<Reservation> {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = entries(data_dir).flat_map(|network| entries(&network));
-    files.filter_map(|file| read(&file).ok()).map(|reservation| reservation.netns).collect()
+    files.filter_map(|file| read(&file).ok()).collect()
 }
 
 /// Writes a file so that a reader sees all of it or nothing.

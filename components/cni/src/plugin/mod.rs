@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 
 use conf::{Call, NetConf};
 
+pub use attach::restore_routes;
 pub use hostport::TABLE as HOSTPORT_TABLE;
-pub use ipam::namespaces;
+pub use ipam::peek;
 
 const VERSIONS: [&str; 5] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0", "0.3.0"];
 /// Codes of the CNI specification: below 100 they are its own, above the plugin's.
