@@ -66,7 +66,12 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
     } else {
         from
     };
-    let events = call.core.store.watch(&watcher.selection.prefix, from).await.map_err(registry::store_error)?;
+    // As upstream's watch cache: from here on an error is an event of the stream, not an answer of its own. Clients that
+    // get the answer 410 try the same revision again; those that get the event list anew.
+    let events = match call.core.store.watch(&watcher.selection.prefix, from).await {
+        Ok(events) => events,
+        Err(error) => futures::stream::once(std::future::ready(Err(error))).boxed(),
+    };
     let seconds = call
         .query
         .number("timeoutSeconds")?

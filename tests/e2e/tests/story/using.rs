@@ -240,7 +240,7 @@ pub fn logs_and_exec(story: &Story) -> Result<()> {
 pub fn security(story: &Story) -> Result<()> {
     let answer = |args: &[&str]| -> Result<String> {
         let output = std::process::Command::new("curl")
-            .args(["-sk", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}"])
+            .args(["-sk", "--http1.1", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}"])
             .args(args)
             .output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
