@@ -51,6 +51,7 @@ pub fn worker_power_cut(story: &Story) -> Result<()> {
     let status = || story.operator.kubectl(&["get", "node", "h3", "--no-headers"]).unwrap_or_default();
     let noticed = until(Duration::from_secs(60), "h3 is NotReady", || status().contains("NotReady"))?;
     host.start()?;
+    crate::ending::place_foreign_rules(host)?;
     let healed = until(Duration::from_secs(90), "h3 is Ready", || status().contains(" Ready"))?;
     println!(
         "        NotReady after {:.1} s, Ready {:.1} s after power came back",

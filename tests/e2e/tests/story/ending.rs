@@ -13,6 +13,11 @@ pub fn place_foreign_things(host: &Host) -> Result<()> {
          && echo '{\"name\":\"theirs\",\"type\":\"bridge\"}' > /etc/cni/net.d/10-theirs.conf \
          && echo 'version = 2 # theirs' > /etc/containerd/config.toml",
     )?;
+    place_foreign_rules(host)
+}
+
+/// Rules live in the kernel: a host that lost power has to get them again from whoever made them.
+pub fn place_foreign_rules(host: &Host) -> Result<()> {
     nft(
         host,
         &[
