@@ -165,8 +165,8 @@ impl Running {
 
     async fn event(&mut self, reason: &str) -> String {
         let write = self.until(|write| write.path.ends_with("/events") && write.body["reason"] == reason).await;
-        assert_eq!(write.body["reportingController"], "default-scheduler");
-        write.body["note"].as_str().unwrap().to_owned()
+        assert_eq!(write.body["reportingComponent"], "default-scheduler");
+        write.body["message"].as_str().unwrap().to_owned()
     }
 }
 
