@@ -33,16 +33,23 @@ pub fn control_plane_killed(story: &Story) -> Result<()> {
 
 pub fn kubelet_killed(story: &Story) -> Result<()> {
     let host = story.lab.host(2);
-    let pauses = "pgrep -x pause | sort | tr '\\n' ' '";
-    let before = host.ssh_ok(pauses)?;
+    // Of pods that stay: those of the validation before may still be on their way out.
+    let containers = || {
+        let fields = "{range .items[*]}{.metadata.name} {.status.containerStatuses[*].containerID}{'\\n'}{end}";
+        let jsonpath = format!("jsonpath={fields}");
+        let on_host = ["get", "pods", "-n", "kube-system", "--field-selector", "spec.nodeName=h2", "-o", &jsonpath];
+        story.operator.kubectl(&on_host)
+    };
+    let before = containers()?;
     host.ssh_ok("systemctl kill --signal=KILL kinstall-kubelet.service")?;
     until(Duration::from_secs(30), "the kubelet runs", || {
-        host.ssh("curl -sf http://127.0.0.1:10248/healthz || wget -qO- http://127.0.0.1:10248/healthz")
-            .is_ok_and(|o| o.success())
+        host.ssh("systemctl is-active --quiet kinstall-kubelet.service").is_ok_and(|output| output.success())
     })?;
-    let after = host.ssh_ok(pauses)?;
-    anyhow::ensure!(before == after, "sandboxes before: {before}, after: {after}");
-    validate(story)
+    validate(story)?;
+    let after = containers()?;
+    anyhow::ensure!(before.contains("containerd://"), "no containers: {before}");
+    anyhow::ensure!(before == after, "containers before:\n{before}\nafter:\n{after}");
+    Ok(())
 }
 
 pub fn worker_power_cut(story: &Story) -> Result<()> {
