@@ -49,8 +49,8 @@ pub enum Resource {
         name: String,
     },
     /// A systemd unit (its unit file is a `File` before it). Restarted when any of `restart_on` (paths of File or Symlink
-    /// resources) changed. Units are started without waiting for each other; an
-    /// image waits for the runtime's unit, and the apply ends when all are up.
+    /// resources) changed. Units are started without waiting for each other; an image waits for the runtime's unit, and the
+    /// apply ends when all are up.
     Unit {
         name: String,
         enabled: bool,

@@ -133,7 +133,7 @@ pub async fn serve(config: Config) -> Result<()> {
     // containers need the Services' variables from the start
     tokio::time::timeout(Duration::from_secs(10), services.wait_until_ready()).await.ok();
     tasks.spawn(manager.run(finished));
-    notify_systemd("READY=1");
+    notify::ready();
     match tasks.join_next().await {
         Some(Err(error)) => Err(error).context("a part of the kubelet failed"),
         _ => anyhow::bail!("a part of the kubelet ended unexpectedly"),
@@ -160,22 +160,4 @@ async fn follow_services(client: kube::Client, writer: reflector::store::Writer<
         service.status = None;
     });
     reflector(writer, stream).for_each(|_| std::future::ready(())).await;
-}
-
-/// sd_notify(3): one datagram to the socket systemd names.
-fn notify_systemd(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let path = path.to_string_lossy().into_owned();
-    let socket = std::os::unix::net::UnixDatagram::unbound();
-    let sent = socket.and_then(|socket| match path.strip_prefix('@') {
-        Some(name) => {
-            use std::os::linux::net::SocketAddrExt;
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-            socket.send_to_addr(state.as_bytes(), &address)
-        }
-        None => socket.send_to(state.as_bytes(), &path),
-    });
-    if let Err(error) = sent {
-        tracing::warn!("systemd was not notified: {error}");
-    }
 }
