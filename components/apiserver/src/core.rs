@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authn::keys::{SigningKey, VerifyingKey},
     config::Config,
+    crd::Served,
     kubelet::KubeletClient,
     memo::Memo,
     metrics::Metrics,
@@ -25,6 +26,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Objects of recent events, decoded once for all watchers with selectors.
     pub memo: Memo,
+    /// Custom resources.
+    pub custom: Served,
     /// Ends watches and listeners.
     pub stopping: CancellationToken,
 }
@@ -60,6 +63,7 @@ impl Core {
             kubelets,
             metrics: Metrics::default(),
             memo: Memo::default(),
+            custom: Served::default(),
             stopping: CancellationToken::new(),
         }))
     }

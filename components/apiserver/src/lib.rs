@@ -11,6 +11,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod config;
 pub mod core;
+pub mod crd;
 pub mod handlers;
 pub mod http;
 pub mod identity;

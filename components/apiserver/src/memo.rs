@@ -12,8 +12,8 @@ use store::Revision;
 /// Enough for one burst; the objects are small.
 const CAPACITY: usize = 128;
 
-/// A key at a revision; `true` for the content before that revision.
-type Id = (Arc<str>, Revision, bool);
+/// A key at a revision, in a version; `true` for the content before that revision.
+type Id = (Arc<str>, Revision, &'static str, bool);
 
 #[derive(Default)]
 pub struct Memo(Mutex<Inner>);
@@ -29,10 +29,11 @@ impl Memo {
         &self,
         key: &Arc<str>,
         revision: Revision,
+        version: &'static str,
         previous: bool,
         decode: impl FnOnce() -> Result<Value, E>,
     ) -> Result<Arc<Value>, E> {
-        let id = (key.clone(), revision, previous);
+        let id = (key.clone(), revision, version, previous);
         if let Some(value) = self.0.lock().values.get(&id) {
             return Ok(value.clone());
         }

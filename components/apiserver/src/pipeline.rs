@@ -34,7 +34,7 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
     let verb = info.verb;
     // only names that exist become labels, or anybody could fill the memory
-    let [group, resource, subresource] = handlers::known_names(&info);
+    let [group, resource, subresource] = handlers::known_names(&core, &info);
     let head = request.method() == Method::HEAD;
     let answered = AssertUnwindSafe(answer(core.clone(), peer, info, request)).catch_unwind().await;
     let mut response = match answered {

@@ -1,9 +1,12 @@
 //! Objects in the store: keys, reads, compare-and-swap writes. The only room that knows how keys look.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use machinery::{ApiError, Resource, encoding};
+use futures::{StreamExt, stream::BoxStream};
+use machinery::{ApiError, Resource, ResourceRef, encoding};
 use serde_json::Value;
-use store::{Expect, KeyValue, Op, Revision, Txn};
+use store::{Event, Expect, KeyValue, Op, Revision, Txn, WatchItem};
 
 use crate::core::Core;
 
@@ -12,6 +15,16 @@ pub const ROOT: &str = "/registry/";
 /// The row of a built-in resource.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
     machinery::resources::find(group, version, plural)
+}
+
+/// The row of any resource that is served now, built in or custom.
+pub fn resolve(core: &Core, group: &str, version: &str, plural: &str) -> Option<ResourceRef> {
+    find(group, version, plural).map(ResourceRef::from).or_else(|| core.custom.find(group, version, plural))
+}
+
+/// Everything that is served now: built-in resources, then custom ones.
+pub fn served(core: &Core) -> Vec<ResourceRef> {
+    machinery::resources::all().map(ResourceRef::from).chain(core.custom.all()).collect()
 }
 
 /// The part of keys that all objects of a resource share; ends with a slash so that `a` never sees `a-b`.
@@ -33,6 +46,8 @@ pub fn key(resource: &Resource, namespace: &str, name: &str) -> String {
 pub struct Stored {
     pub object: Value,
     pub revision: Revision,
+    /// A write is needed even if nothing changes: it lies there in a version that is no longer stored.
+    pub stale: bool,
 }
 
 pub fn decode(resource: &Resource, bytes: &[u8], revision: Revision) -> Result<Value, ApiError> {
@@ -43,23 +58,99 @@ fn not_found(resource: &Resource, name: &str) -> ApiError {
     ApiError::not_found(resource.group, resource.plural, name)
 }
 
-pub async fn read_raw(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<KeyValue, ApiError> {
+/// What lies in the store, in the form in which the resource serves it: nothing to do for most kinds; custom resources are
+/// converted and defaulted here, so that everything above the registry sees one version only.
+pub async fn present(resource: &Resource, mut items: Vec<KeyValue>) -> Result<Vec<KeyValue>, ApiError> {
+    let Some(custom) = resource.custom() else { return Ok(items) };
+    let mut todo = Vec::new();
+    for (index, kv) in items.iter_mut().enumerate() {
+        let (value, note) = encoding::split_note(&kv.value);
+        if custom.note() == Some(note) {
+            kv.value = value;
+        } else {
+            let object = encoding::decode_stored(&value, "", resource.kind, kv.mod_revision);
+            todo.push((index, (object.map_err(ApiError::internal)?, note.to_owned())));
+        }
+    }
+    if todo.is_empty() {
+        return Ok(items);
+    }
+    let (indices, objects): (Vec<usize>, Vec<_>) = todo.into_iter().unzip();
+    let objects = custom.present(objects).await?;
+    for (index, object) in indices.into_iter().zip(objects) {
+        if let Some(kv) = items.get_mut(index) {
+            kv.value = encoding::encode_stored(&object);
+        }
+    }
+    Ok(items)
+}
+
+async fn present_one(resource: &Resource, kv: KeyValue) -> Result<KeyValue, ApiError> {
+    present(resource, vec![kv]).await?.pop().ok_or_else(|| ApiError::internal("a stored object was lost"))
+}
+
+/// Changes under a prefix, in the form in which the resource serves objects; the first error ends it.
+pub async fn watch(
+    core: &Core,
+    resource: &ResourceRef,
+    prefix: &str,
+    after: Revision,
+) -> BoxStream<'static, Result<WatchItem, ApiError>> {
+    let items = match core.store.watch(prefix, after).await {
+        Ok(items) => items.map(|item| item.map_err(store_error)),
+        Err(error) => return futures::stream::once(std::future::ready(Err(store_error(error)))).boxed(),
+    };
+    let Some(custom) = resource.custom() else { return items.boxed() };
+    let replaced = custom.replaced();
+    let resource = resource.clone();
+    let presented = items.then(move |item| {
+        let resource = resource.clone();
+        async move {
+            match item? {
+                WatchItem::Event(event) => {
+                    present_event(&resource, &event).await.map(|e| WatchItem::Event(Arc::new(e)))
+                }
+                progress => Ok(progress),
+            }
+        }
+    });
+    presented.take_until(replaced).boxed()
+}
+
+async fn present_event(resource: &Resource, event: &Event) -> Result<Event, ApiError> {
+    let before = event.previous.clone().map(|value| KeyValue { value, ..event.kv.clone() });
+    let both = present(resource, std::iter::once(event.kv.clone()).chain(before).collect()).await?;
+    let mut both = both.into_iter();
+    let kv = both.next().ok_or_else(|| ApiError::internal("an event was lost"))?;
+    Ok(Event { kind: event.kind.clone(), kv, previous: both.next().map(|kv| kv.value) })
+}
+
+async fn raw(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<KeyValue, ApiError> {
     core.store.get(&key(resource, namespace, name)).await.map_err(store_error)?.ok_or_else(|| not_found(resource, name))
 }
 
+pub async fn read_raw(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<KeyValue, ApiError> {
+    present_one(resource, raw(core, resource, namespace, name).await?).await
+}
+
 pub async fn read(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<Stored, ApiError> {
-    let kv = read_raw(core, resource, namespace, name).await?;
-    Ok(Stored { object: decode(resource, &kv.value, kv.mod_revision)?, revision: kv.mod_revision })
+    let kv = raw(core, resource, namespace, name).await?;
+    let stale = resource.custom().is_some_and(|custom| custom.is_stale(encoding::split_note(&kv.value).1));
+    let kv = present_one(resource, kv).await?;
+    Ok(Stored { object: decode(resource, &kv.value, kv.mod_revision)?, revision: kv.mod_revision, stale })
 }
 
 /// Every object of a resource (in a namespace, or all), newest state.
 pub async fn read_all(core: &Core, resource: &Resource, namespace: &str) -> Result<Vec<Stored>, ApiError> {
     let request = store::RangeRequest { prefix: prefix(resource, namespace), ..Default::default() };
     let range = core.store.range(request).await.map_err(store_error)?;
-    range
-        .items
+    present(resource, range.items)
+        .await?
         .iter()
-        .map(|kv| Ok(Stored { object: decode(resource, &kv.value, kv.mod_revision)?, revision: kv.mod_revision }))
+        .map(|kv| {
+            let object = decode(resource, &kv.value, kv.mod_revision)?;
+            Ok(Stored { object, revision: kv.mod_revision, stale: false })
+        })
         .collect()
 }
 
@@ -97,11 +188,11 @@ impl Write<'_> {
         object: &Value,
         expected: Option<Revision>,
     ) -> Result<(Bytes, Revision), WriteError> {
-        let value = encoding::encode_stored(object);
+        let (value, served) = stored_form(self.resource, object).await.map_err(WriteError::Failed)?;
         let expect = expected.map_or(Expect::Absent, Expect::Revision);
-        let op = Op::Put { key: key(self.resource, self.namespace, self.name), value: value.clone(), expect };
+        let op = Op::Put { key: key(self.resource, self.namespace, self.name), value, expect };
         let revision = self.commit(core, op).await?;
-        Ok((value, revision))
+        Ok((served, revision))
     }
 
     pub async fn delete(self, core: &Core, expected: Revision) -> Result<Revision, WriteError> {
@@ -122,6 +213,24 @@ impl Write<'_> {
             Err(error) => Err(WriteError::Failed(store_error(error))),
         }
     }
+}
+
+/// What to store of an object, and what to answer of it: the same bytes, but for custom resources.
+async fn stored_form(resource: &Resource, object: &Value) -> Result<(Bytes, Bytes), ApiError> {
+    let Some(custom) = resource.custom() else {
+        let value = encoding::encode_stored(object);
+        return Ok((value.clone(), value));
+    };
+    let (stored, note) = custom.to_stored(object).await?;
+    let value = encoding::encode_stored(&stored);
+    let noted = encoding::with_note(&value, &note);
+    if custom.note() == Some(note.as_str()) {
+        return Ok((noted, value));
+    }
+    // the answer is what a read will give: the way back is taken, too
+    let back = custom.present(vec![(stored, note)]).await?.pop();
+    let served = back.ok_or_else(|| ApiError::internal("a converted object was lost"))?;
+    Ok((noted, encoding::encode_stored(&served)))
 }
 
 /// The store's troubles as clients know them; nothing of the backend's own text but what an operator needs.

@@ -64,6 +64,20 @@ fn write_json<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) {
     debug_assert!(written.is_ok());
 }
 
+/// A stored value with a note behind it, on a line of its own: JSON as it is written here holds no line ends. Custom resources
+/// note the version and schema they were written with.
+pub fn with_note(stored: &[u8], note: &str) -> Bytes {
+    [stored, b"\n", note.as_bytes()].concat().into()
+}
+
+/// The stored value without its note, and the note.
+pub fn split_note(stored: &Bytes) -> (Bytes, &str) {
+    match stored.iter().rposition(|b| *b == b'\n') {
+        Some(at) => (stored.slice(..at), std::str::from_utf8(&stored[at + 1..]).unwrap_or_default()),
+        None => (stored.clone(), ""),
+    }
+}
+
 /// Appends the whole object, with kind, apiVersion and resourceVersion.
 pub fn write_object(out: &mut Vec<u8>, api_version: &str, kind: &str, revision: u64, stored: &[u8]) {
     out.extend_from_slice(b"{\"kind\":\"");

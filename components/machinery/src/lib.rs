@@ -20,5 +20,5 @@ pub mod time;
 pub mod value;
 
 pub use field::{FieldError, Path};
-pub use resources::Resource;
+pub use resources::{Resource, ResourceRef};
 pub use status::ApiError;

@@ -31,7 +31,11 @@ impl Include {
 /// A Table of `items` (full objects, with apiVersion and kind). `metadata` is the list's metadata; `columns` is false for the later
 /// events of a watch, which repeat no column definitions.
 pub fn render(resource: &Resource, items: &[Value], metadata: Value, include: Include, columns: bool) -> Value {
-    let definitions = if columns { resource.columns.iter().map(definition).collect() } else { Vec::new() };
+    let definitions = match resource.custom() {
+        _ if !columns => Vec::new(),
+        Some(custom) => custom.columns(),
+        None => resource.columns.iter().map(definition).collect(),
+    };
     let rows: Vec<Value> = items.iter().map(|item| row(resource, item, include)).collect();
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": definitions, "rows": rows})
 }
@@ -44,7 +48,10 @@ fn definition(column: &Column) -> Value {
 }
 
 fn row(resource: &Resource, item: &Value, include: Include) -> Value {
-    let cells: Vec<Value> = resource.columns.iter().map(|c| cell(c, item)).collect();
+    let cells: Vec<Value> = match resource.custom() {
+        Some(custom) => custom.cells(item),
+        None => resource.columns.iter().map(|c| cell(c, item)).collect(),
+    };
     match include {
         Include::None => json!({"cells": cells}),
         Include::Metadata => json!({"cells": cells, "object": partial_metadata(item)}),

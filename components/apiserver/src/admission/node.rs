@@ -113,7 +113,7 @@ async fn own_pod(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), A
         _ => {
             let pod = registry::read(
                 &attempt.call.core,
-                attempt.target.resource,
+                &attempt.target.resource,
                 &attempt.target.namespace,
                 &attempt.target.name,
             )

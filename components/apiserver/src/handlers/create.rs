@@ -21,9 +21,9 @@ pub async fn create(call: &Call, mut target: Target, request: Request) -> Result
         return Err(ApiError::method_not_allowed(target.resource.group, target.resource.plural, "create"));
     }
     let dry_run = call.query.dry_run()?;
-    let (object, warnings) = decode::object(call, target.resource, request).await?;
+    let (object, warnings) = decode::object(call, &target.resource, request).await?;
     let encoded = create_object(call, &mut target, object, dry_run).await?;
-    let mut response = respond::object(call, target.resource, StatusCode::CREATED, &encoded)?;
+    let mut response = respond::object(call, &target.resource, StatusCode::CREATED, &encoded)?;
     add_warnings(&mut response, &warnings);
     Ok(response)
 }
@@ -51,18 +51,18 @@ async fn attempt(
     mut object: Value,
     dry_run: bool,
 ) -> Result<respond::Encoded, ApiError> {
-    let resource = target.resource;
+    let resource = &*target.resource.clone();
     prepare_metadata(target, &mut object)?;
     if resource.strategy.generation {
         object["metadata"]["generation"] = 1.into();
     }
-    (resource.strategy.default)(&mut object);
+    resource.default(&mut object);
     (resource.strategy.prepare_create)(&mut object);
     admission::admit(call, target, Operation::Create, "", &mut object, None).await?;
-    (resource.strategy.default)(&mut object);
+    resource.default(&mut object);
 
     let mut errors = resources::validate_metadata(resource, &object);
-    errors.extend((resource.strategy.validate_create)(&object));
+    errors.extend(resource.validate_create(&object));
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
     }
@@ -70,7 +70,7 @@ async fn attempt(
 }
 
 async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Result<respond::Encoded, ApiError> {
-    let (core, resource) = (&call.core, target.resource);
+    let (core, resource) = (&call.core, &*target.resource);
     let mut left = ATTEMPTS;
     loop {
         let mut object = object.clone();
@@ -105,7 +105,7 @@ async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Re
 
 /// Namespace and name from the URL and the body; what only the server may set.
 fn prepare_metadata(target: &mut Target, object: &mut Value) -> Result<(), ApiError> {
-    let resource = target.resource;
+    let resource = &*target.resource.clone();
     set_identity(object, resource)?;
     place(target, object)?;
     let metadata = &mut object["metadata"];

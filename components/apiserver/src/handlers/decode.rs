@@ -106,7 +106,11 @@ pub async fn object(call: &Call, resource: &Resource, request: Request) -> Resul
 
 /// Types of fields; unknown ones are dropped and returned.
 pub fn check_shape(resource: &Resource, value: &mut Value) -> Result<Vec<String>, ApiError> {
-    schema::check(resource.definition, value, Unknown::Prune).map_err(|error| {
+    let checked = match resource.custom() {
+        Some(custom) => custom.decode(value),
+        None => schema::check(resource.definition, value, Unknown::Prune).map_err(|error| error.to_string()),
+    };
+    checked.map_err(|error| {
         ApiError::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: {error}",
             resource.kind, resource.version, resource.kind

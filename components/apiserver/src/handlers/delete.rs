@@ -108,7 +108,7 @@ pub async fn collection(call: &Call, target: &Target, request: Request) -> Resul
     let options = DeleteOptions::read(call, request).await?;
     let page = list::page(call, target, &Selection::of(call, target)?).await?;
     for kv in &page.items {
-        let object = registry::decode(target.resource, &kv.value, kv.mod_revision)?;
+        let object = registry::decode(&target.resource, &kv.value, kv.mod_revision)?;
         let one = Target { name: str_at(&object, "metadata.name").to_owned(), ..target.clone() };
         match delete_object(call, &one, &options).await {
             Err(error) if error.code != 404 => return Err(error),
@@ -120,7 +120,7 @@ pub async fn collection(call: &Call, target: &Target, request: Request) -> Resul
 
 /// Deletes, or marks as being deleted; tries again when somebody else writes meanwhile.
 pub async fn delete_object(call: &Call, target: &Target, options: &DeleteOptions) -> Result<Outcome, ApiError> {
-    let (core, resource) = (&call.core, target.resource);
+    let (core, resource) = (&call.core, &*target.resource);
     let mut lost = 0;
     loop {
         let current = registry::read(core, resource, &target.namespace, &target.name).await?;

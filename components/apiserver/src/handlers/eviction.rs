@@ -37,7 +37,7 @@ pub async fn evict(call: &Call, target: &Target, request: Request) -> Result<Res
         propagation: text("propagationPolicy"),
         dry_run: call.query.dry_run()? || list_at(&options, "dryRun").iter().any(|v| v == "All"),
     };
-    let pod = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?.object;
+    let pod = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?.object;
     // what will be refused anyway must not use up the budget
     check_preconditions(target, &options, &pod)?;
     admission::admit(call, target, Operation::Delete, "", &mut pod.clone(), Some(&pod)).await?;
@@ -71,7 +71,7 @@ async fn take_from_budget(call: &Call, target: &Target, pod: &Value, dry_run: bo
         ));
     }
     let name = str_at(&budget.object, "metadata.name").to_owned();
-    let budget_target = Target { resource: budgets, namespace: target.namespace.clone(), name: name.clone() };
+    let budget_target = Target { resource: budgets.into(), namespace: target.namespace.clone(), name: name.clone() };
     update::change(call, &budget_target, update::Part::Own, dry_run, |current| {
         let mut object = current.object.clone();
         let allowed = int_at(&object, "status.disruptionsAllowed").unwrap_or(0);

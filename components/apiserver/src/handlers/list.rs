@@ -55,7 +55,7 @@ pub async fn list(call: &Call, target: &Target) -> Result<Response, ApiError> {
     match call.accept.form {
         Form::Object => Ok(respond::encoded(StatusCode::OK, call.accept.syntax, typed(target, &page))),
         form => {
-            let resource = target.resource;
+            let resource = &*target.resource;
             let items = page
                 .items
                 .iter()
@@ -88,7 +88,7 @@ fn list_metadata(page: &Page) -> Value {
 
 /// The typed list, as JSON.
 pub fn typed(target: &Target, page: &Page) -> Vec<u8> {
-    let resource = target.resource;
+    let resource = &*target.resource;
     let size: usize = page.items.iter().map(|kv| kv.value.len() + 48).sum();
     let mut out = Vec::with_capacity(size + 256);
     encoding::write_list_start(
@@ -123,7 +123,7 @@ pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result
             .filter(|_| more)
             .map(|kv| Continue { revision: range.revision, after: kv.key.to_string() }.encode());
         return Ok(Page {
-            items: range.items,
+            items: registry::present(&target.resource, range.items).await?,
             revision: range.revision,
             continue_token,
             remaining: more.then_some(range.remaining),
@@ -135,9 +135,9 @@ pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result
         let range = call.core.store.range(request.clone()).await.map_err(|e| range_error(call, selection, e))?;
         let last = range.items.last().map(|kv| kv.key.to_string());
         let (count, mut used) = (range.items.len(), 0);
-        for kv in range.items {
+        for kv in registry::present(&target.resource, range.items).await? {
             used += 1;
-            if selection.matches(target.resource, &registry::decode(target.resource, &kv.value, kv.mod_revision)?) {
+            if selection.matches(&target.resource, &registry::decode(&target.resource, &kv.value, kv.mod_revision)?) {
                 found.push(kv);
                 if found.len() == limit {
                     break;

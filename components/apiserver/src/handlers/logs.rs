@@ -29,7 +29,7 @@ pub async fn forward(call: &Call, target: &Target, request: Request) -> Result<R
         .kubelets
         .as_ref()
         .ok_or_else(|| ApiError::service_unavailable("the API server has no client certificate for kubelets"))?;
-    let pod = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?.object;
+    let pod = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?.object;
     let node = str_at(&pod, "spec.nodeName");
     if node.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", target.name)));

@@ -20,9 +20,10 @@ mod watch;
 mod yaml;
 
 use http::Method;
-use machinery::{ApiError, Resource, request_info::RequestInfo};
+use machinery::{ApiError, ResourceRef, request_info::RequestInfo};
 
 use crate::{
+    core::Core,
     http::{Request, Response},
     pipeline::Call,
     registry,
@@ -34,7 +35,7 @@ pub use delete::{DeleteOptions, delete_object};
 /// The object (or, with an empty name, the collection) a call is about.
 #[derive(Clone)]
 pub struct Target {
-    pub resource: &'static Resource,
+    pub resource: ResourceRef,
     /// Empty for cluster-wide resources, and for lists over all namespaces.
     pub namespace: String,
     pub name: String,
@@ -43,8 +44,8 @@ pub struct Target {
 impl Target {
     fn of(call: &Call) -> Result<Self, ApiError> {
         let info = &call.info;
-        let resource =
-            registry::find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_resource)?;
+        let resource = registry::resolve(&call.core, &info.group, &info.version, &info.resource)
+            .ok_or_else(ApiError::no_such_resource)?;
         let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
         // a cluster-wide kind below a namespace does not exist, or a right in one namespace would reach beyond it; a
         // namespace itself is "in" itself
@@ -73,14 +74,14 @@ impl Target {
 }
 
 /// Group, resource and subresource that a request names, as far as they exist.
-pub fn known_names(info: &RequestInfo) -> [&'static str; 3] {
+pub fn known_names(core: &Core, info: &RequestInfo) -> [&'static str; 3] {
     if !info.is_resource {
         return [""; 3];
     }
     if let Some(review) = reviews::find(info) {
         return [review.group, review.plural, ""];
     }
-    registry::find(&info.group, &info.version, &info.resource).map_or([""; 3], |resource| {
+    registry::resolve(core, &info.group, &info.version, &info.resource).map_or([""; 3], |resource| {
         let subresource = resource.subresource(&info.subresource).map_or("", |it| it.name);
         [resource.group, resource.plural, subresource]
     })
@@ -127,7 +128,7 @@ async fn without_resource(call: &Call) -> Result<Response, ApiError> {
 }
 
 async fn subresource(call: Call, target: Target, request: Request) -> Result<Response, ApiError> {
-    let resource = target.resource;
+    let resource = &*target.resource;
     let name = call.info.subresource.as_str();
     let unknown = || Err(ApiError::no_such_resource());
     if resource.subresource(name).is_none() {

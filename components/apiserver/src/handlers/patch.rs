@@ -58,7 +58,7 @@ pub async fn read(request: Request) -> Result<(Kind, Value, Vec<String>), ApiErr
 }
 
 pub async fn patch(call: &Call, target: &Target, part: update::Part, request: Request) -> Result<Response, ApiError> {
-    let resource = target.resource;
+    let resource = &*target.resource;
     let dry_run = call.query.dry_run()?;
     let validation = FieldValidation::of(call)?;
     let (kind, patch, duplicates) = read(request).await?;

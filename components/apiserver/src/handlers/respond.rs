@@ -23,8 +23,8 @@ pub async fn get(call: &Call, target: &Target) -> Result<Response, ApiError> {
     if let Some(text) = call.query.get("resourceVersion") {
         super::selection::not_newer_than_now(call, text)?;
     }
-    let kv = registry::read_raw(&call.core, target.resource, &target.namespace, &target.name).await?;
-    object(call, target.resource, StatusCode::OK, &Encoded { value: kv.value, revision: kv.mod_revision })
+    let kv = registry::read_raw(&call.core, &target.resource, &target.namespace, &target.name).await?;
+    object(call, &target.resource, StatusCode::OK, &Encoded { value: kv.value, revision: kv.mod_revision })
 }
 
 pub fn object(call: &Call, resource: &Resource, status: StatusCode, encoded: &Encoded) -> Result<Response, ApiError> {

@@ -21,7 +21,7 @@ pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Re
     let method = request.method().clone();
     let scale = match method {
         Method::GET | Method::HEAD => {
-            let stored = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?;
+            let stored = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?;
             to_scale(&stored.object)
         }
         Method::PUT => {
@@ -84,7 +84,7 @@ async fn write(
         Ok(object)
     })
     .await?;
-    Ok(to_scale(&registry::decode(target.resource, &value, revision)?))
+    Ok(to_scale(&registry::decode(&target.resource, &value, revision)?))
 }
 
 fn to_scale(object: &Value) -> Value {

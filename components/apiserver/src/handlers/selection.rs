@@ -19,7 +19,7 @@ pub struct Selection {
 
 impl Selection {
     pub fn of(call: &Call, target: &Target) -> Result<Self, ApiError> {
-        let resource = target.resource;
+        let resource = &*target.resource;
         let bad = |what: &str, e: &dyn std::fmt::Display| {
             ApiError::bad_request(format!("unable to parse {what} selector: {e}"))
         };

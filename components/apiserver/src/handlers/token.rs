@@ -25,7 +25,7 @@ pub async fn create(call: &Call, target: &Target, request: Request) -> Result<Re
     }
     let body = decode::any(request).await?.unwrap_or_else(|| json!({}));
     decode::check_kind(&body, "authentication.k8s.io/v1", "TokenRequest")?;
-    let account = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?.object;
+    let account = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?.object;
     let seconds = seconds(&body, target)?;
     let mut audiences: Vec<String> =
         list_at(&body, "spec.audiences").iter().filter_map(Value::as_str).map(Into::into).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use machinery::{
-    ApiError,
+    ApiError, Resource,
     field::FieldError,
     field::Path,
     resources,
@@ -50,7 +50,7 @@ fn subresource(part: Part) -> &'static str {
 }
 
 pub async fn put(call: &Call, target: &Target, part: Part, request: Request) -> Result<Response, ApiError> {
-    let resource = target.resource;
+    let resource = &*target.resource;
     let dry_run = call.query.dry_run()?;
     let (mut body, warnings) = decode::object(call, resource, request).await?;
     if !body["metadata"].is_object() {
@@ -102,7 +102,7 @@ pub async fn change(
 ) -> Result<respond::Encoded, ApiError> {
     let mut lost = 0;
     loop {
-        let current = registry::read(&call.core, target.resource, &target.namespace, &target.name).await?;
+        let current = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?;
         let new = make(&current)?;
         check_preconditions(target, part, &new, &current)?;
         match attempt(call, target, part, dry_run, new, current).await? {
@@ -126,7 +126,7 @@ pub async fn back_off(lost: u32) {
 }
 
 fn check_preconditions(target: &Target, part: Part, new: &Value, current: &Stored) -> Result<(), ApiError> {
-    let resource = target.resource;
+    let resource = &*target.resource;
     let (revision, uid) = (str_at(new, "metadata.resourceVersion"), str_at(new, "metadata.uid"));
     if revision.is_empty() || revision == "0" {
         if part == Part::Main && !resource.strategy.unconditional_update {
@@ -157,11 +157,11 @@ async fn attempt(
     new: Value,
     current: Stored,
 ) -> Result<Option<respond::Encoded>, ApiError> {
-    let (core, resource, old) = (&call.core, target.resource, &current.object);
-    let mut new = restrict(part, new, old);
+    let (core, resource, old) = (&call.core, &*target.resource, &current.object);
+    let mut new = restrict(resource, part, new, old);
     keep_system_metadata(&mut new, old);
     services::carry_over(target, &mut new, old);
-    (resource.strategy.default)(&mut new);
+    resource.default(&mut new);
     if part == Part::Main {
         (resource.strategy.prepare_update)(&mut new, old);
     }
@@ -170,11 +170,11 @@ async fn attempt(
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
     }
-    if resource.strategy.generation && part != Part::Status && content_changed(&new, old) {
+    if resource.strategy.generation && part != Part::Status && content_changed(resource, &new, old) {
         new["metadata"]["generation"] = (int_at(old, "metadata.generation").unwrap_or(0) + 1).into();
     }
     let unchanged = || machinery::encoding::encode_stored(old);
-    if new == *old {
+    if new == *old && !current.stale {
         return Ok(Some(respond::Encoded { value: unchanged(), revision: current.revision }));
     }
     let removed = is_finished(target, &new);
@@ -203,7 +203,7 @@ async fn attempt(
 }
 
 /// Takes from `new` only what the request may change.
-fn restrict(part: Part, new: Value, old: &Value) -> Value {
+fn restrict(resource: &Resource, part: Part, new: Value, old: &Value) -> Value {
     let mut result = old.clone();
     let mut take = |path: &[&str]| {
         let Some((last, parents)) = path.split_last() else { return };
@@ -220,9 +220,11 @@ fn restrict(part: Part, new: Value, old: &Value) -> Value {
         Part::Main | Part::Own => return new,
         Part::Status => {
             take(&["status"]);
-            take(&["metadata", "labels"]);
-            take(&["metadata", "annotations"]);
-            take(&["metadata", "finalizers"]);
+            if resource.status_writes_metadata() {
+                take(&["metadata", "labels"]);
+                take(&["metadata", "annotations"]);
+                take(&["metadata", "finalizers"]);
+            }
         }
         Part::Approval => take(&["status", "conditions"]),
         Part::Finalize => take(&["spec", "finalizers"]),
@@ -261,12 +263,11 @@ fn keep_system_metadata(new: &mut Value, old: &Value) {
 }
 
 fn validate(target: &Target, part: Part, new: &Value, old: &Value) -> Vec<FieldError> {
-    let strategy = &target.resource.strategy;
     let mut errors = resources::validate_metadata_update(new, old);
     errors.extend(no_new_finalizers(new, old));
     match part {
-        Part::Main => errors.extend((strategy.validate_update)(new, old)),
-        Part::Status | Part::Approval => errors.extend((strategy.validate_status_update)(new, old)),
+        Part::Main => errors.extend(target.resource.validate_update(new, old)),
+        Part::Status | Part::Approval => errors.extend(target.resource.validate_status_update(new, old)),
         Part::Finalize | Part::EphemeralContainers | Part::Own => {}
     }
     errors
@@ -285,15 +286,12 @@ fn no_new_finalizers(new: &Value, old: &Value) -> Option<FieldError> {
     (!added.is_empty()).then(|| FieldError::forbidden(&Path::new("metadata").child("finalizers"), detail))
 }
 
-/// Whether anything but metadata and status differs.
-fn content_changed(new: &Value, old: &Value) -> bool {
+/// Whether anything but metadata and a status of its own differs.
+fn content_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
+    let apart = |key: &str| key == "metadata" || (key == "status" && resource.has_status());
     let content = |v: &Value| {
-        v.as_object().map(|m| {
-            m.iter()
-                .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status"))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect::<Vec<_>>()
-        })
+        v.as_object()
+            .map(|m| m.iter().filter(|(k, _)| !apart(k)).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>())
     };
     content(new) != content(old)
 }

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use machinery::{ApiError, Resource, encoding, table};
+use futures::{Stream, StreamExt, stream::BoxStream};
+use machinery::{ApiError, ResourceRef, encoding, table};
 use rand::Rng;
 use serde_json::{Value, json};
-use store::{Event, EventKind, RangeRequest, Revision, WatchItem, WatchStream};
+use store::{Event, EventKind, RangeRequest, Revision, WatchItem};
 use tokio::time::Instant;
 
 use super::{
@@ -30,7 +30,7 @@ const MAX_TIMEOUT: u64 = 86400;
 /// One client's watch.
 struct Watcher {
     core: Arc<Core>,
-    resource: &'static Resource,
+    resource: ResourceRef,
     selection: Selection,
     accept: Accept,
     include: table::Include,
@@ -42,7 +42,7 @@ struct Watcher {
 pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
     let mut watcher = Watcher {
         core: call.core.clone(),
-        resource: target.resource,
+        resource: target.resource.clone(),
         selection: Selection::of(call, target)?,
         accept: call.accept,
         include: include(call)?,
@@ -68,10 +68,7 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
     };
     // As upstream's watch cache: from here on an error is an event of the stream, not an answer of its own. Clients that
     // get the answer 410 try the same revision again; those that get the event list anew.
-    let events = match call.core.store.watch(&watcher.selection.prefix, from).await {
-        Ok(events) => events,
-        Err(error) => futures::stream::once(std::future::ready(Err(error))).boxed(),
-    };
+    let events = registry::watch(&call.core, &watcher.resource, &watcher.selection.prefix, from).await;
     let seconds = call
         .query
         .number("timeoutSeconds")?
@@ -105,13 +102,14 @@ impl Watcher {
     async fn present(&mut self, out: &mut Vec<u8>, end_mark: bool) -> Result<Revision, ApiError> {
         let request = RangeRequest { prefix: self.selection.prefix.clone(), ..Default::default() };
         let range = self.core.store.range(request).await.map_err(registry::store_error)?;
-        for kv in &range.items {
+        let items = registry::present(&self.resource, range.items).await?;
+        for kv in &items {
             if self.selection.is_everything() && self.accept.form == Form::Object {
                 self.write_stored(out, "ADDED", kv.mod_revision, &kv.value);
                 continue;
             }
-            let object = registry::decode(self.resource, &kv.value, kv.mod_revision)?;
-            if self.selection.matches(self.resource, &object) {
+            let object = registry::decode(&self.resource, &kv.value, kv.mod_revision)?;
+            if self.selection.matches(&self.resource, &object) {
                 self.write_value(out, "ADDED", kv.mod_revision, &kv.value, &object);
             }
         }
@@ -137,7 +135,7 @@ impl Watcher {
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 table::render(
-                    self.resource,
+                    &self.resource,
                     &[object],
                     json!({"resourceVersion": revision.to_string()}),
                     self.include,
@@ -184,12 +182,15 @@ impl Watcher {
             self.write_stored(out, kind, revision, &event.kv.value);
             return Ok(());
         }
-        let (resource, memo) = (self.resource, &self.core.clone().memo);
-        let now = memo
-            .get_or_decode(&event.kv.key, revision, false, || registry::decode(resource, &event.kv.value, revision))?;
+        let (resource, memo) = (&*self.resource.clone(), &self.core.clone().memo);
+        let now = memo.get_or_decode(&event.kv.key, revision, resource.version, false, || {
+            registry::decode(resource, &event.kv.value, revision)
+        })?;
         let before = match &event.previous {
             Some(bytes) if event.kind == EventKind::Put => {
-                Some(memo.get_or_decode(&event.kv.key, revision, true, || registry::decode(resource, bytes, revision))?)
+                Some(memo.get_or_decode(&event.kv.key, revision, resource.version, true, || {
+                    registry::decode(resource, bytes, revision)
+                })?)
             }
             _ => None,
         };
@@ -223,7 +224,7 @@ fn write_line(out: &mut Vec<u8>, kind: &str, object: &Value) {
 /// A watch under way.
 struct Run {
     watcher: Watcher,
-    events: WatchStream,
+    events: BoxStream<'static, Result<WatchItem, ApiError>>,
     first: Option<Vec<u8>>,
     bookmarks: bool,
     /// Everything up to here has been told.
@@ -258,7 +259,7 @@ impl Run {
                 item = self.events.next() => match item {
                     None => return Next::End,
                     Some(Err(error)) => {
-                        write_line(&mut out, "ERROR", &registry::store_error(error).to_value());
+                        write_line(&mut out, "ERROR", &error.to_value());
                         return Next::Last(out);
                     }
                     Some(Ok(item)) => if let Err(error) = self.take(item, &mut out) {

@@ -8,6 +8,7 @@ mod apps;
 mod cells;
 mod columns;
 mod core;
+mod custom;
 mod meta;
 mod other;
 mod pod;
@@ -15,6 +16,7 @@ mod storage;
 mod workload;
 mod writing;
 
+pub use custom::{Custom, CustomResource, CustomRow, Hook, Pending, ResourceRef, ScalePaths, intern};
 pub use meta::{validate_metadata, validate_metadata_update};
 
 /// What the names of a kind must look like.
@@ -106,6 +108,8 @@ pub struct Resource {
     /// Fields selectable beside `metadata.name` and `metadata.namespace`: (label, path).
     pub field_selectors: &'static [(&'static str, &'static str)],
     pub strategy: Strategy,
+    /// Set for custom resources: what they do in another way. Code asks the methods of the row, seldom this.
+    pub custom: Hook,
 }
 
 impl Resource {
@@ -125,6 +129,45 @@ impl Resource {
 
     pub fn supports(&self, verb: &str) -> bool {
         self.verbs.contains(&verb)
+    }
+
+    /// What makes this a custom resource; `None` for built-in ones.
+    pub fn custom(&self) -> Option<&dyn Custom> {
+        self.custom.get()
+    }
+
+    /// Fills defaults; idempotent.
+    pub fn default(&self, object: &mut Value) {
+        match self.custom() {
+            Some(custom) => custom.default(object),
+            None => (self.strategy.default)(object),
+        }
+    }
+
+    pub fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        match self.custom() {
+            Some(custom) => custom.validate_create(object),
+            None => (self.strategy.validate_create)(object),
+        }
+    }
+
+    pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        match self.custom() {
+            Some(custom) => custom.validate_update(new, old),
+            None => (self.strategy.validate_update)(new, old),
+        }
+    }
+
+    pub fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        match self.custom() {
+            Some(custom) => custom.validate_status_update(new, old),
+            None => (self.strategy.validate_status_update)(new, old),
+        }
+    }
+
+    /// Whether a write of `/status` also sets labels, annotations and finalizers (upstream: not for custom resources).
+    pub fn status_writes_metadata(&self) -> bool {
+        self.custom().is_none()
     }
 
     /// Where a selectable field lies, see `selector::FieldSelector`.
@@ -187,6 +230,7 @@ const fn row(
         columns: columns::NAME_AGE,
         field_selectors: &[],
         strategy: PLAIN,
+        custom: Hook::NONE,
     }
 }
 

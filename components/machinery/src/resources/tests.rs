@@ -83,3 +83,9 @@ fn metadata_rules() {
         "metadata.uid: Invalid value: \"2\": field is immutable"
     );
 }
+
+#[test]
+fn names_are_kept_once() {
+    let (a, b) = (intern(&"we".repeat(2)), intern("wewe"));
+    assert!(std::ptr::eq(a, b));
+}
