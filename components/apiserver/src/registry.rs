@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{FutureExt, StreamExt, stream::BoxStream};
 use machinery::{ApiError, Resource, ResourceRef, encoding};
 use serde_json::Value;
 use store::{Event, Expect, KeyValue, Op, Revision, Txn, WatchItem};
@@ -29,11 +29,12 @@ pub fn served(core: &Core) -> Vec<ResourceRef> {
 
 /// The part of keys that all objects of a resource share; ends with a slash so that `a` never sees `a-b`.
 pub fn prefix(resource: &Resource, namespace: &str) -> String {
-    let group = if resource.group.is_empty() { "core" } else { resource.group };
+    let (group, plural) = resource.stored_as();
+    let group = if group.is_empty() { "core" } else { group };
     if resource.namespaced && !namespace.is_empty() {
-        format!("{ROOT}{group}/{}/{namespace}/", resource.plural)
+        format!("{ROOT}{group}/{plural}/{namespace}/")
     } else {
-        format!("{ROOT}{group}/{}/", resource.plural)
+        format!("{ROOT}{group}/{plural}/")
     }
 }
 
@@ -58,9 +59,18 @@ fn not_found(resource: &Resource, name: &str) -> ApiError {
     ApiError::not_found(resource.group, resource.plural, name)
 }
 
-/// What lies in the store, in the form in which the resource serves it: nothing to do for most kinds; custom resources are
-/// converted and defaulted here, so that everything above the registry sees one version only.
+/// What lies in the store, in the form in which the resource serves it: nothing to do for most kinds; kinds that are stored
+/// as another group or version, and custom resources, are converted here, so that everything above the registry sees one
+/// version only.
 pub async fn present(resource: &Resource, mut items: Vec<KeyValue>) -> Result<Vec<KeyValue>, ApiError> {
+    if let Some(view) = &resource.view {
+        for kv in &mut items {
+            let mut object = decode(resource, &kv.value, kv.mod_revision)?;
+            (view.from_stored)(&mut object);
+            kv.value = encoding::encode_stored(&object);
+        }
+        return Ok(items);
+    }
     let Some(custom) = resource.custom() else { return Ok(items) };
     let mut todo = Vec::new();
     for (index, kv) in items.iter_mut().enumerate() {
@@ -100,8 +110,10 @@ pub async fn watch(
         Ok(items) => items.map(|item| item.map_err(store_error)),
         Err(error) => return futures::stream::once(std::future::ready(Err(store_error(error)))).boxed(),
     };
-    let Some(custom) = resource.custom() else { return items.boxed() };
-    let replaced = custom.replaced();
+    if resource.custom().is_none() && resource.view.is_none() {
+        return items.boxed();
+    }
+    let replaced = resource.custom().map_or_else(|| futures::future::pending().boxed(), |custom| custom.replaced());
     let resource = resource.clone();
     let presented = items.then(move |item| {
         let resource = resource.clone();
@@ -215,8 +227,15 @@ impl Write<'_> {
     }
 }
 
-/// What to store of an object, and what to answer of it: the same bytes, but for custom resources.
+/// What to store of an object, and what to answer of it: the same bytes, but for views and custom resources.
 async fn stored_form(resource: &Resource, object: &Value) -> Result<(Bytes, Bytes), ApiError> {
+    if let Some(view) = &resource.view {
+        let mut object = object.clone();
+        (view.to_stored)(&mut object);
+        let stored = encoding::encode_stored(&object);
+        (view.from_stored)(&mut object);
+        return Ok((stored, encoding::encode_stored(&object)));
+    }
     let Some(custom) = resource.custom() else {
         let value = encoding::encode_stored(object);
         return Ok((value.clone(), value));

@@ -105,6 +105,11 @@ impl FieldError {
         Self::build(FieldErrorKind::Invalid, path, Some(value.into()), detail)
     }
 
+    /// Invalid, where the value is too large to be shown (`field.OmitValueType`).
+    pub fn invalid_omitted(path: &Path, detail: impl Into<String>) -> Self {
+        Self::build(FieldErrorKind::Invalid, path, None, detail)
+    }
+
     pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
         Self::build(FieldErrorKind::Forbidden, path, None, detail)
     }

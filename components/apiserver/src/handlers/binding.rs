@@ -11,6 +11,7 @@ use super::{Target, decode, update};
 use crate::{
     http::{Request, Response, respond},
     pipeline::Call,
+    registry,
 };
 
 pub async fn bind(call: &Call, target: &Target, request: Request) -> Result<Response, ApiError> {
@@ -18,6 +19,22 @@ pub async fn bind(call: &Call, target: &Target, request: Request) -> Result<Resp
         return Err(ApiError::method_not_allowed("", "pods/binding", call.info.verb));
     }
     let body = decode::any(request).await?.ok_or_else(|| ApiError::bad_request("the request has no body"))?;
+    apply(call, target, body).await
+}
+
+/// The old way: a Binding that names its pod itself.
+pub async fn create(call: &Call, target: &Target, request: Request) -> Result<Response, ApiError> {
+    let body = decode::any(request).await?.ok_or_else(|| ApiError::bad_request("the request has no body"))?;
+    let pods = registry::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
+    let name = str_at(&body, "metadata.name").to_owned();
+    if name.is_empty() {
+        return Err(ApiError::bad_request("a binding's metadata must name the pod"));
+    }
+    let pod = Target { resource: pods.into(), namespace: target.namespace.clone(), name };
+    apply(call, &pod, body).await
+}
+
+async fn apply(call: &Call, target: &Target, body: Value) -> Result<Response, ApiError> {
     decode::check_kind(&body, "v1", "Binding")?;
     let node = str_at(&body, "target.name");
     if node.is_empty() || !matches!(str_at(&body, "target.kind"), "" | "Node") {

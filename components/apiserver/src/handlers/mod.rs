@@ -1,6 +1,7 @@
 //! One generic handler for each verb, and the few subresources that are more than a part of their object.
 
 mod binding;
+mod components;
 mod create;
 mod decode;
 mod delete;
@@ -101,6 +102,11 @@ pub async fn dispatch(call: Call, request: Request) -> Result<Response, ApiError
     if !target.resource.supports(call.info.verb) {
         return Err(ApiError::method_not_allowed(target.resource.group, target.resource.plural, call.info.verb));
     }
+    match (target.resource.group, target.resource.plural) {
+        ("", "bindings") => return binding::create(&call, &target, request).await,
+        ("", "componentstatuses") => return components::answer(&call, &target).await,
+        _ => {}
+    }
     match call.info.verb {
         "get" => respond::get(&call, &target).await,
         "list" => list::list(&call, &target).await,
@@ -143,6 +149,7 @@ async fn subresource(call: Call, target: Target, request: Request) -> Result<Res
         ("pods", "eviction") => return eviction::evict(&call, &target, request).await,
         ("pods", "log" | "exec" | "attach" | "portforward") => return logs::forward(&call, &target, request).await,
         ("pods", "ephemeralcontainers") => update::Part::EphemeralContainers,
+        ("pods", "resize") => update::Part::Resize,
         ("serviceaccounts", "token") => return token::create(&call, &target, request).await,
         _ => return unknown(),
     };

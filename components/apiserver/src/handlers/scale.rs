@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 use machinery::{
     ApiError, schema,
     selector::LabelSelector,
-    value::{get, int_at, str_at},
+    value::{get, int_at, map_at, str_at},
 };
 use serde_json::{Value, json};
 
@@ -89,8 +89,14 @@ async fn write(
 
 fn to_scale(object: &Value) -> Value {
     let metadata = &object["metadata"];
-    let selector =
-        LabelSelector::from_object(get(object, "spec.selector")).map(|s| selector_text(&s)).unwrap_or_default();
+    let selector = match (str_at(object, "kind"), map_at(object, "spec.selector")) {
+        // its selector is a map of labels, as in the days before expressions
+        ("ReplicationController", Some(labels)) => {
+            let pairs = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+            pairs.collect::<Vec<_>>().join(",")
+        }
+        _ => LabelSelector::from_object(get(object, "spec.selector")).map(|s| selector_text(&s)).unwrap_or_default(),
+    };
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {

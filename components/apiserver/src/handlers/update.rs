@@ -33,6 +33,8 @@ pub enum Part {
     /// `spec.finalizers` of a namespace.
     Finalize,
     EphemeralContainers,
+    /// `resources` of a pod's containers.
+    Resize,
     /// What the server itself decided (binding); not validated as an update.
     Own,
 }
@@ -45,6 +47,7 @@ fn subresource(part: Part) -> &'static str {
         Part::Approval => "approval",
         Part::Finalize => "finalize",
         Part::EphemeralContainers => "ephemeralcontainers",
+        Part::Resize => "resize",
         Part::Own => "binding",
     }
 }
@@ -218,6 +221,11 @@ fn restrict(resource: &Resource, part: Part, new: Value, old: &Value) -> Value {
     };
     match part {
         Part::Main | Part::Own => return new,
+        Part::Resize => {
+            let mut new = new;
+            (resource.strategy.prepare_subresource)(subresource(part), &mut new, old);
+            return new;
+        }
         Part::Status => {
             take(&["status"]);
             if resource.status_writes_metadata() {
@@ -268,7 +276,10 @@ fn validate(target: &Target, part: Part, new: &Value, old: &Value) -> Vec<FieldE
     match part {
         Part::Main => errors.extend(target.resource.validate_update(new, old)),
         Part::Status | Part::Approval => errors.extend(target.resource.validate_status_update(new, old)),
-        Part::Finalize | Part::EphemeralContainers | Part::Own => {}
+        Part::Resize | Part::EphemeralContainers => {
+            errors.extend((target.resource.strategy.validate_subresource)(subresource(part), new, old));
+        }
+        Part::Finalize | Part::Own => {}
     }
     errors
 }

@@ -183,12 +183,14 @@ impl Watcher {
             return Ok(());
         }
         let (resource, memo) = (&*self.resource.clone(), &self.core.clone().memo);
-        let now = memo.get_or_decode(&event.kv.key, revision, resource.version, false, || {
+        // what several rows share is remembered for each of them
+        let form = resource.view.map_or(resource.version, |_| resource.definition);
+        let now = memo.get_or_decode(&event.kv.key, revision, form, false, || {
             registry::decode(resource, &event.kv.value, revision)
         })?;
         let before = match &event.previous {
             Some(bytes) if event.kind == EventKind::Put => {
-                Some(memo.get_or_decode(&event.kv.key, revision, resource.version, true, || {
+                Some(memo.get_or_decode(&event.kv.key, revision, form, true, || {
                     registry::decode(resource, bytes, revision)
                 })?)
             }

@@ -33,6 +33,8 @@ pub(super) static RESOURCES: &[Resource] = &[
             default: workload::daemon_set_defaults,
             validate_create: workload::daemon_set,
             validate_update: workload::daemon_set_update,
+            validate_status_update: workload::status::daemon_set,
+            warnings: workload::template_warnings,
             ..WORKLOAD
         },
         ..row(V1, ("DaemonSet", "DaemonSetList"), ("daemonsets", "daemonset"), "io.k8s.api.apps.v1.DaemonSet")
@@ -46,6 +48,8 @@ pub(super) static RESOURCES: &[Resource] = &[
             default: workload::deployment_defaults,
             validate_create: workload::deployment,
             validate_update: workload::deployment_update,
+            validate_status_update: workload::status::deployment,
+            warnings: workload::template_warnings,
             ..WORKLOAD
         },
         ..row(V1, ("Deployment", "DeploymentList"), ("deployments", "deployment"), "io.k8s.api.apps.v1.Deployment")
@@ -60,6 +64,8 @@ pub(super) static RESOURCES: &[Resource] = &[
             default: workload::replica_set_defaults,
             validate_create: workload::replica_set,
             validate_update: workload::replica_set_update,
+            validate_status_update: workload::status::replica_set,
+            warnings: workload::template_warnings,
             ..WORKLOAD
         },
         ..row(V1, ("ReplicaSet", "ReplicaSetList"), ("replicasets", "replicaset"), "io.k8s.api.apps.v1.ReplicaSet")
@@ -73,6 +79,8 @@ pub(super) static RESOURCES: &[Resource] = &[
             default: workload::stateful_set_defaults,
             validate_create: workload::stateful_set,
             validate_update: workload::stateful_set_update,
+            validate_status_update: workload::status::stateful_set,
+            warnings: workload::template_warnings,
             ..WORKLOAD
         },
         ..row(V1, ("StatefulSet", "StatefulSetList"), ("statefulsets", "statefulset"), "io.k8s.api.apps.v1.StatefulSet")
@@ -87,15 +95,39 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_create: workload::job::prepare_create,
             validate_create: workload::job::validate,
             validate_update: workload::job::validate_update,
+            validate_status_update: workload::job::validate_status_update,
+            warnings: workload::job::warnings,
             ..WORKLOAD
         },
         ..row(("batch", "v1"), ("Job", "JobList"), ("jobs", "job"), "io.k8s.api.batch.v1.Job")
     },
     Resource {
+        short_names: &["cj"],
+        categories: ALL,
+        subresources: &[STATUS],
+        columns: columns::CRON_JOB,
+        strategy: Strategy {
+            default: workload::cronjob::defaults,
+            validate_create: workload::cronjob::validate_create,
+            validate_update: workload::cronjob::validate_update,
+            warnings: workload::cronjob::warnings,
+            ..WORKLOAD
+        },
+        ..row(("batch", "v1"), ("CronJob", "CronJobList"), ("cronjobs", "cronjob"), "io.k8s.api.batch.v1.CronJob")
+    },
+    Resource {
         short_names: &["pdb"],
         subresources: &[STATUS],
         columns: columns::PDB,
-        strategy: Strategy { validate_create: o::pdb, validate_update: |n, _| o::pdb(n), ..WORKLOAD },
+        strategy: Strategy {
+            default: o::pdb_defaults,
+            validate_create: o::pdb,
+            validate_update: |n, _| o::pdb(n),
+            validate_status_update: |n, _| o::pdb_status(n),
+            // a write that saw an older state must not undo what evictions took
+            unconditional_update: false,
+            ..WORKLOAD
+        },
         ..row(
             ("policy", "v1"),
             ("PodDisruptionBudget", "PodDisruptionBudgetList"),

@@ -58,9 +58,39 @@ pub(super) fn label_selector(selector: Option<&Value>) -> Value {
     }
 }
 
+pub(super) fn names_of(containers: &[Value], field: &str) -> Value {
+    containers.iter().map(|c| str_at(c, field)).collect::<Vec<_>>().join(",").into()
+}
+
 pub(super) fn containers(object: &Value, field: &str) -> Value {
-    let names: Vec<&str> = list_at(object, "spec.template.spec.containers").iter().map(|c| str_at(c, field)).collect();
-    names.join(",").into()
+    names_of(list_at(object, "spec.template.spec.containers"), field)
+}
+
+pub(super) fn cron_containers(object: &Value) -> &[Value] {
+    list_at(object, "spec.jobTemplate.spec.template.spec.containers")
+}
+
+pub(super) fn cron_last_schedule(object: &Value) -> Value {
+    match str_at(object, "status.lastScheduleTime") {
+        "" => "<none>".into(),
+        at => time::age(at).into(),
+    }
+}
+
+/// A ComponentStatus says all in its first healthy or unhealthy condition.
+pub(super) fn component_cell(object: &Value, field: &str) -> Value {
+    let condition = list_at(object, "conditions").iter().find(|c| str_at(c, "type") == "Healthy");
+    let text = condition.map_or("", |c| str_at(c, field));
+    match (field, text) {
+        ("status", "True") => "Healthy".into(),
+        ("status", "False") => "Unhealthy".into(),
+        ("status", _) => "Unknown".into(),
+        (_, text) => text.into(),
+    }
+}
+
+pub(super) fn event_count(event: &Value) -> Value {
+    int_at(event, "series.count").or(int_at(event, "count")).filter(|n| *n > 0).unwrap_or(1).into()
 }
 
 pub(super) fn ready_of_replicas(object: &Value) -> Value {

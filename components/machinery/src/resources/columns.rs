@@ -2,7 +2,7 @@
 //! their own.
 
 use super::{Cell, Column, cells::*};
-use crate::value::{bool_at, get, int_at, list_at, map_at, str_at};
+use crate::value::{bool_at, get, list_at, map_at, str_at};
 
 pub(super) const fn text(name: &'static str, priority: i32, cell: Cell) -> Column {
     Column { name, kind: "string", format: "", priority, description: "", cell }
@@ -80,19 +80,64 @@ pub(super) const EVENT: &[Column] = &[
     text("Source", 1, Cell::Of(event_source)),
     text("Message", 0, Cell::Of(|o| str_at(o, "message").trim().into())),
     text("First Seen", 1, Cell::Of(event_first_seen)),
-    text(
-        "Count",
-        1,
-        Cell::Of(|o| int_at(o, "series.count").or(int_at(o, "count")).filter(|n| *n > 0).unwrap_or(1).into()),
-    ),
+    text("Count", 1, Cell::Of(event_count)),
+    Column { priority: 1, ..NAME },
+];
+/// The same of events.k8s.io's form.
+pub(super) const NEW_EVENT: &[Column] = &[
+    text("Last Seen", 0, Cell::Of(|o| event_last_seen(&super::events::stored(o)))),
+    text("Type", 0, Cell::Path("type")),
+    text("Reason", 0, Cell::Path("reason")),
+    text("Object", 0, Cell::Of(|o| event_object(&super::events::stored(o)))),
+    text("Subobject", 1, Cell::Of(|o| str_at(o, "regarding.fieldPath").into())),
+    text("Source", 1, Cell::Of(|o| event_source(&super::events::stored(o)))),
+    text("Message", 0, Cell::Of(|o| str_at(o, "note").trim().into())),
+    text("First Seen", 1, Cell::Of(|o| event_first_seen(&super::events::stored(o)))),
+    text("Count", 1, Cell::Of(|o| event_count(&super::events::stored(o)))),
+    Column { priority: 1, ..NAME },
+];
+pub(super) const COMPONENT_STATUS: &[Column] = &[
+    NAME,
+    text("Status", 0, Cell::Of(|o| component_cell(o, "status"))),
+    text("Message", 0, Cell::Of(|o| component_cell(o, "message"))),
+    text("Error", 0, Cell::Of(|o| component_cell(o, "error"))),
+];
+pub(super) const POD_TEMPLATE: &[Column] = &[
+    NAME,
+    text("Containers", 0, Cell::Of(|o| names_of(list_at(o, "template.spec.containers"), "name"))),
+    text("Images", 0, Cell::Of(|o| names_of(list_at(o, "template.spec.containers"), "image"))),
+    text("Pod Labels", 0, Cell::Of(|o| labels(map_at(o, "template.metadata.labels")))),
+];
+pub(super) const REPLICATION_CONTROLLER: &[Column] = &[
+    NAME,
+    number("Desired", Cell::Of(|o| count(o, "spec.replicas"))),
+    number("Current", Cell::Of(|o| count(o, "status.replicas"))),
+    number("Ready", Cell::Of(|o| count(o, "status.readyReplicas"))),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    text("Selector", 1, Cell::Of(|o| labels(map_at(o, "spec.selector")))),
+];
+pub(super) const RESOURCE_QUOTA: &[Column] = &[
+    NAME,
+    text("Request", 0, Cell::Of(|o| super::limits::request_and_limit(o)[0].as_str().into())),
+    text("Limit", 0, Cell::Of(|o| super::limits::request_and_limit(o)[1].as_str().into())),
+    AGE,
+];
+pub(super) const CRON_JOB: &[Column] = &[
+    NAME,
+    text("Schedule", 0, Cell::Path("spec.schedule")),
+    text("Timezone", 0, Cell::Path("spec.timeZone")),
     Column {
-        name: "Name",
-        kind: "string",
-        format: "name",
-        priority: 1,
-        description: "",
-        cell: Cell::Path("metadata.name"),
+        kind: "boolean",
+        ..text("Suspend", 0, Cell::Of(|o| if bool_at(o, "spec.suspend") { "True".into() } else { "False".into() }))
     },
+    number("Active", Cell::Of(|o| list_at(o, "status.active").len().into())),
+    text("Last Schedule", 0, Cell::Of(cron_last_schedule)),
+    AGE,
+    text("Containers", 1, Cell::Of(|o| names_of(cron_containers(o), "name"))),
+    text("Images", 1, Cell::Of(|o| names_of(cron_containers(o), "image"))),
+    text("Selector", 1, Cell::Of(|o| label_selector(get(o, "spec.jobTemplate.spec.selector")))),
 ];
 pub(super) const PV: &[Column] = &[
     NAME,

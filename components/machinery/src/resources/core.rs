@@ -1,8 +1,11 @@
-//! Rows of the core group, events and discovery.
+//! Rows of the core group and discovery; events have a file of their own.
 
 use super::{
-    NameRule, PLAIN, Resource, STATUS, Strategy, Subresource, columns, meta, other::hooks as o, pod, row, storage,
-    workload::service, writing,
+    NameRule, PLAIN, Resource, SCALE, STATUS, Strategy, Subresource, columns, limits, meta,
+    other::hooks as o,
+    pod, row, storage,
+    workload::{replication, service, status, template_warnings},
+    writing,
 };
 
 const fn sub(
@@ -20,6 +23,25 @@ const STREAM: &[&str] = &["create", "get"];
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 pub(super) static RESOURCES: &[Resource] = &[
+    // nothing is stored of it: a create binds a pod
+    Resource {
+        verbs: &["create"],
+        ..row(V1, ("Binding", "BindingList"), ("bindings", "binding"), "io.k8s.api.core.v1.Binding")
+    },
+    // what there was before health checks had addresses of their own; nothing is stored
+    Resource {
+        short_names: &["cs"],
+        namespaced: false,
+        verbs: &["get", "list"],
+        columns: columns::COMPONENT_STATUS,
+        deprecation: "v1 ComponentStatus is deprecated in v1.19+",
+        ..row(
+            V1,
+            ("ComponentStatus", "ComponentStatusList"),
+            ("componentstatuses", "componentstatus"),
+            "io.k8s.api.core.v1.ComponentStatus",
+        )
+    },
     Resource {
         short_names: &["cm"],
         columns: columns::CONFIG_MAP,
@@ -29,6 +51,7 @@ pub(super) static RESOURCES: &[Resource] = &[
     Resource {
         short_names: &["ep"],
         columns: columns::ENDPOINTS,
+        deprecation: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
         strategy: Strategy {
             default: o::endpoints_defaults,
             validate_create: o::endpoints,
@@ -39,28 +62,16 @@ pub(super) static RESOURCES: &[Resource] = &[
         ..row(V1, ("Endpoints", "EndpointsList"), ("endpoints", "endpoints"), "io.k8s.api.core.v1.Endpoints")
     },
     Resource {
-        short_names: &["ev"],
-        columns: columns::EVENT,
-        field_selectors: &[
-            ("involvedObject.kind", "involvedObject.kind"),
-            ("involvedObject.namespace", "involvedObject.namespace"),
-            ("involvedObject.name", "involvedObject.name"),
-            ("involvedObject.uid", "involvedObject.uid"),
-            ("involvedObject.apiVersion", "involvedObject.apiVersion"),
-            ("involvedObject.resourceVersion", "involvedObject.resourceVersion"),
-            ("involvedObject.fieldPath", "involvedObject.fieldPath"),
-            ("reason", "reason"),
-            ("reportingComponent", "reportingComponent"),
-            ("source", "source.component"),
-            ("type", "type"),
-        ],
+        short_names: &["limits"],
+        columns: columns::NAME_CREATED,
         strategy: Strategy {
-            validate_create: o::event,
-            validate_update: |n, _| o::event(n),
+            default: limits::limit_range_defaults,
+            validate_create: limits::limit_range,
+            validate_update: |new, _| limits::limit_range(new),
             create_on_update: true,
             ..PLAIN
         },
-        ..row(V1, ("Event", "EventList"), ("events", "event"), "io.k8s.api.core.v1.Event")
+        ..row(V1, ("LimitRange", "LimitRangeList"), ("limitranges", "limitrange"), "io.k8s.api.core.v1.LimitRange")
     },
     Resource {
         short_names: &["ns"],
@@ -151,6 +162,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             Subresource { name: "log", group: "", version: "", kind: "", verbs: &["get"] },
             sub("portforward", "PodPortForwardOptions", "", STREAM),
             sub("proxy", "PodProxyOptions", "", PROXY),
+            Subresource { name: "resize", group: "", version: "", kind: "", verbs: &["get", "patch", "update"] },
             STATUS,
         ],
         columns: pod::columns::POD,
@@ -170,10 +182,68 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: writing::keep_status,
             validate_create: pod::validate,
             validate_update: pod::update::validate,
+            validate_status_update: pod::status::validate_update,
+            prepare_subresource: pod::prepare_subresource,
+            validate_subresource: pod::validate_subresource,
+            warnings: pod::warnings,
             generation: true,
             ..PLAIN
         },
         ..row(V1, ("Pod", "PodList"), ("pods", "pod"), "io.k8s.api.core.v1.Pod")
+    },
+    Resource {
+        columns: columns::POD_TEMPLATE,
+        strategy: Strategy {
+            default: replication::pod_template_defaults,
+            validate_create: replication::pod_template,
+            validate_update: |new, _| replication::pod_template(new),
+            generation: true,
+            ..PLAIN
+        },
+        ..row(V1, ("PodTemplate", "PodTemplateList"), ("podtemplates", "podtemplate"), "io.k8s.api.core.v1.PodTemplate")
+    },
+    Resource {
+        short_names: &["rc"],
+        categories: ALL,
+        subresources: &[SCALE, STATUS],
+        columns: columns::REPLICATION_CONTROLLER,
+        field_selectors: &[("status.replicas", "status.replicas?0")],
+        strategy: Strategy {
+            default: replication::defaults,
+            prepare_create: writing::drop_status,
+            prepare_update: writing::keep_status,
+            validate_create: replication::validate,
+            validate_update: |new, _| replication::validate(new),
+            validate_status_update: status::replica_set,
+            warnings: template_warnings,
+            generation: true,
+            ..PLAIN
+        },
+        ..row(
+            V1,
+            ("ReplicationController", "ReplicationControllerList"),
+            ("replicationcontrollers", "replicationcontroller"),
+            "io.k8s.api.core.v1.ReplicationController",
+        )
+    },
+    Resource {
+        short_names: &["quota"],
+        subresources: &[STATUS],
+        columns: columns::RESOURCE_QUOTA,
+        strategy: Strategy {
+            prepare_create: writing::drop_status,
+            prepare_update: writing::keep_status,
+            validate_create: limits::quota,
+            validate_update: limits::quota_update,
+            validate_status_update: limits::quota_status,
+            ..PLAIN
+        },
+        ..row(
+            V1,
+            ("ResourceQuota", "ResourceQuotaList"),
+            ("resourcequotas", "resourcequota"),
+            "io.k8s.api.core.v1.ResourceQuota",
+        )
     },
     Resource {
         columns: columns::SECRET,
@@ -210,6 +280,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: service::prepare_update,
             validate_create: service::validate,
             validate_update: service::validate_update,
+            warnings: service::warnings,
             create_on_update: true,
             ..PLAIN
         },

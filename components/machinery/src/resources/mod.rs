@@ -5,19 +5,25 @@ use serde_json::Value;
 use crate::field::FieldError;
 
 mod apps;
+mod autoscaling;
 mod cells;
 mod columns;
 mod core;
 mod custom;
+mod events;
+mod limits;
 mod meta;
 mod other;
 mod pod;
 mod storage;
+mod view;
 mod workload;
 mod writing;
 
 pub use custom::{Custom, CustomResource, CustomRow, Hook, Pending, ResourceRef, ScalePaths, intern};
 pub use meta::{validate_metadata, validate_metadata_update};
+pub use pod::qos_class;
+pub use view::View;
 
 /// What the names of a kind must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +86,13 @@ pub struct Strategy {
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
     /// (new, old) for `/status`.
     pub validate_status_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// Before an update through a subresource other than `/status` is validated: (name, new, old). Drops what the subresource
+    /// does not write.
+    pub prepare_subresource: fn(&str, &mut Value, &Value),
+    /// (name, new, old) for such a subresource.
+    pub validate_subresource: fn(&str, &Value, &Value) -> Vec<FieldError>,
+    /// What clients are warned of: (new, old), of an object that was accepted.
+    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// PUT of a missing object creates it.
     pub create_on_update: bool,
     /// PUT without `resourceVersion` is allowed.
@@ -107,6 +120,10 @@ pub struct Resource {
     pub columns: &'static [Column],
     /// Fields selectable beside `metadata.name` and `metadata.namespace`: (label, path).
     pub field_selectors: &'static [(&'static str, &'static str)],
+    /// What clients are told at every request, if the kind or its version is on its way out; empty otherwise.
+    pub deprecation: &'static str,
+    /// Set where the objects of this row are stored as those of another one.
+    pub view: Option<View>,
     pub strategy: Strategy,
     /// Set for custom resources: what they do in another way. Code asks the methods of the row, seldom this.
     pub custom: Hook,
@@ -116,6 +133,11 @@ impl Resource {
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Group and plural that keys in the store are made of.
+    pub fn stored_as(&self) -> (&'static str, &'static str) {
+        self.view.map_or((self.group, self.plural), |view| (view.group, view.plural))
     }
 
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
@@ -202,6 +224,9 @@ const PLAIN: Strategy = Strategy {
     validate_create: |_| Vec::new(),
     validate_update: |_, _| Vec::new(),
     validate_status_update: |_, _| Vec::new(),
+    prepare_subresource: |_, _, _| {},
+    validate_subresource: |_, _, _| Vec::new(),
+    warnings: |_, _| Vec::new(),
     create_on_update: false,
     unconditional_update: true,
     generation: false,
@@ -229,12 +254,21 @@ const fn row(
         definition,
         columns: columns::NAME_AGE,
         field_selectors: &[],
+        deprecation: "",
+        view: None,
         strategy: PLAIN,
         custom: Hook::NONE,
     }
 }
 
-static TABLES: &[&[Resource]] = &[core::RESOURCES, apps::RESOURCES, storage::RESOURCES, other::RESOURCES];
+static TABLES: &[&[Resource]] = &[
+    core::RESOURCES,
+    events::RESOURCES,
+    apps::RESOURCES,
+    autoscaling::RESOURCES,
+    storage::RESOURCES,
+    other::RESOURCES,
+];
 
 /// Every built-in resource, grouped by API group, in a fixed order.
 pub fn all() -> impl Iterator<Item = &'static Resource> {

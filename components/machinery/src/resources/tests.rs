@@ -11,8 +11,8 @@ use crate::schema::{self, Unknown};
 fn names_are_unique_and_served_once() {
     let mut seen = BTreeSet::new();
     for resource in all() {
-        assert!(seen.insert((resource.group, resource.plural)), "{}", resource.plural);
-        assert!(seen.insert((resource.group, resource.kind)), "{}", resource.kind);
+        assert!(seen.insert((resource.group, resource.version, resource.plural)), "{}", resource.plural);
+        assert!(seen.insert((resource.group, resource.version, resource.kind)), "{}", resource.kind);
         assert_eq!(resource.list_kind, format!("{}List", resource.kind));
         assert_eq!(resource.singular, resource.kind.to_lowercase());
         assert!(resource.definition.ends_with(&format!(".{}", resource.kind)));

@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use super::super::{
-    Cell, Column,
-    cells::{condition, or_none},
-    columns::{AGE, NAME, text},
+use super::{
+    super::{
+        Cell, Column,
+        cells::{condition, or_none},
+        columns::{AGE, NAME, text},
+    },
+    is_sidecar,
 };
 use crate::{
     time,
@@ -23,10 +26,6 @@ pub(in crate::resources) const POD: &[Column] = &[
     text("Nominated Node", 1, Cell::Of(|o| or_none(str_at(o, "status.nominatedNodeName")))),
     text("Readiness Gates", 1, Cell::Of(readiness_gates)),
 ];
-
-fn is_sidecar(container: &Value) -> bool {
-    str_at(container, "restartPolicy") == "Always"
-}
 
 /// The statuses of init containers that are sidecars, or of those that are not.
 fn init_statuses(pod: &Value, sidecars: bool) -> impl Iterator<Item = &Value> {

@@ -5,10 +5,13 @@ mod containers;
 pub(super) mod defaults;
 mod probes;
 mod qos;
+mod resize;
 mod resources;
 mod scheduling;
+pub(super) mod status;
 pub(super) mod update;
 mod volumes;
+mod warnings;
 
 use serde_json::{Value, json};
 
@@ -20,7 +23,16 @@ use crate::{
 };
 
 pub(super) use defaults::{pod as defaults, template as template_defaults};
+pub use qos::class as qos_class;
+pub(super) use resize::{prepare as prepare_subresource, validate as validate_subresource};
+pub(super) use resources::amount;
 pub(super) use scheduling::node_selector;
+pub(super) use warnings::{pod as warnings, template as template_warnings};
+
+/// An init container that stays beside the others.
+fn is_sidecar(container: &Value) -> bool {
+    str_at(container, "restartPolicy") == "Always"
+}
 
 /// A new pod is pending, with its quality of service known.
 pub(super) fn prepare_create(pod: &mut Value) {

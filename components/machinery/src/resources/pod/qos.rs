@@ -10,7 +10,7 @@ use crate::{
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
-pub(super) fn class(pod: &Value) -> &'static str {
+pub fn class(pod: &Value) -> &'static str {
     let containers: Vec<&Value> =
         list_at(pod, "spec.containers").iter().chain(list_at(pod, "spec.initContainers")).collect();
     let amount = |c: &Value, kind: &str, name: &str| {

@@ -1,7 +1,10 @@
 //! Deployments, ReplicaSets, StatefulSets and DaemonSets (kubernetes `pkg/apis/apps`).
 
+pub(super) mod cronjob;
 pub(super) mod job;
+pub(super) mod replication;
 pub(super) mod service;
+pub(super) mod status;
 
 use serde_json::{Value, json};
 
@@ -84,6 +87,21 @@ pub(super) fn daemon_set_defaults(object: &mut Value) {
     }
 }
 
+/// A template whose pods never end by themselves.
+fn always_restarting(template: &Value, path: &Path, what: &str) -> Vec<FieldError> {
+    let mut errors = pod::validate_template(template, path);
+    let at = path.child("spec");
+    let policy = str_at(template, "spec.restartPolicy");
+    if policy != "Always" {
+        errors.push(FieldError::not_supported(&at.child("restartPolicy"), policy, &["Always"]));
+    }
+    if get(template, "spec.activeDeadlineSeconds").is_some() {
+        let detail = format!("activeDeadlineSeconds in {what} is not Supported");
+        errors.push(FieldError::forbidden(&at.child("activeDeadlineSeconds"), detail));
+    }
+    errors
+}
+
 /// Selector and template fit, pods restart always, numbers are not negative.
 fn common(object: &Value, what: &str) -> Vec<FieldError> {
     let path = Path::new("spec");
@@ -93,19 +111,18 @@ fn common(object: &Value, what: &str) -> Vec<FieldError> {
     }
     errors.extend(selector(object, what));
     let template = get(object, "spec.template").unwrap_or(&Value::Null);
-    let at = path.child("template");
-    errors.extend(pod::validate_template(template, &at));
-    let policy = str_at(template, "spec.restartPolicy");
-    if policy != "Always" {
-        errors.push(FieldError::not_supported(&at.child("spec").child("restartPolicy"), policy, &["Always"]));
-    }
-    if get(template, "spec.activeDeadlineSeconds").is_some() {
-        errors.push(FieldError::forbidden(
-            &at.child("spec").child("activeDeadlineSeconds"),
-            format!("activeDeadlineSeconds in {what} is not Supported"),
-        ));
-    }
+    errors.extend(always_restarting(template, &path.child("template"), what));
     errors
+}
+
+/// What clients are warned of in a template, when its object's spec is new or changed.
+pub(super) fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let generation = |object: &Value| int_at(object, "metadata.generation");
+    if old.is_some_and(|old| generation(old) == generation(new)) {
+        return Vec::new();
+    }
+    let template = get(new, "spec.template").unwrap_or(&Value::Null);
+    pod::template_warnings(template, old.and_then(|o| get(o, "spec.template")), &Path::new("spec").child("template"))
 }
 
 fn selector(object: &Value, what: &str) -> Vec<FieldError> {
@@ -162,6 +179,7 @@ fn rolling(object: &Value, strategy: &str) -> Vec<FieldError> {
     let (unavailable, surge) = (rolling.get("maxUnavailable"), rolling.get("maxSurge"));
     let mut errors: Vec<FieldError> = int_or_percent(unavailable, &path.child("maxUnavailable")).into_iter().collect();
     errors.extend(int_or_percent(surge, &path.child("maxSurge")));
+    errors.extend(at_most_all(unavailable, &path.child("maxUnavailable")));
     if is_zero(unavailable) && is_zero(surge) {
         errors.push(FieldError::invalid(
             &path.child("maxUnavailable"),
@@ -170,6 +188,13 @@ fn rolling(object: &Value, strategy: &str) -> Vec<FieldError> {
         ));
     }
     errors
+}
+
+/// More than all of the pods can never be unavailable.
+fn at_most_all(value: Option<&Value>, path: &Path) -> Option<FieldError> {
+    let percent = value?.as_str()?.strip_suffix('%')?.parse::<u32>().ok()?;
+    let value = value.cloned().unwrap_or_default();
+    (percent > 100).then(|| FieldError::invalid(path, value, "must not be greater than 100%"))
 }
 
 fn strategy(object: &Value, field: &str, kinds: &[&str]) -> Option<FieldError> {

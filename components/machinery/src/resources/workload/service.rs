@@ -252,3 +252,26 @@ pub(in crate::resources) fn validate_update(new: &Value, old: &Value) -> Vec<Fie
     }
     errors
 }
+
+/// What a Service says and nobody heeds (kubernetes `pkg/api/service/warnings.go`).
+pub(in crate::resources) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_some_and(|old| old.get("spec") == new.get("spec")) {
+        return warnings;
+    }
+    if str_at(new, "spec.type") == "ExternalName" && !list_at(new, "spec.externalIPs").is_empty() {
+        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if str_at(new, "spec.clusterIP") == "None" {
+        if !str_at(new, "spec.loadBalancerIP").is_empty() {
+            warnings.push("spec.loadBalancerIP is ignored for headless services".to_owned());
+        }
+        if !list_at(new, "spec.externalIPs").is_empty() {
+            warnings.push("spec.externalIPs is ignored for headless services".to_owned());
+        }
+        if str_at(new, "spec.sessionAffinity") != "None" {
+            warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
+        }
+    }
+    warnings
+}

@@ -114,7 +114,7 @@ fn jobs_select_by_uid() {
     object["spec"]["template"]["spec"]["restartPolicy"] = "Always".into();
     assert_eq!(
         texts(&(strategy.validate_create)(&object)),
-        ["spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"Never\", \"OnFailure\""]
+        ["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""]
     );
 }
 

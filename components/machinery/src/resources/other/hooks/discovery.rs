@@ -1,4 +1,4 @@
-//! Endpoints, EndpointSlices and events.
+//! Endpoints and EndpointSlices.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::{
     field::{FieldError, Path},
     names,
     resources::{meta, pod},
-    value::{default_to, each_mut, int_at, list_at, namespace, str_at},
+    value::{default_to, each_mut, int_at, list_at, str_at},
 };
 
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
@@ -99,13 +99,4 @@ pub(in crate::resources) fn slice_update(new: &Value, old: &Value) -> Vec<FieldE
     let mut errors = slice(new);
     errors.extend(meta::immutable(new, old, &["addressType"]));
     errors
-}
-
-/// An event lives where its object lives; those about cluster-wide objects in `default` (or `kube-system`).
-pub(in crate::resources) fn event(event: &Value) -> Vec<FieldError> {
-    let about = str_at(event, "involvedObject.namespace");
-    let here = namespace(event);
-    let fits = about == here || (about.is_empty() && matches!(here, "default" | "kube-system"));
-    let at = Path::new("involvedObject").child("namespace");
-    if fits { Vec::new() } else { vec![FieldError::invalid(&at, about, "does not match event.namespace")] }
 }

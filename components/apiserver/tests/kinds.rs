@@ -1,0 +1,220 @@
+//! Kinds of core, apps, batch, autoscaling, policy and events, over HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::Api;
+use serde_json::{Value, json};
+
+const NS: &str = "/api/v1/namespaces/default";
+
+async fn start() -> Api {
+    let api = Api::start().await;
+    api.create(&format!("{NS}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    api
+}
+
+fn template() -> Value {
+    json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "x:1"}]}})
+}
+
+fn job_template() -> Value {
+    let mut template = template();
+    template["spec"]["restartPolicy"] = "Never".into();
+    json!({"spec": {"template": template}})
+}
+
+/// Every kind: made, listed under its own list kind, found as a table, patched and deleted.
+#[tokio::test]
+async fn every_kind_lives() {
+    let api = start().await;
+    for (path, list_kind, body) in [
+        (format!("{NS}/podtemplates"), "PodTemplateList", json!({"template": template()})),
+        (
+            format!("{NS}/replicationcontrollers"),
+            "ReplicationControllerList",
+            json!({"spec": {"replicas": 2, "template": template()}}),
+        ),
+        (
+            format!("{NS}/limitranges"),
+            "LimitRangeList",
+            json!({"spec": {"limits": [{"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}]}}),
+        ),
+        (format!("{NS}/resourcequotas"), "ResourceQuotaList", json!({"spec": {"hard": {"services": "5"}}})),
+        (
+            "/apis/batch/v1/namespaces/default/cronjobs".into(),
+            "CronJobList",
+            json!({"spec": {"schedule": "*/5 * * * ?", "timeZone": "Europe/Paris", "jobTemplate": job_template()}}),
+        ),
+        (
+            "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers".into(),
+            "HorizontalPodAutoscalerList",
+            json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "a"}}}),
+        ),
+        (
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets".into(),
+            "PodDisruptionBudgetList",
+            json!({"spec": {"minAvailable": "50%", "selector": {"matchLabels": {"app": "a"}}}}),
+        ),
+        (
+            "/apis/events.k8s.io/v1/namespaces/default/events".into(),
+            "EventList",
+            json!({"regarding": {"namespace": "default", "kind": "Pod", "name": "p"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+                   "type": "Normal", "reason": "Made", "action": "Make", "reportingController": "x/y", "reportingInstance": "z"}),
+        ),
+    ] {
+        let mut body = body;
+        body["metadata"] = json!({"name": "one", "labels": {"test": "yes"}});
+        let made = api.create(&path, body.clone()).await;
+        let kind = list_kind.trim_end_matches("List");
+        assert_eq!(made["kind"], kind, "{made}");
+        assert_eq!(api.call("POST", &path, body).await.1["reason"], "AlreadyExists", "{kind}");
+        let url = format!("{path}/one");
+        let (status, patched) = api.call("PATCH", &url, json!({"metadata": {"annotations": {"n": "1"}}})).await;
+        assert_eq!((status, &patched["metadata"]["annotations"]["n"]), (200, &json!("1")), "{patched}");
+        assert_eq!(api.get(&url).await, patched);
+        let list = api.get(&format!("{path}?labelSelector=test=yes")).await;
+        assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!(list_kind), 1), "{list}");
+        let response = api.server().handler_as(common::admin());
+        let request = http::Request::get(&path)
+            .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+            .body(http_body_util::Full::new(bytes::Bytes::new()))
+            .unwrap();
+        let table = tower::ServiceExt::oneshot(response, request).await.unwrap();
+        assert_eq!(table.status(), 200, "{kind}");
+        assert_eq!(api.call("DELETE", &format!("{path}?labelSelector=test=yes"), Value::Null).await.0, 200);
+        assert_eq!(api.get(&url).await["reason"], "NotFound", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn two_forms_are_one_object() {
+    let api = start().await;
+    let (v1, v2) =
+        ["v1", "v2"].map(|v| format!("/apis/autoscaling/{v}/namespaces/default/horizontalpodautoscalers")).into();
+    let mut watch = api.watch(&format!("{v1}?watch=1")).await;
+    let target = json!({"kind": "Deployment", "name": "web"});
+    let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}});
+    api.create(
+        &v2,
+        json!({"metadata": {"name": "a"}, "spec": {"maxReplicas": 3, "scaleTargetRef": target, "metrics": [memory]}}),
+    )
+    .await;
+    let (kind, seen) = watch.next().await;
+    assert_eq!((kind.as_str(), &seen["apiVersion"]), ("ADDED", &json!("autoscaling/v1")));
+    let note = seen["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/metrics"].as_str().unwrap();
+    assert!(note.contains("\"targetAverageValue\":\"1Gi\""), "{note}");
+    let (status, patched) =
+        api.call("PATCH", &format!("{v1}/a"), json!({"spec": {"targetCPUUtilizationPercentage": 60}})).await;
+    assert_eq!((status, &patched["spec"]["targetCPUUtilizationPercentage"]), (200, &json!(60)), "{patched}");
+    let now = api.get(&format!("{v2}/a")).await;
+    assert_eq!(now["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 60);
+    assert_eq!(now["spec"]["metrics"][1], memory);
+    assert_eq!(now["metadata"].get("annotations"), None);
+    let refused = api
+        .call("POST", &v1, json!({"metadata": {"name": "b"}, "spec": {"maxReplicas": 0, "scaleTargetRef": target}}))
+        .await;
+    assert_eq!(refused.0, 422);
+    assert!(
+        refused.1["message"].as_str().unwrap().contains("spec.maxReplicas: Invalid value: 0: must be greater than 0")
+    );
+
+    let (old, new) = (format!("{NS}/events"), "/apis/events.k8s.io/v1/namespaces/default/events");
+    api.create(
+        &old,
+        json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default", "name": "p", "kind": "Pod"},
+                            "message": "hi", "reason": "R", "type": "Normal", "source": {"component": "me"}}),
+    )
+    .await;
+    let seen = api.get(&format!("{new}/e")).await;
+    assert_eq!(
+        (&seen["note"], &seen["regarding"]["name"], &seen["deprecatedSource"]["component"]),
+        (&json!("hi"), &json!("p"), &json!("me"))
+    );
+    let by = |field: &str| format!("{new}?fieldSelector={field}");
+    assert_eq!(api.get(&by("regarding.name=p,reason=R")).await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(api.get(&by("involvedObject.name=p")).await["code"], 400);
+    let strict = api.call("POST", new, json!({"metadata": {"name": "s"}, "regarding": {"namespace": "default"}})).await;
+    assert!(strict.1["message"].as_str().unwrap().contains("eventTime: Required value"), "{}", strict.1);
+}
+
+#[tokio::test]
+async fn subresources_write_their_part() {
+    let api = start().await;
+    let rc = format!("{NS}/replicationcontrollers");
+    let made = api.create(&rc, json!({"metadata": {"name": "r"}, "spec": {"template": template()}})).await;
+    assert_eq!((&made["spec"]["selector"], &made["spec"]["replicas"]), (&json!({"app": "a"}), &json!(1)));
+    let (_, scale) = api.call("PATCH", &format!("{rc}/r/scale"), json!({"spec": {"replicas": 4}})).await;
+    assert_eq!((&scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!(4), &json!("app=a")), "{scale}");
+    let status = json!({"status": {"replicas": 1, "readyReplicas": 2}});
+    let (code, refused) = api.call("PATCH", &format!("{rc}/r/status"), status).await;
+    assert_eq!(code, 422, "{refused}");
+    assert_eq!(refused["details"]["causes"][0]["field"], "status.readyReplicas");
+
+    let mut pod = template();
+    pod["metadata"] = json!({"name": "p"});
+    pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "100m"}});
+    api.create(&format!("{NS}/pods"), pod).await;
+    let url = format!("{NS}/pods/p");
+    let bigger = json!([{"op": "replace", "path": "/spec/containers/0/resources/requests/cpu", "value": "200m"}]);
+    let send = |url: String, patch: Value| {
+        let api = &api;
+        async move {
+            let response = api.send(common::admin(), "PATCH", &url, "application/json-patch+json", patch).await;
+            response.status().as_u16()
+        }
+    };
+    assert_eq!(send(url.clone(), bigger.clone()).await, 422, "resources change through /resize only");
+    assert_eq!(send(format!("{url}/resize"), bigger).await, 200);
+    let now = api.get(&url).await;
+    assert_eq!(now["spec"]["containers"][0]["resources"]["requests"]["cpu"], "200m");
+    assert_eq!(now["metadata"]["generation"], 2);
+    let gone = json!([{"op": "remove", "path": "/spec/containers/0/resources/requests/cpu"}]);
+    assert_eq!(send(format!("{url}/resize"), gone).await, 422);
+    let debug =
+        json!([{"op": "add", "path": "/spec/ephemeralContainers", "value": [{"name": "d", "image": "busybox"}]}]);
+    assert_eq!(send(format!("{url}/ephemeralcontainers"), debug.clone()).await, 200);
+    let other = json!([{"op": "replace", "path": "/spec/ephemeralContainers/0/image", "value": "z"}]);
+    assert_eq!(send(format!("{url}/ephemeralcontainers"), other).await, 422);
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    assert_eq!(api.call("POST", &format!("{NS}/bindings"), binding).await.0, 201);
+    assert_eq!(api.get(&url).await["spec"]["nodeName"], "n");
+    assert_eq!(api.get("/api/v1/componentstatuses").await["items"][0]["conditions"][0]["status"], "True");
+    assert_eq!(api.get("/api/v1/componentstatuses/x").await["reason"], "NotFound");
+}
+
+/// What upstream's conformance suite asks of discovery here.
+#[tokio::test]
+async fn discovery_tells_what_is_served() {
+    let api = Api::start().await;
+    let names = |list: &Value| -> Vec<String> {
+        list["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let core = names(&api.get("/api/v1").await);
+    for name in [
+        "bindings",
+        "componentstatuses",
+        "limitranges",
+        "podtemplates",
+        "pods/ephemeralcontainers",
+        "pods/eviction",
+        "pods/resize",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "replicationcontrollers/status",
+        "resourcequotas",
+        "resourcequotas/status",
+    ] {
+        assert!(core.contains(&name.to_owned()), "{name}");
+    }
+    let group = api.get("/apis/autoscaling").await;
+    assert_eq!(group["preferredVersion"]["version"], "v2");
+    assert_eq!(group["versions"].as_array().unwrap().len(), 2);
+    for (path, name) in [
+        ("/apis/batch/v1", "cronjobs/status"),
+        ("/apis/autoscaling/v1", "horizontalpodautoscalers/status"),
+        ("/apis/events.k8s.io/v1", "events"),
+    ] {
+        assert!(names(&api.get(path).await).contains(&name.to_owned()), "{name}");
+    }
+}
