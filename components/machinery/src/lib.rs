@@ -3,13 +3,11 @@
 //! In: objects as `serde_json::Value` (the write path) or as encoded bytes (the read path). Out: defaulted, validated, patched,
 //! selected and rendered objects, and the errors clients expect. One static table (`resources`) says what is served; one schema
 //! engine (`schema`) knows the shape of every kind. Pure: no I/O; only `time` reads the clock and `names` draws random characters.
-//! Depends on no other crate of ours.
+//! Depends on `notation` and `cel` only, which are pure too.
 
 pub mod encoding;
 pub mod field;
-pub mod names;
 pub mod patch;
-pub mod quantity;
 pub mod request_info;
 pub mod resources;
 pub mod schema;
@@ -18,6 +16,8 @@ pub mod status;
 pub mod table;
 pub mod time;
 pub mod value;
+
+pub use notation::{names, quantity};
 
 pub use field::{FieldError, Path};
 pub use resources::{Resource, ResourceRef};

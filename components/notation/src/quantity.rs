@@ -69,6 +69,11 @@ impl Quantity {
     pub fn is_integer(self) -> bool {
         self.nano % NANO == 0
     }
+
+    /// The nearest double.
+    pub fn approximate(self) -> f64 {
+        self.nano as f64 / NANO as f64
+    }
 }
 
 fn clamp(value: i128) -> i64 {
