@@ -51,15 +51,30 @@ pub fn validate_metadata(resource: &Resource, object: &Value) -> Vec<FieldError>
         let problems = names::dns1123_label(namespace);
         errors.extend(problems.into_iter().map(|p| FieldError::invalid(&path.child("namespace"), namespace, p)));
     }
-    errors.extend(CONTENT.iter().flat_map(|field| content(field, object)));
+    errors.extend(CONTENT.iter().flat_map(|field| content(field, object, &path)));
+    errors
+}
+
+/// Checks `metadata` of a resource that lies within another one, at `path`; it may do without a name.
+pub fn validate_embedded_metadata(object: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (field, problems) in
+        [("name", names::path_segment as fn(&str) -> Vec<String>), ("namespace", names::dns1123_label)]
+    {
+        let text = str_at(&object["metadata"], field);
+        if !text.is_empty() {
+            errors.extend(problems(text).into_iter().map(|p| FieldError::invalid(&path.child(field), text, p)));
+        }
+    }
+    errors.extend(CONTENT.iter().flat_map(|field| content(field, object, path)));
     errors
 }
 
 /// The parts of `metadata` that clients write freely.
 const CONTENT: &[&str] = &["labels", "annotations", "ownerReferences", "finalizers"];
 
-fn content(field: &str, object: &Value) -> Vec<FieldError> {
-    let path = Path::new("metadata").child(field);
+fn content(field: &str, object: &Value, path: &Path) -> Vec<FieldError> {
+    let path = path.child(field);
     let value = object.get("metadata").and_then(|m| m.get(field));
     let list = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     match field {
@@ -90,7 +105,7 @@ pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
         let at = |o: &'_ Value| o.get("metadata").and_then(|m| m.get(**field)).cloned();
         at(new) != at(old)
     };
-    errors.extend(CONTENT.iter().filter(changed).flat_map(|field| content(field, new)));
+    errors.extend(CONTENT.iter().filter(changed).flat_map(|field| content(field, new, &path)));
     if get(old, "metadata.deletionTimestamp").is_some() {
         let before = list_at(old, "metadata.finalizers");
         let added: Vec<&Value> = list_at(new, "metadata.finalizers").iter().filter(|f| !before.contains(f)).collect();

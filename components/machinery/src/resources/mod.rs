@@ -21,7 +21,7 @@ mod workload;
 mod writing;
 
 pub use custom::{Custom, CustomResource, CustomRow, Hook, Pending, ResourceRef, ScalePaths, intern};
-pub use meta::{validate_metadata, validate_metadata_update};
+pub use meta::{validate_embedded_metadata, validate_metadata, validate_metadata_update};
 pub use pod::qos_class;
 pub use view::View;
 
