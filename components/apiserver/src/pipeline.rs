@@ -26,6 +26,8 @@ pub struct Call {
     /// The media ranges the client accepts, as it wrote them.
     pub wants: Vec<String>,
     pub identity: Identity,
+    /// The client's program, as it says itself.
+    pub user_agent: String,
 }
 
 /// Answers one request; never fails and never panics.
@@ -77,9 +79,11 @@ async fn answer(
         None if proxied || !info.is_resource => Accept::default(),
         None => return Err(ApiError::not_acceptable(accept::MEDIA_TYPES)),
     };
+    let user_agent =
+        request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let wants = accept::ranges(request.headers()).map(str::to_owned).collect();
     let handling: BoxFuture<'static, Result<Response, ApiError>> =
-        Box::pin(handlers::dispatch(Call { core, wants, info, query, accept, identity }, request));
+        Box::pin(handlers::dispatch(Call { core, wants, info, query, accept, identity, user_agent }, request));
     handling.await
 }
 

@@ -5,6 +5,7 @@
 //! engine (`schema`) knows the shape of every kind. Pure: no I/O; only `time` reads the clock and `names` draws random characters.
 //! Depends on `notation` and `cel` only, which are pure too.
 
+pub mod apply;
 pub mod encoding;
 pub mod field;
 pub mod patch;

@@ -4,7 +4,7 @@ use http::StatusCode;
 use machinery::{ApiError, names, resources, time, value::str_at};
 use serde_json::{Map, Value};
 
-use super::{Target, decode, respond};
+use super::{Target, decode, managed, options, respond, update::Part};
 use crate::{
     admission::{self, Operation},
     http::{Request, Response, respond::add_warnings},
@@ -20,7 +20,7 @@ pub async fn create(call: &Call, mut target: Target, request: Request) -> Result
     if !target.name.is_empty() {
         return Err(ApiError::method_not_allowed(target.resource.group, target.resource.plural, "create"));
     }
-    let dry_run = call.query.dry_run()?;
+    let dry_run = options::check(call, "CreateOptions", false)?;
     let (object, warnings) = decode::object(call, &target.resource, request).await?;
     let encoded = create_object(call, &mut target, object, dry_run).await?;
     let mut response = respond::object(call, &target.resource, StatusCode::CREATED, &encoded)?;
@@ -35,10 +35,36 @@ pub async fn create_object(
     object: Value,
     dry_run: bool,
 ) -> Result<respond::Encoded, ApiError> {
+    create_with(call, target, object, Mode { dry_run, applied: false }).await
+}
+
+/// As `create_object`, for what an applied configuration makes: who owns what is known.
+pub async fn create_applied(
+    call: &Call,
+    target: &mut Target,
+    object: Value,
+    dry_run: bool,
+) -> Result<respond::Encoded, ApiError> {
+    create_with(call, target, object, Mode { dry_run, applied: true }).await
+}
+
+#[derive(Clone, Copy)]
+struct Mode {
+    dry_run: bool,
+    /// `managedFields` are right already.
+    applied: bool,
+}
+
+async fn create_with(
+    call: &Call,
+    target: &mut Target,
+    object: Value,
+    mode: Mode,
+) -> Result<respond::Encoded, ApiError> {
     let generates = str_at(&object, "metadata.name").is_empty() && !str_at(&object, "metadata.generateName").is_empty();
     let mut left = ATTEMPTS;
     loop {
-        match attempt(call, target, object.clone(), dry_run).await {
+        match attempt(call, target, object.clone(), mode).await {
             Err(error) if generates && error.reason == "AlreadyExists" && left > 0 => left -= 1,
             result => return result,
         }
@@ -49,7 +75,7 @@ async fn attempt(
     call: &Call,
     target: &mut Target,
     mut object: Value,
-    dry_run: bool,
+    mode: Mode,
 ) -> Result<respond::Encoded, ApiError> {
     let resource = &*target.resource.clone();
     prepare_metadata(target, &mut object)?;
@@ -57,6 +83,9 @@ async fn attempt(
         object["metadata"]["generation"] = 1.into();
     }
     resource.default(&mut object);
+    if !mode.applied {
+        managed::track(call, target, Part::Main, None, &mut object);
+    }
     (resource.strategy.prepare_create)(&mut object);
     admission::admit(call, target, Operation::Create, "", &mut object, None).await?;
     resource.default(&mut object);
@@ -66,7 +95,7 @@ async fn attempt(
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
     }
-    store(call, target, object, dry_run).await
+    store(call, target, object, mode.dry_run).await
 }
 
 async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Result<respond::Encoded, ApiError> {
@@ -118,14 +147,9 @@ fn prepare_metadata(target: &mut Target, object: &mut Value) -> Result<(), ApiEr
     metadata["uid"] = names::uid().into();
     metadata["creationTimestamp"] = time::now().into();
     if let Some(map) = metadata.as_object_mut() {
-        for server_owned in [
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "generation",
-            "selfLink",
-            "managedFields",
-            "resourceVersion",
-        ] {
+        for server_owned in
+            ["deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "resourceVersion"]
+        {
             map.remove(server_owned);
         }
     }

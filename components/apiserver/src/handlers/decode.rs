@@ -8,6 +8,7 @@ use machinery::{
 };
 use serde_json::Value;
 
+use super::yaml;
 use crate::{
     http::{Request, body},
     pipeline::Call,
@@ -53,7 +54,7 @@ impl Findings {
     pub fn judge(self, validation: FieldValidation) -> Result<Vec<String>, ApiError> {
         match validation {
             FieldValidation::Ignore => Ok(Vec::new()),
-            FieldValidation::Warn => Ok(self.0),
+            FieldValidation::Warn => Ok(self.0.iter().flat_map(|text| each(text)).map(str::to_owned).collect()),
             FieldValidation::Strict if self.0.is_empty() => Ok(Vec::new()),
             FieldValidation::Strict => {
                 Err(ApiError::bad_request(format!("strict decoding error: {}", self.0.join(", "))))
@@ -62,20 +63,29 @@ impl Findings {
     }
 }
 
+/// One warning for each line of a YAML decoder's report.
+fn each(text: &str) -> impl Iterator<Item = &str> {
+    text.strip_prefix(yaml::REPORT).unwrap_or(text).split('\n').map(str::trim)
+}
+
 /// The media type without parameters, lower case; "" if there is none.
 pub fn media_type(request: &Request) -> String {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// The value, and what strict decoding says against the text: keys given twice.
 pub fn parse(media: &str, bytes: &Bytes) -> Result<(Value, Vec<String>), ApiError> {
     match media {
-        "" | "application/json" => schema::parse_json(bytes)
-            .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}"))),
+        "" | "application/json" => {
+            let (value, duplicates) = schema::parse_json(bytes)
+                .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}")))?;
+            Ok((value, duplicates.into_iter().map(|p| format!("duplicate field \"{p}\"")).collect()))
+        }
         "application/yaml" => {
-            let value = super::yaml::parse(bytes)
-                .map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
-            Ok((value, Vec::new()))
+            let value =
+                yaml::parse(bytes).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
+            Ok((value, yaml::duplicates(bytes).into_iter().collect()))
         }
         _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
     }
@@ -96,9 +106,8 @@ pub async fn object(call: &Call, resource: &Resource, request: Request) -> Resul
     let validation = FieldValidation::of(call)?;
     let media = media_type(&request);
     let bytes = body::read(request.into_body()).await?;
-    let (mut value, duplicates) = parse(&media, &bytes)?;
-    let mut findings = Findings::default();
-    findings.duplicates(duplicates);
+    let (mut value, problems) = parse(&media, &bytes)?;
+    let mut findings = Findings(problems);
     check_kind(&value, &resource.api_version(), resource.kind)?;
     findings.unknown(check_shape(resource, &mut value)?);
     Ok((value, findings.judge(validation)?))

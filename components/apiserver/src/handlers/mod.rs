@@ -1,5 +1,6 @@
 //! One generic handler for each verb, and the few subresources that are more than a part of their object.
 
+mod apply;
 mod binding;
 mod components;
 mod create;
@@ -10,6 +11,8 @@ mod eviction;
 mod health;
 mod list;
 mod logs;
+mod managed;
+mod options;
 mod patch;
 mod respond;
 mod reviews;
@@ -113,6 +116,7 @@ pub async fn dispatch(call: Call, request: Request) -> Result<Response, ApiError
         "watch" => watch::watch(&call, &target).await,
         "create" => create::create(&call, target, request).await,
         "update" => update::put(&call, &target, update::Part::Main, request).await,
+        "patch" if options::is_apply(&request) => apply::apply(&call, &target, update::Part::Main, request).await,
         "patch" => patch::patch(&call, &target, update::Part::Main, request).await,
         "delete" => delete::delete(&call, &target, request).await,
         "deletecollection" => delete::collection(&call, &target, request).await,
@@ -156,6 +160,7 @@ async fn subresource(call: Call, target: Target, request: Request) -> Result<Res
     match *request.method() {
         Method::GET | Method::HEAD => respond::get(&call, &target).await,
         Method::PUT => update::put(&call, &target, part, request).await,
+        Method::PATCH if options::is_apply(&request) => apply::apply(&call, &target, part, request).await,
         Method::PATCH => patch::patch(&call, &target, part, request).await,
         _ => Err(ApiError::method_not_allowed(resource.group, resource.plural, call.info.verb)),
     }

@@ -5,9 +5,9 @@ use machinery::{ApiError, patch, schema, value::str_at};
 use serde_json::Value;
 
 use super::{
-    Target,
+    Target, apply,
     decode::{self, FieldValidation, Findings},
-    respond, update,
+    options, respond, update,
 };
 use crate::{
     http::{Request, Response, body, respond::add_warnings},
@@ -21,8 +21,12 @@ pub enum Kind {
     Strategic,
 }
 
-const ACCEPTED: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const ACCEPTED: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    apply::MEDIA_TYPE,
+];
 
 impl Kind {
     fn from_media_type(text: &str) -> Option<Self> {
@@ -59,7 +63,7 @@ pub async fn read(request: Request) -> Result<(Kind, Value, Vec<String>), ApiErr
 
 pub async fn patch(call: &Call, target: &Target, part: update::Part, request: Request) -> Result<Response, ApiError> {
     let resource = &*target.resource;
-    let dry_run = call.query.dry_run()?;
+    let dry_run = options::check(call, "PatchOptions", false)?;
     let validation = FieldValidation::of(call)?;
     let (kind, patch, duplicates) = read(request).await?;
     let warnings = parking_lot::Mutex::new(Vec::new());
@@ -81,7 +85,7 @@ pub async fn patch(call: &Call, target: &Target, part: update::Part, request: Re
 }
 
 /// A patch cannot rename or move.
-fn check_same(target: &Target, object: &Value) -> Result<(), ApiError> {
+pub fn check_same(target: &Target, object: &Value) -> Result<(), ApiError> {
     let name = str_at(object, "metadata.name");
     if name != target.name {
         return Err(ApiError::bad_request(format!(

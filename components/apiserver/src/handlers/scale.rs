@@ -2,13 +2,15 @@
 
 use http::{Method, StatusCode};
 use machinery::{
-    ApiError, schema,
+    ApiError,
+    apply::{built_in, fits},
+    schema,
     selector::LabelSelector,
     value::{get, int_at, map_at, str_at},
 };
 use serde_json::{Value, json};
 
-use super::{Target, decode, patch, respond::Encoded, update};
+use super::{Target, apply::Applied, decode, managed, options, patch, respond::Encoded, update};
 use crate::{
     http::{Request, Response, respond},
     pipeline::Call,
@@ -29,6 +31,7 @@ pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Re
             decode::check_kind(&body, "autoscaling/v1", "Scale")?;
             write(call, target, |_| Ok(body.clone())).await?
         }
+        Method::PATCH if options::is_apply(&request) => apply_scale(call, target, request).await?,
         Method::PATCH => {
             let (kind, changes, _) = patch::read(request).await?;
             write(call, target, |current| {
@@ -63,7 +66,7 @@ async fn write(
     make: impl Fn(&Stored) -> Result<Value, ApiError>,
 ) -> Result<Value, ApiError> {
     let dry_run = call.query.dry_run()?;
-    let Encoded { value, revision } = update::change(call, target, update::Part::Main, dry_run, |current| {
+    let Encoded { value, revision } = update::change(call, target, update::Part::Scale, dry_run, |current| {
         let mut scale = make(current)?;
         let replicas = replicas(&mut scale)?;
         let name = str_at(&scale, "metadata.name");
@@ -85,6 +88,29 @@ async fn write(
     })
     .await?;
     Ok(to_scale(&registry::decode(&target.resource, &value, revision)?))
+}
+
+/// An applied Scale is a configuration of the object with nothing but `spec.replicas`.
+async fn apply_scale(call: &Call, target: &Target, request: Request) -> Result<Value, ApiError> {
+    let applied = Applied::read(call, request).await?;
+    let resource = &*target.resource;
+    decode::check_kind(&applied.config, "autoscaling/v1", "Scale")?;
+    fits(&applied.config, &built_in(DEFINITION)).map_err(|problem| {
+        let text = |path: &str| str_at(&applied.config, path);
+        let (namespace, name) = (text("metadata.namespace"), text("metadata.name"));
+        let what = format!("failed to create typed patch object ({namespace}/{name}; autoscaling/v1, Kind=Scale)");
+        ApiError::new(500, "", format!("{what}: {problem}"))
+    })?;
+    let mut config = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
+    if let Some(wanted) = int_at(&applied.config, "spec.replicas") {
+        config["spec"] = json!({"replicas": wanted});
+    }
+    let part = update::Part::Scale;
+    let Encoded { value, revision } = update::change_applied(call, target, part, applied.dry_run, |current| {
+        managed::applied(call, target, part, Some(&current.object), &config, applied.force)
+    })
+    .await?;
+    Ok(to_scale(&registry::decode(resource, &value, revision)?))
 }
 
 fn to_scale(object: &Value) -> Value {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use machinery::{
-    ApiError, Resource,
+    ApiError, Resource, apply,
     field::FieldError,
     field::Path,
     resources,
@@ -13,7 +13,7 @@ use machinery::{
 use rand::Rng;
 use serde_json::Value;
 
-use super::{Target, create, decode, respond};
+use super::{Target, create, decode, managed, options, respond};
 use crate::{
     admission::{self, Operation},
     http::{Request, Response, respond::add_warnings},
@@ -35,26 +35,36 @@ pub enum Part {
     EphemeralContainers,
     /// `resources` of a pod's containers.
     Resize,
+    /// `spec.replicas`, through a Scale.
+    Scale,
     /// What the server itself decided (binding); not validated as an update.
     Own,
 }
 
-/// The subresource's name, for admission.
-fn subresource(part: Part) -> &'static str {
-    match part {
-        Part::Main => "",
-        Part::Status => "status",
-        Part::Approval => "approval",
-        Part::Finalize => "finalize",
-        Part::EphemeralContainers => "ephemeralcontainers",
-        Part::Resize => "resize",
-        Part::Own => "binding",
+impl Part {
+    /// The subresource's name, for admission and field ownership.
+    pub fn subresource(self) -> &'static str {
+        match self {
+            Part::Main => "",
+            Part::Status => "status",
+            Part::Approval => "approval",
+            Part::Finalize => "finalize",
+            Part::EphemeralContainers => "ephemeralcontainers",
+            Part::Resize => "resize",
+            Part::Scale => "scale",
+            Part::Own => "binding",
+        }
+    }
+
+    /// Whether the object's own content is written, so that its hooks act.
+    fn is_content(self) -> bool {
+        matches!(self, Part::Main | Part::Scale)
     }
 }
 
 pub async fn put(call: &Call, target: &Target, part: Part, request: Request) -> Result<Response, ApiError> {
     let resource = &*target.resource;
-    let dry_run = call.query.dry_run()?;
+    let dry_run = options::check(call, "UpdateOptions", false)?;
     let (mut body, warnings) = decode::object(call, resource, request).await?;
     if !body["metadata"].is_object() {
         body["metadata"] = Value::Object(serde_json::Map::new());
@@ -103,12 +113,40 @@ pub async fn change(
     dry_run: bool,
     make: impl Fn(&Stored) -> Result<Value, ApiError>,
 ) -> Result<respond::Encoded, ApiError> {
+    write(call, target, part, Mode { dry_run, applied: false }, make).await
+}
+
+/// As `change`, when `make` applies a configuration and so knows who owns what.
+pub async fn change_applied(
+    call: &Call,
+    target: &Target,
+    part: Part,
+    dry_run: bool,
+    make: impl Fn(&Stored) -> Result<Value, ApiError>,
+) -> Result<respond::Encoded, ApiError> {
+    write(call, target, part, Mode { dry_run, applied: true }, make).await
+}
+
+#[derive(Clone, Copy)]
+struct Mode {
+    dry_run: bool,
+    /// `managedFields` of the result are right already.
+    applied: bool,
+}
+
+async fn write(
+    call: &Call,
+    target: &Target,
+    part: Part,
+    mode: Mode,
+    make: impl Fn(&Stored) -> Result<Value, ApiError>,
+) -> Result<respond::Encoded, ApiError> {
     let mut lost = 0;
     loop {
         let current = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?;
         let new = make(&current)?;
         check_preconditions(target, part, &new, &current)?;
-        match attempt(call, target, part, dry_run, new, current).await? {
+        match attempt(call, target, part, mode, new, current).await? {
             Some(encoded) => return Ok(encoded),
             None => {
                 lost += 1;
@@ -156,7 +194,7 @@ async fn attempt(
     call: &Call,
     target: &Target,
     part: Part,
-    dry_run: bool,
+    mode: Mode,
     new: Value,
     current: Stored,
 ) -> Result<Option<respond::Encoded>, ApiError> {
@@ -165,10 +203,13 @@ async fn attempt(
     keep_system_metadata(&mut new, old);
     services::carry_over(target, &mut new, old);
     resource.default(&mut new);
-    if part == Part::Main {
+    if !mode.applied {
+        managed::track(call, target, part, Some(old), &mut new);
+    }
+    if part.is_content() {
         (resource.strategy.prepare_update)(&mut new, old);
     }
-    admission::admit(call, target, Operation::Update, subresource(part), &mut new, Some(old)).await?;
+    admission::admit(call, target, Operation::Update, part.subresource(), &mut new, Some(old)).await?;
     let errors = validate(target, part, &new, old);
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
@@ -176,6 +217,7 @@ async fn attempt(
     if resource.strategy.generation && part != Part::Status && content_changed(resource, &new, old) {
         new["metadata"]["generation"] = (int_at(old, "metadata.generation").unwrap_or(0) + 1).into();
     }
+    apply::keep_times(&mut new, old);
     let unchanged = || machinery::encoding::encode_stored(old);
     if new == *old && !current.stale {
         return Ok(Some(respond::Encoded { value: unchanged(), revision: current.revision }));
@@ -186,7 +228,7 @@ async fn attempt(
     } else {
         services::claim(core, target, &mut new, Some(old)).await?
     };
-    if dry_run {
+    if mode.dry_run {
         return Ok(Some(respond::Encoded {
             value: machinery::encoding::encode_stored(&new),
             revision: current.revision,
@@ -220,10 +262,10 @@ fn restrict(resource: &Resource, part: Part, new: Value, old: &Value) -> Value {
         }
     };
     match part {
-        Part::Main | Part::Own => return new,
+        Part::Main | Part::Scale | Part::Own => return new,
         Part::Resize => {
             let mut new = new;
-            (resource.strategy.prepare_subresource)(subresource(part), &mut new, old);
+            (resource.strategy.prepare_subresource)(part.subresource(), &mut new, old);
             return new;
         }
         Part::Status => {
@@ -238,6 +280,7 @@ fn restrict(resource: &Resource, part: Part, new: Value, old: &Value) -> Value {
         Part::Finalize => take(&["spec", "finalizers"]),
         Part::EphemeralContainers => take(&["spec", "ephemeralContainers"]),
     }
+    take(&["metadata", "managedFields"]);
     result
 }
 
@@ -266,7 +309,6 @@ fn keep_system_metadata(new: &mut Value, old: &Value) {
             None => map.remove(key),
         };
     }
-    map.remove("managedFields");
     map.remove("selfLink");
 }
 
@@ -274,10 +316,10 @@ fn validate(target: &Target, part: Part, new: &Value, old: &Value) -> Vec<FieldE
     let mut errors = resources::validate_metadata_update(new, old);
     errors.extend(no_new_finalizers(new, old));
     match part {
-        Part::Main => errors.extend(target.resource.validate_update(new, old)),
+        Part::Main | Part::Scale => errors.extend(target.resource.validate_update(new, old)),
         Part::Status | Part::Approval => errors.extend(target.resource.validate_status_update(new, old)),
         Part::Resize | Part::EphemeralContainers => {
-            errors.extend((target.resource.strategy.validate_subresource)(subresource(part), new, old));
+            errors.extend((target.resource.strategy.validate_subresource)(part.subresource(), new, old));
         }
         Part::Finalize | Part::Own => {}
     }

@@ -1,7 +1,8 @@
 //! YAML within a budget: aliases may name a value again and again, so a small text can stand for a huge one.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, collections::HashSet, fmt};
 
+use saphyr_parser::{Event, Parser};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -13,6 +14,53 @@ const BUDGET: usize = 2 * BODY_LIMIT;
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
     let left = Cell::new(BUDGET);
     Node(&left).deserialize(serde_yaml::Deserializer::from_slice(bytes))
+}
+
+/// How a report about a document begins.
+pub const REPORT: &str = "yaml: unmarshal errors:\n";
+
+/// Where the document gives a key twice, in the words of Go's decoder; `None` if it does nowhere.
+pub fn duplicates(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut found = Vec::new();
+    let mut open: Vec<Collection> = Vec::new();
+    for event in Parser::new_from_str(text) {
+        // a text that is no YAML has been refused before
+        let (event, span) = event.ok()?;
+        match event {
+            Event::Scalar(key, ..) => {
+                if let Some(Collection { keys: Some(keys), at_key: true, .. }) = open.last_mut()
+                    && !keys.insert(key.to_string())
+                {
+                    found.push(format!("  line {}: key {key:?} already set in map", span.start.line()));
+                }
+                next(&mut open);
+            }
+            Event::Alias(_) => next(&mut open),
+            Event::MappingStart(..) => open.push(Collection { keys: Some(HashSet::new()), at_key: true }),
+            Event::SequenceStart(..) => open.push(Collection { keys: None, at_key: false }),
+            Event::MappingEnd | Event::SequenceEnd => {
+                open.pop();
+                next(&mut open);
+            }
+            _ => {}
+        }
+    }
+    (!found.is_empty()).then(|| format!("{REPORT}{}", found.join("\n")))
+}
+
+/// A map or list that is being read.
+struct Collection {
+    /// `None` for a list.
+    keys: Option<HashSet<String>>,
+    at_key: bool,
+}
+
+/// After a node: keys and values take turns.
+fn next(open: &mut [Collection]) {
+    if let Some(collection) = open.last_mut() {
+        collection.at_key = collection.keys.is_some() && !collection.at_key;
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -128,6 +176,17 @@ mod tests {
         let inner = json!({"b": [1, -2, 0.5, true, null, "x"]});
         assert_eq!(parse(text).unwrap(), json!({"a": inner, "1": inner, "true": "2026-01-01"}));
         assert!(parse(b"a: [").is_err() && parse(b"a: 1\n---\nb: 2\n").is_err());
+    }
+
+    #[test]
+    fn keys_given_twice_are_named_with_their_lines() {
+        let text = "a: 1\nb:\n- {c: [x], c: 2}\n- c: 1\na: {b: 1}\n";
+        let report = duplicates(text.as_bytes()).unwrap();
+        assert_eq!(
+            report,
+            format!("{REPORT}  line 3: key \"c\" already set in map\n  line 5: key \"a\" already set in map")
+        );
+        assert_eq!(duplicates(b"a: &x {b: 1}\nc: *x\nd: [b, b]\n"), None);
     }
 
     #[test]

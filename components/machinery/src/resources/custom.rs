@@ -15,7 +15,10 @@ use std::{
 use serde_json::Value;
 
 use super::{NameRule, PLAIN, Resource, SCALE, STATUS, Strategy, Subresource, writing};
-use crate::{ApiError, FieldError};
+use crate::{
+    ApiError, FieldError,
+    apply::{self, Shape},
+};
 
 /// Something that takes time; machinery itself never waits.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -60,6 +63,10 @@ pub trait Custom: Send + Sync {
     fn replaced(&self) -> Pending<'static, ()>;
     /// The schema of this version as OpenAPI v3.
     fn openapi(&self) -> Value;
+    /// How fields merge and are owned.
+    fn shape(&self) -> Shape {
+        apply::structural(Some(&self.openapi()))
+    }
     /// The CustomResourceDefinition this comes from.
     fn definition(&self) -> &Value;
 }

@@ -105,6 +105,11 @@ fn compile_type(schema: &Value) -> Type {
     }
 }
 
+/// The fields of every definition.
+pub fn all() -> impl Iterator<Item = (&'static String, &'static BTreeMap<String, Type>)> {
+    definitions().iter().map(|(name, definition)| (name, &definition.fields))
+}
+
 /// The definition of a name such as `io.k8s.api.core.v1.Pod`.
 pub fn definition(name: &str) -> Option<&'static Definition> {
     definitions().get(name)
