@@ -109,6 +109,10 @@ fn other_kinds(g: &mut SchemaGenerator) {
         meta::DeleteOptions,
         admissionregistration::ValidatingWebhookConfiguration,
         admissionregistration::MutatingWebhookConfiguration,
+        admissionregistration::ValidatingAdmissionPolicy,
+        admissionregistration::ValidatingAdmissionPolicyBinding,
+        admissionregistration::MutatingAdmissionPolicy,
+        admissionregistration::MutatingAdmissionPolicyBinding,
     );
 }
 

@@ -45,6 +45,11 @@ impl Env {
         self.variables.get(name).map(|s| &**s)
     }
 
+    /// What a variable was declared as.
+    pub fn declared(&self, name: &str) -> Option<&Schema> {
+        self.variable(name)
+    }
+
     pub(crate) fn mutates(&self) -> bool {
         self.mutates
     }

@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod encoding;
+pub mod expressions;
 pub mod field;
 pub mod patch;
 pub mod request_info;

@@ -15,6 +15,7 @@ mod limits;
 mod meta;
 mod other;
 mod pod;
+mod policies;
 mod storage;
 mod view;
 mod workload;
@@ -268,6 +269,7 @@ static TABLES: &[&[Resource]] = &[
     autoscaling::RESOURCES,
     storage::RESOURCES,
     other::RESOURCES,
+    policies::RESOURCES,
 ];
 
 /// Every built-in resource, grouped by API group, in a fixed order.

@@ -1,0 +1,168 @@
+//! Policies: defaults, and what is wrong with them outside of their expressions.
+
+use serde_json::Value;
+
+use super::{super::meta::one_of, matching};
+use crate::{
+    FieldError, Path,
+    expressions::Policy,
+    names,
+    value::{default_to, list_at, str_at, with_mut},
+};
+
+pub(super) fn defaults(policy: &mut Value) {
+    with_mut(policy, "spec", |spec| {
+        default_to(spec, "failurePolicy", "Fail");
+        with_mut(spec, "matchConstraints", matching::defaults);
+    });
+}
+
+pub(super) fn validating(policy: &Value) -> Vec<FieldError> {
+    let mut errors = common(policy, None);
+    errors.extend(Policy::compile(policy).1);
+    errors
+}
+
+pub(super) fn mutating(policy: &Value) -> Vec<FieldError> {
+    let mut errors = common(policy, Some(matching::MUTATING_OPERATIONS));
+    errors.extend(Policy::compile(policy).1);
+    let spec = &policy["spec"];
+    errors.extend(one_of(spec, "reinvocationPolicy", &Path::new("spec"), &["IfNeeded", "Never"]));
+    errors
+}
+
+fn common(policy: &Value, operations: Option<&[&str]>) -> Vec<FieldError> {
+    let spec = &policy["spec"];
+    let path = Path::new("spec");
+    let mut errors: Vec<FieldError> = one_of(spec, "failurePolicy", &path, &["Fail", "Ignore"]).into_iter().collect();
+    if let Some(kind) = spec.get("paramKind").filter(|k| !k.is_null()) {
+        errors.extend(param_kind(kind, &path.child("paramKind")));
+    }
+    let path = path.child("matchConstraints");
+    let Some(constraints) = spec.get("matchConstraints").filter(|c| !c.is_null()) else {
+        errors.push(FieldError::required(&path, ""));
+        return errors;
+    };
+    errors.extend(matching::validate(constraints, &path));
+    if list_at(constraints, "resourceRules").is_empty() {
+        errors.push(FieldError::required(&path.child("resourceRules"), ""));
+    }
+    if let Some(operations) = operations {
+        errors.extend(matching::operations(constraints, operations, &path));
+    }
+    errors
+}
+
+fn param_kind(kind: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut wrong = |field: &str, value: &str, problems: Vec<String>, before: &str| {
+        if !problems.is_empty() {
+            let detail = format!("{before}{}", problems.join(","));
+            errors.push(FieldError::invalid(&path.child(field), value, detail));
+        }
+    };
+    let (version, name) = (str_at(kind, "apiVersion"), str_at(kind, "kind"));
+    let parts: Vec<&str> = version.split('/').collect();
+    match parts.as_slice() {
+        [""] => errors.push(FieldError::required(&path.child("apiVersion"), "")),
+        [group, version] => {
+            if !group.is_empty() {
+                wrong("apiVersion", group, names::dns1123_subdomain(group), "");
+            }
+            match *version {
+                "" => wrong("apiVersion", str_at(kind, "apiVersion"), vec!["version must be specified".into()], ""),
+                version => wrong("apiVersion", version, names::dns1035_label(version), ""),
+            }
+        }
+        [version] => wrong("apiVersion", version, names::dns1035_label(version), ""),
+        _ => wrong("apiVersion", version, vec![format!("unexpected GroupVersion string: {version}")], ""),
+    }
+    if name.is_empty() {
+        errors.push(FieldError::required(&path.child("kind"), ""));
+    } else {
+        let problems = names::dns1035_label(&name.to_lowercase());
+        if !problems.is_empty() {
+            let detail = format!("may have mixed case, but should otherwise match: {}", problems.join(","));
+            errors.push(FieldError::invalid(&path.child("kind"), name, detail));
+        }
+    }
+    errors
+}
+
+/// `status.typeChecking` names what it warns of.
+pub(super) fn status(policy: &Value) -> Vec<FieldError> {
+    let path = Path::new("status").child("typeChecking").child("expressionWarnings");
+    let mut errors = Vec::new();
+    for (i, warning) in list_at(policy, "status.typeChecking.expressionWarnings").iter().enumerate() {
+        for field in ["warning", "fieldRef"] {
+            if str_at(warning, field).trim().is_empty() {
+                errors.push(FieldError::required(&path.index(i).child(field), ""));
+            }
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn example(kind: &str, spec: Value) -> Value {
+        let mut policy = json!({"kind": kind, "metadata": {"name": "p.example.com"}, "spec": spec});
+        defaults(&mut policy);
+        policy
+    }
+
+    fn texts(errors: Vec<FieldError>) -> Vec<String> {
+        errors.iter().map(FieldError::to_string).collect()
+    }
+
+    fn rules() -> Value {
+        json!({"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}]})
+    }
+
+    #[test]
+    fn a_good_policy_gets_defaults() {
+        let policy = example(
+            "ValidatingAdmissionPolicy",
+            json!({"matchConstraints": rules(), "validations": [{"expression": "object.spec.replicas <= 5"}]}),
+        );
+        assert_eq!(texts(validating(&policy)), Vec::<String>::new());
+        let constraints = &policy["spec"]["matchConstraints"];
+        assert_eq!(
+            (&policy["spec"]["failurePolicy"], &constraints["matchPolicy"]),
+            (&json!("Fail"), &json!("Equivalent"))
+        );
+        assert_eq!(
+            (&constraints["namespaceSelector"], &constraints["resourceRules"][0]["scope"]),
+            (&json!({}), &json!("*"))
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_policies() {
+        let empty = texts(validating(&example("ValidatingAdmissionPolicy", json!({}))));
+        assert!(empty.contains(&"spec.matchConstraints: Required value".to_owned()), "{empty:?}");
+        let spec = json!({
+            "failurePolicy": "Maybe", "paramKind": {"apiVersion": "a/b/c"},
+            "matchConstraints": {"resourceRules": [{"apiGroups": ["*", "a"], "apiVersions": [""], "operations": ["DELETE"], "resources": ["*", "pods"]}]},
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{op: 'add', path: '/a', value: 1}]"}}],
+        });
+        let found = texts(mutating(&example("MutatingAdmissionPolicy", spec)));
+        for part in [
+            "spec.failurePolicy: Unsupported value: \"Maybe\": supported values: \"Fail\", \"Ignore\"",
+            "spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c",
+            "spec.paramKind.kind: Required value",
+            "if '*' is present, must not specify other API groups",
+            "spec.matchConstraints.resourceRules[0].apiVersions[0]: Required value",
+            "if '*' is present, must not specify other resources without subresources",
+            "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"",
+            "spec.reinvocationPolicy: Required value",
+        ] {
+            assert!(found.iter().any(|f| f.contains(part)), "{part}: {found:#?}");
+        }
+    }
+}
