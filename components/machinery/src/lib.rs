@@ -10,6 +10,7 @@ pub mod encoding;
 pub mod expressions;
 pub mod field;
 pub mod patch;
+pub mod protobuf;
 pub mod request_info;
 pub mod resources;
 pub mod schema;
