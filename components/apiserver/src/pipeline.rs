@@ -12,7 +12,7 @@ use crate::{
     authz::{self, Attributes},
     core::Core,
     handlers,
-    http::{Accept, Query, Request, Response, accept, respond},
+    http::{Accept, Query, Request, Response, accept, compress, respond},
     identity::Identity,
     impersonation,
 };
@@ -38,10 +38,12 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
     // only names that exist become labels, or anybody could fill the memory
     let [group, resource, subresource] = handlers::known_names(&core, &info);
     let head = request.method() == Method::HEAD;
-    let answered = AssertUnwindSafe(answer(core.clone(), peer, info, request)).catch_unwind().await;
+    let accept = Accept::from_headers(request.headers(), handlers::able(&info));
+    let gzip = compress::wanted(request.headers());
+    let answered = AssertUnwindSafe(answer(core.clone(), peer, info, accept, request)).catch_unwind().await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => respond::error(&error),
+        Ok(Err(error)) => respond::error_as(accept.unwrap_or_default().syntax, &error),
         Err(_) => {
             tracing::error!(verb, group, resource, subresource, "a handler panicked");
             respond::error(&ApiError::internal("the request's handler failed; see the API server's log"))
@@ -53,6 +55,9 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
     if head {
         *response.body_mut() = crate::http::ResponseBody::empty();
     }
+    if gzip {
+        response = compress::large(response).await;
+    }
     core.metrics.observe(verb, group, resource, subresource, response.status().as_u16(), begun.elapsed());
     response
 }
@@ -61,6 +66,7 @@ async fn answer(
     core: Arc<Core>,
     peer: Option<Arc<Identity>>,
     info: RequestInfo,
+    accept: Option<Accept>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let given = request.extensions_mut().remove::<Identity>();
@@ -72,12 +78,11 @@ async fn answer(
     let query = Query::parse(request.uri().query().unwrap_or_default());
     authorize(&core, &identity, &info, &query).await?;
     // proxied requests and discovery negotiate for themselves
-    let accept = Accept::from_headers(request.headers());
     let proxied = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
     let accept = match accept {
         Some(accept) => accept,
         None if proxied || !info.is_resource => Accept::default(),
-        None => return Err(ApiError::not_acceptable(accept::MEDIA_TYPES)),
+        None => return Err(ApiError::not_acceptable(handlers::able(&info).media_types())),
     };
     let user_agent =
         request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();

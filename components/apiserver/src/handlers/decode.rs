@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header;
 use machinery::{
-    ApiError, Resource,
+    ApiError, Resource, protobuf,
     schema::{self, Unknown},
 };
 use serde_json::Value;
@@ -14,7 +14,8 @@ use crate::{
     pipeline::Call,
 };
 
-const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
+const TEXTS: &[&str] = &["application/json", "application/yaml"];
+const ACCEPTED: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// What to do about fields nobody knows (`fieldValidation`).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,11 +88,16 @@ pub fn parse(media: &str, bytes: &Bytes) -> Result<(Value, Vec<String>), ApiErro
                 yaml::parse(bytes).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
             Ok((value, yaml::duplicates(bytes).into_iter().collect()))
         }
+        protobuf::MEDIA_TYPE => {
+            let value = protobuf::decode(bytes, ("", ""))
+                .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}")))?;
+            Ok((value, Vec::new()))
+        }
         _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
     }
 }
 
-/// Reads the body as JSON or YAML, without looking at its kind; `None` if it is empty.
+/// Reads the body in any syntax, without looking at its kind; `None` if it is empty.
 pub async fn any(request: Request) -> Result<Option<Value>, ApiError> {
     let media = media_type(&request);
     let bytes = body::read(request.into_body()).await?;
@@ -105,6 +111,9 @@ pub async fn any(request: Request) -> Result<Option<Value>, ApiError> {
 pub async fn object(call: &Call, resource: &Resource, request: Request) -> Result<(Value, Vec<String>), ApiError> {
     let validation = FieldValidation::of(call)?;
     let media = media_type(&request);
+    if media == protobuf::MEDIA_TYPE && resource.custom().is_some() {
+        return Err(ApiError::unsupported_media_type(TEXTS));
+    }
     let bytes = body::read(request.into_body()).await?;
     let (mut value, problems) = parse(&media, &bytes)?;
     let mut findings = Findings(problems);

@@ -24,11 +24,11 @@ mod watch;
 mod yaml;
 
 use http::Method;
-use machinery::{ApiError, ResourceRef, request_info::RequestInfo};
+use machinery::{ApiError, ResourceRef, protobuf, request_info::RequestInfo};
 
 use crate::{
     core::Core,
-    http::{Request, Response},
+    http::{Able, Request, Response},
     pipeline::Call,
     registry,
 };
@@ -89,6 +89,12 @@ pub fn known_names(core: &Core, info: &RequestInfo) -> [&'static str; 3] {
         let subresource = resource.subresource(&info.subresource).map_or("", |it| it.name);
         [resource.group, resource.plural, subresource]
     })
+}
+
+/// What the endpoint of a request can answer. Discovery and documents negotiate for themselves.
+pub fn able(info: &RequestInfo) -> Able {
+    let virtual_kind = reviews::find(info).is_some() || matches!(&*info.subresource, "binding" | "eviction" | "token");
+    Able { protobuf: protobuf::knows_group(&info.group), shapes: info.is_resource && !virtual_kind }
 }
 
 pub async fn dispatch(call: Call, request: Request) -> Result<Response, ApiError> {

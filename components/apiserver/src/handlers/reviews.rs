@@ -14,7 +14,7 @@ use super::decode;
 use crate::{
     authn,
     authz::{self, Attributes},
-    http::{Form, Request, Response, accept, respond},
+    http::{Request, Response, respond},
     identity::Identity,
     pipeline::Call,
 };
@@ -48,9 +48,6 @@ pub async fn answer(call: &Call, review: &Review, request: Request) -> Result<Re
     }
     if call.info.verb != "create" || !call.info.subresource.is_empty() {
         return Err(ApiError::method_not_allowed(review.group, review.plural, call.info.verb));
-    }
-    if call.accept.form != Form::Object {
-        return Err(ApiError::not_acceptable(accept::MEDIA_TYPES));
     }
     let mut body = decode::any(request).await?.unwrap_or_else(|| json!({}));
     decode::check_kind(&body, &format!("{}/v1", review.group), review.kind)?;

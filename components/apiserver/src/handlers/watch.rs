@@ -1,10 +1,10 @@
-//! Watch: history from a revision, then live; each event is one JSON line, flushed at once.
+//! Watch: history from a revision, then live; each event is one line of JSON or one message, flushed at once.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::BoxStream};
-use machinery::{ApiError, ResourceRef, encoding, table};
+use machinery::{ApiError, ResourceRef, encoding, protobuf, table};
 use rand::Rng;
 use serde_json::{Value, json};
 use store::{Event, EventKind, KeyValue, RangeRequest, Revision, WatchItem};
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     core::Core,
-    http::{Accept, Form, Response, ResponseBody, body::BoxError, respond},
+    http::{Accept, Form, Response, ResponseBody, Syntax, body::BoxError, respond},
     pipeline::Call,
     registry,
 };
@@ -89,8 +89,9 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
         deadline: Instant::now() + timeout,
         next_bookmark: next_bookmark(),
     };
-    let content_type = match call.accept.form {
-        Form::Object => "application/json",
+    let content_type = match (call.accept.syntax, call.accept.form) {
+        (Syntax::Protobuf, _) => "application/vnd.kubernetes.protobuf;stream=watch",
+        (_, Form::Object) => "application/json",
         _ => "application/json;stream=watch",
     };
     Ok(respond::stream(content_type, ResponseBody::Stream(body.into_stream().boxed())))
@@ -121,6 +122,13 @@ impl Watcher {
     }
 
     fn write_stored(&self, out: &mut Vec<u8>, kind: &str, revision: Revision, stored: &[u8]) {
+        if self.accept.syntax == Syntax::Protobuf {
+            match registry::decode(&self.resource, stored, revision) {
+                Ok(object) => self.frame(out, kind, &object),
+                Err(error) => self.frame(out, "ERROR", &error.to_value()),
+            }
+            return;
+        }
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(b"\",\"object\":");
@@ -149,7 +157,16 @@ impl Watcher {
                 partial
             }
         };
-        write_line(out, kind, &with_version(shaped, &self.accept));
+        self.frame(out, kind, &with_version(shaped, &self.accept));
+    }
+
+    /// One event as the client reads it: a line of JSON, or a length and a message.
+    fn frame(&self, out: &mut Vec<u8>, kind: &str, object: &Value) {
+        let encoded = if self.accept.syntax == Syntax::Protobuf { protobuf::encode(object) } else { None };
+        match encoded {
+            Some(encoded) => protobuf::watch_frame(out, kind, &encoded),
+            None => write_line(out, kind, object),
+        }
     }
 
     fn write_bookmark(&self, out: &mut Vec<u8>, revision: Revision, initial_end: bool) {
@@ -167,7 +184,7 @@ impl Watcher {
                 with_version(json!({"kind": "PartialObjectMetadata", "metadata": metadata}), &self.accept)
             }
         };
-        write_line(out, "BOOKMARK", &object);
+        self.frame(out, "BOOKMARK", &object);
     }
 
     /// What this watcher is told about a change: an object that leaves the selection is deleted for it, one that enters is added.
@@ -271,11 +288,11 @@ impl Run {
                 item = self.events.next() => match item {
                     None => return Next::End,
                     Some(Err(error)) => {
-                        write_line(&mut out, "ERROR", &error.to_value());
+                        self.watcher.frame(&mut out, "ERROR", &error.to_value());
                         return Next::Last(out);
                     }
                     Some(Ok(item)) => if let Err(error) = self.take(item, &mut out) {
-                        write_line(&mut out, "ERROR", &error.to_value());
+                        self.watcher.frame(&mut out, "ERROR", &error.to_value());
                         return Next::Last(out);
                     },
                 },

@@ -1,11 +1,13 @@
 //! Content negotiation: which form of which syntax the client would like best.
 
 use http::{HeaderMap, header};
+use machinery::protobuf;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// What an object or list is turned into.
@@ -24,13 +26,38 @@ pub struct Accept {
     pub meta_version: &'static str,
 }
 
-pub const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml"];
+/// What an endpoint can answer beside plain JSON and YAML.
+#[derive(Clone, Copy, Debug)]
+pub struct Able {
+    pub protobuf: bool,
+    /// Tables and partial metadata.
+    pub shapes: bool,
+}
+
+const TEXTS: &[&str] = &["application/json", "application/yaml"];
+const ALL: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 const PLAIN: Accept = Accept { form: Form::Object, syntax: Syntax::Json, meta_version: "v1" };
 
-/// Every media range of every Accept header, in order.
+impl Able {
+    pub const NOTHING: Able = Able { protobuf: false, shapes: false };
+
+    pub fn media_types(self) -> &'static [&'static str] {
+        if self.protobuf { ALL } else { TEXTS }
+    }
+}
+
+/// Every media range of every Accept header, the most wanted first (`q`), otherwise in order.
 pub fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
+    let all = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let mut ranges: Vec<&str> = all.map(str::trim).filter(|r| quality(r) > 0.0).collect();
+    ranges.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
+    ranges.into_iter()
+}
+
+fn quality(range: &str) -> f32 {
+    let given = range.split(';').filter_map(|p| p.trim().strip_prefix("q=")).next();
+    given.and_then(|q| q.trim().parse().ok()).unwrap_or(1.0)
 }
 
 impl Default for Accept {
@@ -41,19 +68,19 @@ impl Default for Accept {
 
 impl Accept {
     /// `None`: nothing of what the client accepts can be served.
-    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let mut ranges = ranges(headers).peekable();
-        if ranges.peek().is_none() {
+    pub fn from_headers(headers: &HeaderMap, able: Able) -> Option<Self> {
+        if !headers.contains_key(header::ACCEPT) {
             return Some(PLAIN);
         }
-        ranges.find_map(Self::from_range)
+        ranges(headers).find_map(|range| Self::from_range(range, able))
     }
 
-    fn from_range(range: &str) -> Option<Self> {
+    fn from_range(range: &str, able: Able) -> Option<Self> {
         let mut parts = range.split(';').map(str::trim);
         let syntax = match parts.next()?.to_ascii_lowercase().as_str() {
             "" | "*/*" | "application/*" | "application/json" => Syntax::Json,
             "application/yaml" => Syntax::Yaml,
+            protobuf::MEDIA_TYPE if able.protobuf => Syntax::Protobuf,
             _ => return None,
         };
         let mut accept = Accept { syntax, ..PLAIN };
@@ -69,14 +96,13 @@ impl Accept {
                 _ => {}
             }
         }
-        Some(accept)
-    }
-
-    pub fn content_type(&self) -> &'static str {
-        match self.syntax {
-            Syntax::Json => "application/json",
-            Syntax::Yaml => "application/yaml",
-        }
+        // a Table has no protobuf form
+        let servable = match accept.form {
+            Form::Object => true,
+            Form::PartialMetadata => able.shapes,
+            Form::Table => able.shapes && syntax != Syntax::Protobuf,
+        };
+        servable.then_some(accept)
     }
 }
 
@@ -85,22 +111,38 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn of(text: &str) -> Option<Accept> {
+    const EVERYTHING: Able = Able { protobuf: true, shapes: true };
+
+    fn of(text: &str, able: Able) -> Option<Accept> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, text.parse().unwrap());
-        Accept::from_headers(&headers)
+        Accept::from_headers(&headers, able)
     }
 
     #[test]
     fn the_first_that_can_be_served_wins() {
-        let table = of("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json").unwrap();
+        let tables = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let table = of(tables, EVERYTHING).unwrap();
         assert_eq!((table.form, table.meta_version), (Form::Table, "v1"));
-        assert_eq!(of("application/vnd.kubernetes.protobuf, application/json").unwrap(), PLAIN);
+        assert_eq!(of(tables, Able::NOTHING).unwrap(), PLAIN);
+        assert_eq!(of("application/json;as=Table;v=v1;g=meta.k8s.io", Able::NOTHING), None);
+        let protobuf = "application/vnd.kubernetes.protobuf, application/json";
+        assert_eq!(of(protobuf, Able::NOTHING).unwrap(), PLAIN);
+        assert_eq!(of(protobuf, EVERYTHING).unwrap().syntax, Syntax::Protobuf);
+        assert_eq!(of("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", EVERYTHING), None);
         assert_eq!(
-            of("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json").unwrap(),
+            of("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json", EVERYTHING)
+                .unwrap(),
             PLAIN
         );
-        assert_eq!(of("application/vnd.kubernetes.protobuf"), None);
-        assert_eq!(of("application/yaml").unwrap().syntax, Syntax::Yaml);
+        assert_eq!(of("application/vnd.kubernetes.protobuf", Able::NOTHING), None);
+        assert_eq!(of("application/yaml", Able::NOTHING).unwrap().syntax, Syntax::Yaml);
+    }
+
+    #[test]
+    fn quality_counts() {
+        let text = "application/yaml;q=0.5, application/vnd.kubernetes.protobuf;q=0, application/json;q=0.9";
+        assert_eq!(of(text, EVERYTHING).unwrap(), PLAIN);
+        assert_eq!(of("*/*;q=0.1,application/yaml", EVERYTHING).unwrap().syntax, Syntax::Yaml);
     }
 }

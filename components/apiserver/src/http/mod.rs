@@ -2,10 +2,11 @@
 
 pub mod accept;
 pub mod body;
+pub mod compress;
 pub mod query;
 pub mod respond;
 
-pub use accept::{Accept, Form, Syntax};
+pub use accept::{Able, Accept, Form, Syntax};
 pub use body::{RequestBody, ResponseBody};
 pub use query::Query;
 

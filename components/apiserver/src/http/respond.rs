@@ -1,7 +1,7 @@
 //! Answers: values, encoded bytes, errors.
 
 use http::{HeaderValue, StatusCode, header};
-use machinery::ApiError;
+use machinery::{ApiError, protobuf};
 use serde_json::Value;
 
 use super::{Response, ResponseBody, Syntax};
@@ -23,10 +23,14 @@ pub fn json(status: StatusCode, value: &Value) -> Response {
     bytes(status, "application/json", value.to_string().into_bytes())
 }
 
-/// JSON bytes as they are, or turned into YAML.
+/// JSON bytes as they are, or turned into another syntax.
 pub fn encoded(status: StatusCode, syntax: Syntax, json: Vec<u8>) -> Response {
     match syntax {
         Syntax::Json => bytes(status, "application/json", json),
+        Syntax::Protobuf => match serde_json::from_slice(&json) {
+            Ok(object) => value(status, syntax, &object),
+            Err(_) => error(&ApiError::internal("the answer could not be written as protobuf")),
+        },
         Syntax::Yaml => {
             let yaml = serde_json::from_slice::<Value>(&json).ok().and_then(|v| serde_yaml::to_string(&v).ok());
             match yaml {
@@ -38,13 +42,25 @@ pub fn encoded(status: StatusCode, syntax: Syntax, json: Vec<u8>) -> Response {
 }
 
 pub fn value(status: StatusCode, syntax: Syntax, value: &Value) -> Response {
-    encoded(status, syntax, value.to_string().into_bytes())
+    if syntax != Syntax::Protobuf {
+        return encoded(status, syntax, value.to_string().into_bytes());
+    }
+    match protobuf::encode(value) {
+        Some(encoded) => bytes(status, protobuf::MEDIA_TYPE, encoded),
+        // what has no protobuf form is JSON
+        None => json(status, value),
+    }
+}
+
+/// A `metav1.Status` as JSON.
+pub fn error(error: &ApiError) -> Response {
+    error_as(Syntax::Json, error)
 }
 
 /// A `metav1.Status`; `Retry-After` as its details say.
-pub fn error(error: &ApiError) -> Response {
+pub fn error_as(syntax: Syntax, error: &ApiError) -> Response {
     let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &error.to_value());
+    let mut response = value(status, syntax, &error.to_value());
     let seconds = error.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if seconds > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

@@ -1,6 +1,8 @@
 //! A real server in a folder of its own, and ways to talk to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod kubectls;
+
 use std::{path::Path, process::Command, time::Duration};
 
 use apiserver::{ApiServer, Config, Handler, Identity, ResponseBody};
@@ -94,6 +96,11 @@ impl Api {
     /// Runs kubectl (`KINSTALL_KUBECTL`, or the one on the PATH) as a user of `testing::kubeconfig`; what it printed.
     pub async fn kubectl(&self, user: &str, args: &[&str], stdin: &str) -> (bool, String) {
         let program = std::env::var("KINSTALL_KUBECTL").unwrap_or_else(|_| "kubectl".into());
+        self.run_kubectl(Path::new(&program), user, args, stdin).await
+    }
+
+    /// Runs one of several kubectls.
+    pub async fn run_kubectl(&self, program: &Path, user: &str, args: &[&str], stdin: &str) -> (bool, String) {
         let mut command = Command::new(program);
         command
             .arg("--kubeconfig")
