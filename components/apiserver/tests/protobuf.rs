@@ -219,6 +219,8 @@ const CREATED: &[(&str, &str)] = &[
     ("configmap cm --from-literal=a=b --from-literal=c=", "configmap/cm created"),
     ("secret generic s --from-literal=user=me", "secret/s created"),
     ("serviceaccount sa", "serviceaccount/sa created"),
+    // what the controllers would do
+    ("serviceaccount default", "serviceaccount/default created"),
     ("service clusterip svc --tcp=80:8080", "service/svc created"),
     ("service nodeport np --tcp=81:http", "service/np created"),
     ("job j --image=busybox -- echo hi", "job.batch/j created"),
