@@ -81,7 +81,7 @@ pub fn int_or_string(bytes: &[u8], name: &'static str) -> Result<Value, DecodeEr
 }
 
 /// The bytes under the only field of a message that wraps something.
-pub fn wrapped<'a>(bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+pub fn wrapped(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     let mut found: &[u8] = &[];
     let mut reader = Reader::new(bytes);
     while let Some((number, raw)) = reader.next()? {

@@ -18,7 +18,7 @@ fn sample(form: Form, kind: &Type, depth: usize) -> Value {
         (_, Type::Time) => "2026-01-02T03:04:05Z".into(),
         (_, Type::MicroTime) => "1969-01-02T03:04:05.123456Z".into(),
         (_, Type::Quantity) => "1500m".into(),
-        (_, Type::IntOrString) if depth % 2 == 0 => "http".into(),
+        (_, Type::IntOrString) if depth.is_multiple_of(2) => "http".into(),
         (_, Type::IntOrString) => (-8080).into(),
         (_, Type::Int32) => i32::MIN.into(),
         (_, Type::Int64) => i64::MAX.into(),
