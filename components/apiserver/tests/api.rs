@@ -87,7 +87,7 @@ async fn unknown_fields_are_told() {
         (status, error["message"].as_str().unwrap()),
         (400, "strict decoding error: unknown field \"nonsense\"")
     );
-    let response = api.send(common::admin(), "POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", "k8s").await;
+    let response = api.send(common::admin(), "POST", CONFIG_MAPS, "application/cbor", "k8s").await;
     assert_eq!(response.status(), 415);
     let response =
         api.send(common::admin(), "POST", CONFIG_MAPS, "application/yaml", "metadata: {name: y}\ndata: {a: b}\n").await;
