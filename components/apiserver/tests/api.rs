@@ -85,7 +85,10 @@ async fn unknown_fields_are_told() {
     let (status, error) = api.call("POST", &format!("{CONFIG_MAPS}?fieldValidation=Strict"), body).await;
     assert_eq!(
         (status, error["message"].as_str().unwrap()),
-        (400, "strict decoding error: unknown field \"nonsense\"")
+        (
+            400,
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"nonsense\""
+        )
     );
     let response = api.send(common::admin(), "POST", CONFIG_MAPS, "application/cbor", "k8s").await;
     assert_eq!(response.status(), 415);

@@ -12,6 +12,9 @@ pub enum PatchError {
     /// The patch itself makes no sense.
     #[error("{0}")]
     Malformed(String),
+    /// The patch asks for too much.
+    #[error("{0}")]
+    TooLarge(String),
     /// The patch is well formed but cannot be applied to this object.
     #[error("{0}")]
     Rejected(String),
@@ -21,9 +24,15 @@ impl From<PatchError> for ApiError {
     fn from(error: PatchError) -> Self {
         match error {
             PatchError::Malformed(text) => ApiError::bad_request(text),
-            PatchError::Rejected(text) => {
-                let message = format!("the server rejected our request due to an error in our request: {text}");
-                ApiError::new(422, "Invalid", message)
+            // upstream does not say what is wrong either
+            PatchError::Rejected(_) => {
+                let mut error =
+                    ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request");
+                error.details_mut();
+                error
+            }
+            PatchError::TooLarge(text) => {
+                ApiError::new(413, "RequestEntityTooLarge", format!("Request entity too large: {text}"))
             }
         }
     }
@@ -38,7 +47,7 @@ pub fn json_patch(object: &mut Value, operations: &Value) -> Result<(), PatchErr
     let patch: json_patch::Patch = serde_json::from_value(operations.clone())
         .map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
     if patch.0.len() > MAX_OPERATIONS {
-        return Err(PatchError::Rejected(format!(
+        return Err(PatchError::TooLarge(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             patch.0.len()
         )));

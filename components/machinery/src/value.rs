@@ -79,3 +79,17 @@ pub fn namespace(object: &Value) -> &str {
 pub fn remove(value: &mut Value, key: &str) -> Option<Value> {
     value.as_object_mut().and_then(|m| m.remove(key))
 }
+
+/// A value as Go prints its dynamically typed ones (`map[a:1 b:[x y]]`).
+pub fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        plain => plain.to_string(),
+    }
+}

@@ -46,7 +46,7 @@ fn check_duplicates(validation: FieldValidation, bytes: &[u8]) -> Result<Vec<Str
         let message = format!("error strict decoding YAML: error converting YAML to JSON: {problem}");
         return Err(ApiError::bad_request(message));
     }
-    Findings(vec![problem]).judge(validation)
+    Findings(vec![problem]).judge(validation).map_err(ApiError::bad_request)
 }
 
 pub async fn apply(call: &Call, target: &Target, part: update::Part, request: Request) -> Result<Response, ApiError> {

@@ -1,5 +1,7 @@
 //! Request bodies: syntax by Content-Type, then the shape of the kind.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use http::header;
 use machinery::{
@@ -42,26 +44,63 @@ impl FieldValidation {
 #[derive(Default)]
 pub struct Findings(pub Vec<String>);
 
+/// More are not told.
+const MAX_FINDINGS: usize = 100;
+
+pub fn unknown_field(path: &str) -> String {
+    format!("unknown field \"{path}\"")
+}
+
+pub fn duplicate_field(path: &str) -> String {
+    format!("duplicate field \"{path}\"")
+}
+
 impl Findings {
-    pub fn duplicates(&mut self, paths: Vec<String>) {
-        self.0.extend(paths.into_iter().map(|p| format!("duplicate field \"{p}\"")));
+    pub fn unknown(&mut self, paths: &[String]) {
+        self.0.extend(paths.iter().map(|path| unknown_field(path)));
     }
 
-    pub fn unknown(&mut self, paths: Vec<String>) {
-        self.0.extend(paths.into_iter().map(|p| format!("unknown field \"{p}\"")));
-    }
-
-    /// The warnings to send, or the refusal.
-    pub fn judge(self, validation: FieldValidation) -> Result<Vec<String>, ApiError> {
+    /// The warnings to send, or the refusal's text.
+    pub fn judge(mut self, validation: FieldValidation) -> Result<Vec<String>, String> {
+        self.0.truncate(MAX_FINDINGS);
         match validation {
             FieldValidation::Ignore => Ok(Vec::new()),
             FieldValidation::Warn => Ok(self.0.iter().flat_map(|text| each(text)).map(str::to_owned).collect()),
             FieldValidation::Strict if self.0.is_empty() => Ok(Vec::new()),
-            FieldValidation::Strict => {
-                Err(ApiError::bad_request(format!("strict decoding error: {}", self.0.join(", "))))
-            }
+            FieldValidation::Strict => Err(format!("strict decoding error: {}", self.0.join(", "))),
         }
     }
+}
+
+/// What a strict typed decoder says about a JSON text, in its order. What is below an unknown field it does not see.
+pub fn in_order(bytes: &[u8], is_unknown: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut skipped: Option<String> = None;
+    for path in schema::json_keys(bytes) {
+        let below =
+            |parent: &String| path.strip_prefix(parent.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']));
+        if skipped.as_ref().is_some_and(below) {
+            continue;
+        }
+        skipped = None;
+        let first = seen.insert(path.clone());
+        if is_unknown(&path) {
+            if first {
+                found.push(unknown_field(&path));
+            }
+            skipped = Some(path);
+        } else if !first {
+            let text = duplicate_field(&path);
+            if !found.contains(&text) {
+                found.push(text);
+            }
+        }
+        if found.len() == MAX_FINDINGS {
+            break;
+        }
+    }
+    found
 }
 
 /// One warning for each line of a YAML decoder's report.
@@ -81,7 +120,7 @@ pub fn parse(media: &str, bytes: &Bytes) -> Result<(Value, Vec<String>), ApiErro
         "" | "application/json" => {
             let (value, duplicates) = schema::parse_json(bytes)
                 .map_err(|e| ApiError::bad_request(format!("the object provided is unrecognized: {e}")))?;
-            Ok((value, duplicates.into_iter().map(|p| format!("duplicate field \"{p}\"")).collect()))
+            Ok((value, duplicates.iter().map(|path| duplicate_field(path)).collect()))
         }
         "application/yaml" => {
             let value =
@@ -116,24 +155,36 @@ pub async fn object(call: &Call, resource: &Resource, request: Request) -> Resul
     }
     let bytes = body::read(request.into_body()).await?;
     let (mut value, problems) = parse(&media, &bytes)?;
-    let mut findings = Findings(problems);
     check_kind(&value, &resource.api_version(), resource.kind)?;
-    findings.unknown(check_shape(resource, &mut value)?);
-    Ok((value, findings.judge(validation)?))
+    let unknown = check_shape(resource, &mut value)?;
+    let mut findings = Findings(problems);
+    let strange = !findings.0.is_empty() || !unknown.is_empty();
+    if strange && media != "application/yaml" && resource.custom().is_none() {
+        let unknown: HashSet<&str> = unknown.iter().map(String::as_str).collect();
+        findings.0 = in_order(&bytes, |path| unknown.contains(path));
+    } else {
+        findings.unknown(&unknown);
+    }
+    let warnings = findings.judge(validation).map_err(|why| unfit(resource, &why))?;
+    Ok((value, warnings))
+}
+
+fn unfit(resource: &Resource, why: &str) -> ApiError {
+    let (kind, version) = (resource.kind, resource.version);
+    ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
 }
 
 /// Types of fields; unknown ones are dropped and returned.
 pub fn check_shape(resource: &Resource, value: &mut Value) -> Result<Vec<String>, ApiError> {
-    let checked = match resource.custom() {
+    shape(resource, value).map_err(|why| unfit(resource, &why))
+}
+
+/// As `check_shape`, with the bare reason.
+pub fn shape(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String> {
+    match resource.custom() {
         Some(custom) => custom.decode(value),
         None => schema::check(resource.definition, value, Unknown::Prune).map_err(|error| error.to_string()),
-    };
-    checked.map_err(|error| {
-        ApiError::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {error}",
-            resource.kind, resource.version, resource.kind
-        ))
-    })
+    }
 }
 
 /// `kind` and `apiVersion` may be left out, but not be something else.

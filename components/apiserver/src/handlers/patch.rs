@@ -1,7 +1,7 @@
 //! Patch: JSON patch, merge patch, strategic merge patch; retried until it is applied to what is stored.
 
 use http::StatusCode;
-use machinery::{ApiError, patch, schema, value::str_at};
+use machinery::{ApiError, FieldError, Path, patch, schema, value::str_at};
 use serde_json::Value;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     http::{Request, Response, body, respond::add_warnings},
     pipeline::Call,
+    registry::Stored,
 };
 
 #[derive(Clone, Copy)]
@@ -48,7 +49,7 @@ impl Kind {
     }
 }
 
-/// The patch in a request's body, with the duplicate keys in it.
+/// The patch in a request's body, with what strict decoding says against it.
 pub async fn read(request: Request) -> Result<(Kind, Value, Vec<String>), ApiError> {
     let kind = Kind::from_media_type(&decode::media_type(&request))
         .ok_or_else(|| ApiError::unsupported_media_type(ACCEPTED))?;
@@ -58,23 +59,45 @@ pub async fn read(request: Request) -> Result<(Kind, Value, Vec<String>), ApiErr
     if !matches!(kind, Kind::Json) && !patch.is_object() {
         return Err(ApiError::bad_request("the patch must be an object"));
     }
-    Ok((kind, patch, duplicates))
+    let problems = match kind {
+        Kind::Json if !duplicates.is_empty() || has_unknown_parts(&patch) => {
+            decode::in_order(&bytes, is_unknown_part).into_iter().map(|text| format!("json patch {text}")).collect()
+        }
+        Kind::Json => Vec::new(),
+        _ => duplicates.iter().map(|path| decode::duplicate_field(path)).collect(),
+    };
+    Ok((kind, patch, problems))
+}
+
+/// What an operation of a JSON patch consists of.
+const PARTS: &[&str] = &["op", "path", "from", "value"];
+
+fn has_unknown_parts(patch: &Value) -> bool {
+    let operations = patch.as_array().into_iter().flatten().filter_map(Value::as_object);
+    operations.flat_map(|operation| operation.keys()).any(|part| !PARTS.contains(&part.as_str()))
+}
+
+/// Of `[0].from`, whether nobody knows that part.
+fn is_unknown_part(path: &str) -> bool {
+    path.split_once("].").is_some_and(|(_, part)| !part.contains(['.', '[']) && !PARTS.contains(&part))
 }
 
 pub async fn patch(call: &Call, target: &Target, part: update::Part, request: Request) -> Result<Response, ApiError> {
     let resource = &*target.resource;
     let dry_run = options::check(call, "PatchOptions", false)?;
     let validation = FieldValidation::of(call)?;
-    let (kind, patch, duplicates) = read(request).await?;
+    let (kind, patch, problems) = read(request).await?;
     let warnings = parking_lot::Mutex::new(Vec::new());
     let encoded = update::change(call, target, part, dry_run, |current| {
         let mut object = current.object.clone();
         kind.apply(resource.definition, &mut object, &patch)?;
         decode::check_kind(&object, &resource.api_version(), resource.kind)?;
-        let mut findings = Findings::default();
-        findings.duplicates(duplicates.clone());
-        findings.unknown(decode::check_shape(resource, &mut object)?);
-        *warnings.lock() = findings.judge(validation)?;
+        let judged = decode::shape(resource, &mut object).and_then(|unknown| {
+            let mut findings = Findings(problems.clone());
+            findings.unknown(&unknown);
+            findings.judge(validation)
+        });
+        *warnings.lock() = judged.map_err(|why| unfit(kind, resource.definition, current, &patch, why))?;
         check_same(target, &object)?;
         Ok(object)
     })
@@ -82,6 +105,19 @@ pub async fn patch(call: &Call, target: &Target, part: update::Part, request: Re
     let mut response = respond::object(call, resource, StatusCode::OK, &encoded)?;
     add_warnings(&mut response, &warnings.into_inner());
     Ok(response)
+}
+
+/// The refusal of a patch that makes an object that does not fit its kind. It shows the object; of a strategic merge patch, the patch.
+fn unfit(kind: Kind, definition: &str, current: &Stored, patch: &Value, why: String) -> ApiError {
+    let shown = match kind {
+        Kind::Strategic => machinery::value::go_text(patch),
+        _ => {
+            let mut object = current.object.clone();
+            // it was applied before
+            kind.apply(definition, &mut object, patch).map_or_else(|e| e.message, |()| object.to_string())
+        }
+    };
+    ApiError::invalid("", "", "", &[FieldError::invalid(&Path::new("patch"), shown, why)])
 }
 
 /// A patch cannot rename or move.

@@ -68,9 +68,15 @@ pub fn error_as(syntax: Syntax, error: &ApiError) -> Response {
     response
 }
 
-/// One `Warning` header for each text (KEP-1693).
+/// One `Warning` header for each text (KEP-1693), as far as clients' limits for headers allow.
 pub fn add_warnings(response: &mut Response, warnings: &[String]) {
-    for warning in warnings {
+    const LIMIT: usize = 4096;
+    let mut written = 0;
+    for (index, warning) in warnings.iter().enumerate().filter(|(index, text)| !warnings[..*index].contains(text)) {
+        written += warning.len();
+        if written > LIMIT && index > 0 {
+            break;
+        }
         let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
             response.headers_mut().append(header::WARNING, value);

@@ -8,6 +8,7 @@ use super::{
     element,
     shape::{ListShape, MapShape, Resolved, Scalar, Shape},
 };
+use crate::value::go_text;
 
 /// Everything that does not fit, as one text.
 pub fn validate(object: &Value, shape: &Shape) -> Result<(), String> {
@@ -17,20 +18,6 @@ pub fn validate(object: &Value, shape: &Shape) -> Result<(), String> {
         [] => Ok(()),
         [one] => Err(one.clone()),
         many => Err(format!("errors:\n  {}", many.join("\n  "))),
-    }
-}
-
-/// A value as Go prints one of its dynamically typed ones.
-fn go(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
-            format!("map[{}]", entries.join(" "))
-        }
-        plain => plain.to_string(),
     }
 }
 
@@ -62,8 +49,8 @@ fn scalar_problem(wanted: Scalar, value: &Value) -> Option<String> {
             };
             Some(format!("expected string, got &value.valueUnstructured{{Value:{shown}}}"))
         }
-        (Scalar::Bool, _) => Some(format!("expected boolean, got &{{{}}}", go(value))),
-        (Scalar::Any, _) => Some(format!("expected any scalar, got &{{{}}}", go(value))),
+        (Scalar::Bool, _) => Some(format!("expected boolean, got &{{{}}}", go_text(value))),
+        (Scalar::Any, _) => Some(format!("expected any scalar, got &{{{}}}", go_text(value))),
     }
 }
 
@@ -79,8 +66,10 @@ fn walk(value: &Value, shape: &Shape, path: &str, errors: &mut Vec<String>) {
         }
         (Resolved::Map { map, .. }, Value::Object(entries)) => check_map(entries, map, path, errors),
         (Resolved::List(list), Value::Array(items)) => check_list(items, list, path, errors),
-        (Resolved::Map { .. }, value) if !value.is_null() => report(format!("expected map, got &{{{}}}", go(value))),
-        (Resolved::List(_), value) if !value.is_null() => report(format!("expected list, got &{{{}}}", go(value))),
+        (Resolved::Map { .. }, value) if !value.is_null() => {
+            report(format!("expected map, got &{{{}}}", go_text(value)))
+        }
+        (Resolved::List(_), value) if !value.is_null() => report(format!("expected list, got &{{{}}}", go_text(value))),
         _ => {}
     }
 }

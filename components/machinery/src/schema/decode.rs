@@ -93,27 +93,20 @@ impl Decoder<'_> {
         map.retain(|_, v| !v.is_null());
         let mut strangers = Vec::new();
         for (key, inner) in map.iter_mut() {
-            let Some(field) = definition.fields.get(key) else {
-                strangers.push(key.clone());
-                continue;
-            };
             self.path.push(Step::Field(key.clone()));
-            self.typed(field, inner)?;
-            self.path.pop();
-        }
-        self.report(map, strangers);
-        Ok(())
-    }
-
-    fn report(&mut self, map: &mut Map<String, Value>, strangers: Vec<String>) {
-        for key in strangers {
-            if self.unknown == Unknown::Prune {
-                map.remove(&key);
+            match definition.fields.get(key) {
+                Some(field) => self.typed(field, inner)?,
+                None => {
+                    self.found.push(self.path_text(true));
+                    strangers.push(key.clone());
+                }
             }
-            self.path.push(Step::Field(key));
-            self.found.push(self.path_text(true));
             self.path.pop();
         }
+        if self.unknown == Unknown::Prune {
+            strangers.iter().for_each(|key| drop(map.remove(key)));
+        }
+        Ok(())
     }
 
     fn typed(&mut self, kind: &Type, value: &mut Value) -> Result<(), DecodeError> {

@@ -7,16 +7,54 @@ use serde_json::{Map, Number, Value};
 
 /// Parses JSON and names each duplicate key by its path (`spec.replicas`); the last one wins.
 pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), serde_json::Error> {
-    let mut duplicates = Vec::new();
+    let mut found = Found::default();
+    let value = read(bytes, &mut found)?;
+    Ok((value, found.duplicates))
+}
+
+/// The path of every key, in the order of the text; keys given twice come twice.
+pub fn keys(bytes: &[u8]) -> Vec<String> {
+    let mut found = Found { all: Some(Vec::new()), ..Found::default() };
+    // what was read before an error is in order all the same
+    let _ = read(bytes, &mut found);
+    found.all.unwrap_or_default()
+}
+
+fn read(bytes: &[u8], found: &mut Found) -> Result<Value, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Node { path: String::new(), duplicates: &mut duplicates }.deserialize(&mut reader)?;
+    let value = Node { path: &Path::Root, found }.deserialize(&mut reader)?;
     reader.end()?;
-    Ok((value, duplicates))
+    Ok(value)
+}
+
+#[derive(Default)]
+struct Found {
+    duplicates: Vec<String>,
+    /// Every key, if they are wanted.
+    all: Option<Vec<String>>,
+}
+
+/// Where a value stands; written out only when somebody must be told.
+enum Path<'p> {
+    Root,
+    Field(&'p Path<'p>, &'p str),
+    Index(&'p Path<'p>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Field(Path::Root, name) => f.write_str(name),
+            Path::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
 }
 
 struct Node<'a> {
-    path: String,
-    duplicates: &'a mut Vec<String>,
+    path: &'a Path<'a>,
+    found: &'a mut Found,
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -65,7 +103,8 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         loop {
-            let node = Node { path: format!("{}[{}]", self.path, list.len()), duplicates: &mut *self.duplicates };
+            let path = Path::Index(self.path, list.len());
+            let node = Node { path: &path, found: &mut *self.found };
             match seq.next_element_seed(node)? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
@@ -76,11 +115,14 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-            if map.contains_key(&key) {
-                self.duplicates.push(path.clone());
+            let path = Path::Field(self.path, &key);
+            if let Some(all) = &mut self.found.all {
+                all.push(path.to_string());
             }
-            let value = access.next_value_seed(Node { path, duplicates: &mut *self.duplicates })?;
+            if map.contains_key(&key) {
+                self.found.duplicates.push(path.to_string());
+            }
+            let value = access.next_value_seed(Node { path: &path, found: &mut *self.found })?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))
@@ -97,6 +139,7 @@ mod tests {
         let (value, duplicates) = parse(br#"{"a": 1, "b": [{"c": 1, "c": -2.5}], "a": "x\n"}"#).unwrap();
         assert_eq!(duplicates, ["b[0].c", "a"]);
         assert_eq!(value, serde_json::json!({"a": "x\n", "b": [{"c": -2.5}]}));
+        assert_eq!(keys(br#"{"a": 1, "b": [{"c": 1, "c": 2}], "a": 3}"#), ["a", "b", "b[0].c", "b[0].c", "a"]);
         assert!(parse(b"{} x").is_err() && parse(b"").is_err());
     }
 }

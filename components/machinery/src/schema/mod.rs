@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 use serde_json::Value;
 
 pub use decode::{DecodeError, Unknown, check};
-pub use json::parse as parse_json;
+pub use json::{keys as json_keys, parse as parse_json};
 pub use merge_keys::{Merge, merge};
 
 /// The type of a field.
