@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod backend;
 pub mod bootstrap;
 pub mod config;
 pub mod core;

@@ -9,9 +9,10 @@ use machinery::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::Target;
+use super::{Target, streams};
 use crate::{
     http::{Query, Request, Response},
+    kubelet::{self, KubeletClient},
     pipeline::Call,
     registry,
 };
@@ -24,11 +25,7 @@ const LOG_OPTIONS: &[&str] =
     &["follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"];
 
 pub async fn forward(call: &Call, target: &Target, request: Request) -> Result<Response, ApiError> {
-    let kubelets = call
-        .core
-        .kubelets
-        .as_ref()
-        .ok_or_else(|| ApiError::service_unavailable("the API server has no client certificate for kubelets"))?;
+    let kubelets = kubelets(call)?;
     let pod = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?.object;
     let node = str_at(&pod, "spec.nodeName");
     if node.is_empty() {
@@ -36,10 +33,20 @@ pub async fn forward(call: &Call, target: &Target, request: Request) -> Result<R
     }
     let path = kubelet_path(target, &call.info.subresource, &call.query, &pod)?;
     let (address, port) = kubelet_address(call, node).await?;
-    kubelets.forward(address, port, &path, request).await
+    let backend = kubelets.at(address, port);
+    match streams::translation(&call.info.subresource, request.headers()) {
+        Some(translation) => streams::translate(&backend, &path, translation, request).await,
+        None => backend.forward(&path, request).await.map_err(|error| kubelet::unreachable(&backend, &error)),
+    }
 }
 
-async fn kubelet_address(call: &Call, name: &str) -> Result<(IpAddr, u16), ApiError> {
+pub(super) fn kubelets(call: &Call) -> Result<&KubeletClient, ApiError> {
+    let missing = || ApiError::service_unavailable("the API server has no client certificate for kubelets");
+    call.core.kubelets.as_ref().ok_or_else(missing)
+}
+
+/// A node's address and the port of its kubelet.
+pub(super) async fn kubelet_address(call: &Call, name: &str) -> Result<(IpAddr, u16), ApiError> {
     let nodes = registry::find("", "v1", "nodes").ok_or_else(ApiError::no_such_resource)?;
     let node = registry::read(&call.core, nodes, "", name).await?.object;
     let address = list_at(&node, "status.addresses")

@@ -14,10 +14,12 @@ mod logs;
 mod managed;
 mod options;
 mod patch;
+mod proxy;
 mod respond;
 mod reviews;
 mod scale;
 mod selection;
+mod streams;
 mod token;
 pub(crate) mod update;
 mod watch;
@@ -160,6 +162,7 @@ async fn subresource(call: Call, target: Target, request: Request) -> Result<Res
         ("pods", "log" | "exec" | "attach" | "portforward") => return logs::forward(&call, &target, request).await,
         ("pods", "ephemeralcontainers") => update::Part::EphemeralContainers,
         ("pods", "resize") => update::Part::Resize,
+        ("nodes" | "pods" | "services", "proxy") => return proxy::forward(&call, &target, request).await,
         ("serviceaccounts", "token") => return token::create(&call, &target, request).await,
         _ => return unknown(),
     };
