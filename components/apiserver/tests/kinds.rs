@@ -218,3 +218,115 @@ async fn discovery_tells_what_is_served() {
         assert!(names(&api.get(path).await).contains(&name.to_owned()), "{name}");
     }
 }
+
+/// Until the quota controller has counted, a quota limits nothing; here its part is played by hand.
+async fn quota(api: &Api, spec: Value, used: Value) {
+    let path = format!("{NS}/resourcequotas");
+    let made = api.create(&path, json!({"metadata": {"name": "q"}, "spec": spec})).await;
+    let status = json!({"status": {"hard": made["spec"]["hard"], "used": used}});
+    let (code, answer) = api.call("PATCH", &format!("{path}/q/status"), status).await;
+    assert_eq!(code, 200, "{answer}");
+}
+
+async fn used(api: &Api) -> Value {
+    api.get(&format!("{NS}/resourcequotas/q")).await["status"]["used"].clone()
+}
+
+#[tokio::test]
+async fn quotas_are_charged_with_the_write() {
+    let api = start().await;
+    let hard = json!({"pods": "3", "requests.cpu": "1", "count/configmaps": "2", "services.nodeports": "1"});
+    quota(
+        &api,
+        json!({"hard": hard}),
+        json!({"pods": "0", "requests.cpu": "0", "count/configmaps": "0", "services.nodeports": "0"}),
+    )
+    .await;
+    let pod = |name: &str, cpu: Option<&str>| {
+        let mut pod = template();
+        pod["metadata"] = json!({"name": name});
+        if let Some(cpu) = cpu {
+            pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
+        }
+        pod
+    };
+    let pods = format!("{NS}/pods");
+    let (code, silent) = api.call("POST", &pods, pod("silent", None)).await;
+    assert_eq!(
+        (code, silent["message"].as_str().unwrap()),
+        (403, "pods \"silent\" is forbidden: failed quota: q: must specify requests.cpu for: c")
+    );
+    assert_eq!(api.call("POST", &format!("{pods}?dryRun=All"), pod("dry", Some("300m"))).await.0, 201);
+    api.create(&pods, pod("a", Some("300m"))).await;
+    assert_eq!(
+        used(&api).await,
+        json!({"count/configmaps": "0", "pods": "1", "requests.cpu": "300m", "services.nodeports": "0"})
+    );
+    assert_eq!(api.call("POST", &pods, pod("a", Some("300m"))).await.1["reason"], "AlreadyExists");
+    assert_eq!(used(&api).await["pods"], "1", "what was not stored is not charged");
+    let (code, much) = api.call("POST", &pods, pod("b", Some("800m"))).await;
+    assert_eq!(
+        (code, much["message"].as_str().unwrap()),
+        (
+            403,
+            "pods \"b\" is forbidden: exceeded quota: q, requested: requests.cpu=800m, used: requests.cpu=300m, limited: requests.cpu=1"
+        )
+    );
+    let resize = |cpu: &str| json!({"spec": {"containers": [{"name": "c", "image": "x:1", "resources": {"requests": {"cpu": cpu}}}]}});
+    assert_eq!(api.call("PATCH", &format!("{pods}/a/resize"), resize("500m")).await.0, 200);
+    assert_eq!(used(&api).await["requests.cpu"], "500m");
+    assert_eq!(api.call("PATCH", &format!("{pods}/a/resize"), resize("2")).await.0, 403);
+
+    // forty writers want the last two
+    let maps = format!("{NS}/configmaps");
+    let (api_ref, maps) = (&api, &maps);
+    let write =
+        |i: i32| async move { api_ref.call("POST", maps, json!({"metadata": {"name": format!("m{i}")}})).await.0 };
+    let codes: Vec<u16> = futures::future::join_all((0..40).map(write)).await;
+    assert_eq!(codes.iter().filter(|code| **code == 201).count(), 2, "{codes:?}");
+    assert_eq!(used(&api).await["count/configmaps"], "2");
+    let service = |kind: &str| json!({"metadata": {"name": "s"}, "spec": {"type": kind, "ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]}});
+    api.create(&format!("{NS}/services"), service("ClusterIP")).await;
+    let (code, ports) = api.call("PATCH", &format!("{NS}/services/s"), json!({"spec": {"type": "NodePort"}})).await;
+    assert_eq!(code, 403, "{ports}");
+    assert!(ports["message"].as_str().unwrap().contains("requested: services.nodeports=2"), "{ports}");
+}
+
+#[tokio::test]
+async fn limit_ranges_fill_and_refuse() {
+    let api = start().await;
+    let limits = json!([
+        {"type": "Container", "default": {"memory": "200Mi"}, "defaultRequest": {"memory": "100Mi"}, "min": {"memory": "50Mi"}, "max": {"memory": "1Gi"}},
+        {"type": "PersistentVolumeClaim", "max": {"storage": "2Gi"}},
+    ]);
+    api.create(&format!("{NS}/limitranges"), json!({"metadata": {"name": "l"}, "spec": {"limits": limits}})).await;
+    let mut pod = template();
+    pod["metadata"] = json!({"name": "p"});
+    let made = api.create(&format!("{NS}/pods"), pod.clone()).await;
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"],
+        json!({"limits": {"memory": "200Mi"}, "requests": {"memory": "100Mi"}})
+    );
+    assert_eq!(
+        made["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
+        "LimitRanger plugin set: memory request for container c; memory limit for container c"
+    );
+    assert_eq!(made["status"]["qosClass"], "Burstable", "quality of service is told after the limits are known");
+    pod["metadata"]["name"] = "small".into();
+    pod["spec"]["containers"][0]["resources"] = json!({"requests": {"memory": "10Mi"}});
+    let (code, small) = api.call("POST", &format!("{NS}/pods"), pod).await;
+    assert_eq!(
+        (code, small["message"].as_str().unwrap()),
+        (403, "pods \"small\" is forbidden: minimum memory usage per Container is 50Mi, but request is 10Mi")
+    );
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}}});
+    let (code, big) = api.call("POST", &format!("{NS}/persistentvolumeclaims"), claim).await;
+    assert_eq!(code, 403);
+    assert!(
+        big["message"]
+            .as_str()
+            .unwrap()
+            .contains("maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"),
+        "{big}"
+    );
+}

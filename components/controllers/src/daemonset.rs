@@ -19,9 +19,8 @@ use tokio::task::JoinSet;
 use crate::core::context::OWNER;
 use crate::core::expectations::Expectations;
 use crate::core::pods::{self, Availability};
-use crate::core::slow_start::slow_start;
+use crate::core::spawn::{create_pods, observe};
 use crate::core::{Ctx, Key, WorkQueue, affinity, claim, history, meta};
-use crate::replicaset::observe;
 
 const NAME: &str = "daemonset-controller";
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -177,36 +176,8 @@ impl Controller {
     }
 
     async fn create(&self, set: &Arc<DaemonSet>, nodes: Vec<String>, hash: &str) -> anyhow::Result<()> {
-        let (ns, uid) = (meta::namespace(&set.metadata), meta::uid(&set.metadata));
-        let api = self.ctx.api::<Pod>(ns);
-        self.expectations.expect_creates(uid, nodes.len());
-        let (skipped, error) = slow_start(nodes.len(), |index| {
-            let pod = new_pod(set, &nodes[index], hash);
-            let api = &api;
-            async move {
-                match api.create(&PostParams::default(), &pod).await {
-                    Ok(pod) => {
-                        self.ctx.events.normal(
-                            NAME,
-                            set.as_ref(),
-                            "SuccessfulCreate",
-                            format!("Created pod: {}", meta::name(&pod.metadata)),
-                        );
-                        Ok(())
-                    }
-                    Err(error) => {
-                        self.expectations.created(uid);
-                        if meta::namespace_terminating(&error) {
-                            return Ok(());
-                        }
-                        self.ctx.events.warning(NAME, set.as_ref(), "FailedCreate", format!("Error creating: {error}"));
-                        Err(error)
-                    }
-                }
-            }
-        })
-        .await;
-        (0..skipped).for_each(|_| self.expectations.created(uid));
+        let make = |number: usize| new_pod(set, &nodes[number], hash);
+        let error = create_pods(&self.ctx, NAME, set, &self.expectations, nodes.len(), make).await;
         error.map_or(Ok(()), |error| Err(error).context("cannot create daemon pods"))
     }
 

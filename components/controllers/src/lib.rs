@@ -1,11 +1,13 @@
 //! The controllers: what makes the cluster become what its objects say.
 //!
 //! In: a Kubernetes client and a [`Config`]. Out: writes to the API. The controllers are pure clients of the API (kube-rs and
-//! k8s-openapi); this crate depends on no server code, only on `certs` for signing. `core` holds the shared machinery: one
+//! k8s-openapi); this crate depends on no server code, only on `certs` for signing, `cron` for schedules and `quota` for what
+//! objects count. `core` holds the shared machinery: one
 //! informer for each kind, event-driven queues; every other module is one controller: pure rules with tests, and a thin part
 //! that reads and writes. Behaviour is kube-controller-manager's.
 
 mod core;
+mod cronjob;
 mod csr;
 mod daemonset;
 mod deployment;
@@ -15,7 +17,8 @@ mod job;
 mod namespace;
 mod nodes;
 mod pdb;
-mod replicaset;
+mod replicas;
+mod resource_quota;
 mod resources;
 mod rootca;
 mod serviceaccount;
@@ -108,10 +111,12 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future) -> anyho
 fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, ca: certs::Ca, root_ca: String) {
     let resources = Resources::new(ctx.client.clone());
     deployment::start(ctx, tasks);
-    replicaset::start(ctx, tasks);
+    replicas::start(ctx, tasks);
     statefulset::start(ctx, tasks);
     daemonset::start(ctx, tasks);
     job::start(ctx, tasks);
+    cronjob::start(ctx, tasks);
+    resource_quota::start(ctx, tasks, resources.clone());
     endpoints::start(ctx, tasks);
     namespace::start(ctx, tasks, resources.clone());
     serviceaccount::start(ctx, tasks);

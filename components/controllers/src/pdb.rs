@@ -44,6 +44,7 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
         informers.replica_sets.wait_synced().await;
         informers.deployments.wait_synced().await;
         informers.stateful_sets.wait_synced().await;
+        informers.replication_controllers.wait_synced().await;
     };
     let (ctx, again) = (Arc::new(ctx.clone()), queue.clone());
     queue.work(tasks, NAME, 2, ready, move |key| {
@@ -89,6 +90,11 @@ fn owner_size(
                 None => Some((owner.uid.clone(), set.spec.replicas.unwrap_or(1))),
             }
         }
+        "ReplicationController" => ctx
+            .informers
+            .replication_controllers
+            .get(ns, &owner.name)
+            .map(|it| (owner.uid.clone(), it.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1))),
         "StatefulSet" => ctx
             .informers
             .stateful_sets

@@ -2,9 +2,11 @@
 
 mod certificates;
 mod escalation;
+mod limit_range;
 mod namespace;
 mod node;
 mod pod;
+pub mod quota;
 mod service_account;
 mod storage;
 
@@ -50,6 +52,7 @@ pub async fn admit(
 ) -> Result<(), ApiError> {
     let attempt = Attempt { call, target, operation, subresource, old };
     namespace::lifecycle(&attempt).await?;
+    limit_range::fill(&attempt, new).await?;
     service_account::admit(&attempt, new).await?;
     node::restrict(&attempt, new).await?;
     pod::priority(&attempt, new).await?;
@@ -57,5 +60,6 @@ pub async fn admit(
     storage::default_class(&attempt, new).await?;
     storage::protect(&attempt, new);
     certificates::admit(&attempt, new).await?;
+    limit_range::check(&attempt, new).await?;
     escalation::check(&attempt, new).await
 }

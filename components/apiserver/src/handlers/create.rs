@@ -4,9 +4,12 @@ use http::StatusCode;
 use machinery::{ApiError, names, resources, time, value::str_at};
 use serde_json::{Map, Value};
 
-use super::{Target, decode, managed, options, respond, update::Part};
+use super::{
+    Target, decode, managed, options, respond,
+    update::{Part, back_off},
+};
 use crate::{
-    admission::{self, Operation},
+    admission::{self, Operation, quota},
     http::{Request, Response, respond::add_warnings},
     pipeline::Call,
     registry::{self, Write, WriteError},
@@ -86,9 +89,9 @@ async fn attempt(
     if !mode.applied {
         managed::track(call, target, Part::Main, None, &mut object);
     }
-    (resource.strategy.prepare_create)(&mut object);
     admission::admit(call, target, Operation::Create, "", &mut object, None).await?;
     resource.default(&mut object);
+    (resource.strategy.prepare_create)(&mut object);
 
     let mut errors = resources::validate_metadata(resource, &object);
     errors.extend(resource.validate_create(&object));
@@ -100,10 +103,11 @@ async fn attempt(
 
 async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Result<respond::Encoded, ApiError> {
     let (core, resource) = (&call.core, &*target.resource);
-    let mut left = ATTEMPTS;
+    let (mut left, mut lost) = (ATTEMPTS, 0);
     loop {
         let mut object = object.clone();
-        let claims = services::claim(core, target, &mut object, None).await?;
+        let mut claims = services::claim(core, target, &mut object, None).await?;
+        claims.extend(quota::charge(core, target, "", &object, None).await?);
         if dry_run {
             if core
                 .store
@@ -124,6 +128,11 @@ async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Re
             Ok((value, revision)) => return Ok(respond::Encoded { value, revision }),
             Err(WriteError::Lost) => {
                 return Err(ApiError::already_exists(resource.group, resource.plural, &target.name));
+            }
+            // another write was charged meanwhile: see what is left now
+            Err(WriteError::Taken(key)) if quota::is_charge(&key) => {
+                lost += 1;
+                back_off(lost).await;
             }
             // somebody took the address that was chosen: choose again
             Err(WriteError::Taken(_)) if left > 0 => left -= 1,

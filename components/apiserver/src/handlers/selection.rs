@@ -55,11 +55,8 @@ impl Selection {
 }
 
 pub fn parse_revision(text: &str) -> Result<Revision, ApiError> {
-    text.parse().map_err(|_| {
-        ApiError::bad_request(format!(
-            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-        ))
-    })
+    text.parse()
+        .map_err(|_| ApiError::bad_request(format!("Invalid value: {text:?}: the resourceVersion must be a number")))
 }
 
 /// A revision the client knows must have been reached here.

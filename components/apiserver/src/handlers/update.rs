@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Target, create, decode, managed, options, respond};
 use crate::{
-    admission::{self, Operation},
+    admission::{self, Operation, quota},
     http::{Request, Response, respond::add_warnings},
     pipeline::Call,
     registry::{self, Stored, Write, WriteError},
@@ -226,7 +226,9 @@ async fn attempt(
     let claims = if removed {
         services::release(core, target, old).await?
     } else {
-        services::claim(core, target, &mut new, Some(old)).await?
+        let mut claims = services::claim(core, target, &mut new, Some(old)).await?;
+        claims.extend(quota::charge(core, target, part.subresource(), &new, Some(old)).await?);
+        claims
     };
     if mode.dry_run {
         return Ok(Some(respond::Encoded {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -41,9 +42,11 @@ pub struct Informers {
     pub slices: Arc<Informer<EndpointSlice>>,
     pub deployments: Arc<Informer<Deployment>>,
     pub replica_sets: Arc<Informer<ReplicaSet>>,
+    pub replication_controllers: Arc<Informer<ReplicationController>>,
     pub stateful_sets: Arc<Informer<StatefulSet>>,
     pub daemon_sets: Arc<Informer<DaemonSet>>,
     pub jobs: Arc<Informer<Job>>,
+    pub cron_jobs: Arc<Informer<CronJob>>,
     pub revisions: Arc<Informer<ControllerRevision>>,
     pub claims: Arc<Informer<PersistentVolumeClaim>>,
     pub volumes: Arc<Informer<PersistentVolume>>,
@@ -55,6 +58,7 @@ pub struct Informers {
     pub leases: Arc<Informer<Lease>>,
     pub csrs: Arc<Informer<CertificateSigningRequest>>,
     pub budgets: Arc<Informer<PodDisruptionBudget>>,
+    pub quotas: Arc<Informer<ResourceQuota>>,
 }
 
 impl Informers {
@@ -71,9 +75,11 @@ impl Informers {
             }]),
             deployments: Informer::new(),
             replica_sets: Informer::indexed(&[meta::owner_index]),
+            replication_controllers: Informer::new(),
             stateful_sets: Informer::new(),
             daemon_sets: Informer::new(),
             jobs: Informer::indexed(&[meta::owner_index]),
+            cron_jobs: Informer::new(),
             revisions: Informer::indexed(&[meta::owner_index]),
             claims: Informer::new(),
             volumes: Informer::new(),
@@ -83,6 +89,7 @@ impl Informers {
             leases: Informer::new(),
             csrs: Informer::new(),
             budgets: Informer::new(),
+            quotas: Informer::new(),
         }
     }
 
@@ -99,9 +106,11 @@ impl Informers {
         all(&self.slices, client, tasks);
         all(&self.deployments, client, tasks);
         all(&self.replica_sets, client, tasks);
+        all(&self.replication_controllers, client, tasks);
         all(&self.stateful_sets, client, tasks);
         all(&self.daemon_sets, client, tasks);
         all(&self.jobs, client, tasks);
+        all(&self.cron_jobs, client, tasks);
         all(&self.revisions, client, tasks);
         all(&self.claims, client, tasks);
         all(&self.volumes, client, tasks);
@@ -109,6 +118,7 @@ impl Informers {
         all(&self.service_accounts, client, tasks);
         all(&self.csrs, client, tasks);
         all(&self.budgets, client, tasks);
+        all(&self.quotas, client, tasks);
         let only_root_ca = watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}"));
         tasks.spawn(self.root_cas.clone().run(Api::all(client.clone()), only_root_ca));
         tasks.spawn(self.leases.clone().run(Api::namespaced(client.clone(), NODE_LEASES), watcher::Config::default()));

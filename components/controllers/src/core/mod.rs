@@ -14,6 +14,7 @@ pub mod pods;
 pub mod quantity;
 pub mod queue;
 pub mod slow_start;
+pub mod spawn;
 
 pub use context::{Ctx, Informers};
 pub use informer::Key;

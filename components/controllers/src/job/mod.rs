@@ -22,9 +22,8 @@ use self::indexes::COMPLETION_INDEX;
 use self::rules::{FINALIZER, INDEX_FAILURES, Outcome};
 use crate::core::context::OWNER;
 use crate::core::expectations::Expectations;
-use crate::core::slow_start::slow_start;
+use crate::core::spawn::{create_pods, observe};
 use crate::core::{Ctx, Key, WorkQueue, claim, meta, pods};
-use crate::replicaset::observe;
 
 const NAME: &str = "job-controller";
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
@@ -267,36 +266,11 @@ impl Controller {
             self.queue.add_after(key.clone(), wait);
             return Ok(());
         }
-        let api = self.ctx.api::<Pod>(&key.ns);
-        self.expectations.expect_creates(uid, count);
-        let (skipped, error) = slow_start(count, |number| {
+        let make = |number: usize| {
             let index = outcome.create[number];
-            let pod = new_pod(job, index, index.map_or(0, |it| rules::next_failure_count(owned, it)));
-            let api = &api;
-            async move {
-                match api.create(&PostParams::default(), &pod).await {
-                    Ok(pod) => {
-                        self.ctx.events.normal(
-                            NAME,
-                            job.as_ref(),
-                            "SuccessfulCreate",
-                            format!("Created pod: {}", meta::name(&pod.metadata)),
-                        );
-                        Ok(())
-                    }
-                    Err(error) => {
-                        self.expectations.created(uid);
-                        if meta::namespace_terminating(&error) {
-                            return Ok(());
-                        }
-                        self.ctx.events.warning(NAME, job.as_ref(), "FailedCreate", format!("Error creating: {error}"));
-                        Err(error)
-                    }
-                }
-            }
-        })
-        .await;
-        (0..skipped).for_each(|_| self.expectations.created(uid));
+            new_pod(job, index, index.map_or(0, |it| rules::next_failure_count(owned, it)))
+        };
+        let error = create_pods(&self.ctx, NAME, job, &self.expectations, count, make).await;
         error.map_or(Ok(()), |error| Err(error).with_context(|| format!("cannot create pods of Job {key}")))
     }
 

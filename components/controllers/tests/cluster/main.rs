@@ -5,6 +5,7 @@ mod support;
 
 mod certificates;
 mod collection;
+mod kinds;
 mod network;
 mod nodes;
 mod volumes;

@@ -1,0 +1,97 @@
+//! ReplicationControllers, CronJobs and ResourceQuotas.
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ReplicationController, ResourceQuota};
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+
+use crate::support::{Cluster, eventually, template};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replication_controller_keeps_its_pods_and_tells_of_refusals() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create::<ReplicationController>(
+            "default",
+            json!({"metadata": {"name": "rc"}, "spec": {"replicas": 2, "template": template("old", "one")}}),
+        )
+        .await;
+    let ready = |it: &ReplicationController| it.status.as_ref().is_some_and(|it| it.ready_replicas == Some(2));
+    eventually("two ready pods", || async {
+        cluster.get::<ReplicationController>("default", "rc").await.filter(ready)
+    })
+    .await;
+    let pod = cluster.list::<Pod>("default").await.remove(0);
+    assert_eq!(pod.metadata.owner_references.unwrap()[0].kind, "ReplicationController");
+
+    // a quota that is full makes the next ones fail, and the condition says so until there is room
+    cluster
+        .create::<ResourceQuota>("default", json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2"}}}))
+        .await;
+    let used = |wanted: &'static str| {
+        let cluster = &cluster;
+        move || async move {
+            let status = cluster.get::<ResourceQuota>("default", "q").await?.status?;
+            Some(()).filter(|()| status.used.is_some_and(|it| it.get("pods").is_some_and(|it| it.0 == wanted)))
+        }
+    };
+    eventually("the first count", used("2")).await;
+    cluster.merge::<ReplicationController>("default", "rc", json!({"spec": {"replicas": 3}})).await;
+    let failing = |it: &ReplicationController| {
+        it.status.iter().flat_map(|it| it.conditions.iter().flatten()).any(|it| it.type_ == "ReplicaFailure")
+    };
+    eventually("the refusal", || async { cluster.get::<ReplicationController>("default", "rc").await.filter(failing) })
+        .await;
+    cluster.merge::<ReplicationController>("default", "rc", json!({"spec": {"replicas": 1}})).await;
+    eventually("what was freed", used("1")).await;
+    eventually("an end of the refusal", || async {
+        cluster.get::<ReplicationController>("default", "rc").await.filter(|it| !failing(it))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cron_job_starts_once_and_keeps_its_history() {
+    let cluster = Cluster::start().await;
+    let job = json!({"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "command": ["succeed"]}]}}}});
+    let every_second = json!({"metadata": {"name": "cj"}, "spec": {"schedule": "@every 1s", "concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 1, "jobTemplate": job}});
+    cluster.create::<CronJob>("default", every_second).await;
+    let done = |it: &CronJob| it.status.as_ref().is_some_and(|it| it.last_successful_time.is_some());
+    eventually("a success", || async { cluster.get::<CronJob>("default", "cj").await.filter(done) }).await;
+    let jobs = cluster.list::<Job>("default").await;
+    assert!(jobs.len() <= 2, "one start, one job: {}", jobs.len());
+    assert_eq!(jobs[0].metadata.owner_references.as_ref().unwrap()[0].name, "cj");
+    cluster
+        .merge::<CronJob>("default", "cj", json!({"spec": {"suspend": true, "successfulJobsHistoryLimit": 0}}))
+        .await;
+    eventually("no history", || async { Some(cluster.list::<Job>("default").await).filter(Vec::is_empty) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_counts_what_is_there_and_what_goes() {
+    let cluster = Cluster::bare().await;
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    cluster.create::<ConfigMap>("default", map("one")).await;
+    let hard = json!({"count/configmaps": "3", "secrets": "1", "count/deployments.apps": "1", "limits.cpu": "2"});
+    cluster.create::<ResourceQuota>("default", json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
+    let used = |wanted: &'static str| {
+        let cluster = &cluster;
+        move || async move {
+            let status = cluster.get::<ResourceQuota>("default", "q").await?.status?;
+            let used = status.used?;
+            Some(used.clone()).filter(|it| it.get("count/configmaps").is_some_and(|it| it.0 == wanted))
+        }
+    };
+    // kube-root-ca.crt is there, too
+    let counted = eventually("the first count", used("2")).await;
+    assert_eq!((counted["secrets"].0.as_str(), counted["limits.cpu"].0.as_str()), ("0", "0"));
+    cluster.create::<ConfigMap>("default", map("two")).await;
+    let refused = cluster
+        .api::<ConfigMap>("default")
+        .create(&PostParams::default(), &serde_json::from_value(map("three")).unwrap())
+        .await;
+    assert!(refused.unwrap_err().to_string().contains("exceeded quota: q"));
+    cluster.api::<ConfigMap>("default").delete("one", &DeleteParams::default()).await.unwrap();
+    eventually("what was freed", used("2")).await;
+    cluster.create::<ConfigMap>("default", map("three")).await;
+}
