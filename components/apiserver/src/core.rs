@@ -39,6 +39,8 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 impl Core {
     pub async fn open(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<Self>> {
         config.check()?;
+        // rules of custom resources are written in CEL
+        machinery::structural::rules::install(Box::new(machinery::expressions::rules::Cel));
         let signing_file = &config.service_account_signing_key_file;
         let signing_key = SigningKey::from_pem(&read(signing_file)?)
             .with_context(|| format!("cannot use {}", signing_file.display()))?;

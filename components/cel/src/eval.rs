@@ -71,7 +71,8 @@ pub struct Budget(pub u64);
 
 /// The state of one evaluation.
 pub struct Ctx<'a> {
-    input: &'a Input<'a>,
+    values: Vec<(&'a str, Val<'a>)>,
+    variables: Option<&'a Variables<'a>>,
     locals: Vec<(Arc<str>, Val<'a>)>,
     spent: u64,
     limit: u64,
@@ -82,9 +83,10 @@ pub struct Ctx<'a> {
 
 impl Program {
     /// Runs it. The budget loses what it cost, also when it fails; a budget that is used up is a fatal fault.
-    pub fn run<'a>(&self, input: &'a Input<'a>, budget: &mut Budget) -> Answer<'a> {
+    pub fn run<'a>(&self, input: &Input<'a>, budget: &mut Budget) -> Answer<'a> {
         let mut ctx = Ctx {
-            input,
+            values: input.values.clone(),
+            variables: input.variables,
             locals: Vec::new(),
             spent: 0,
             limit: CALL_LIMIT.min(budget.0),
@@ -198,10 +200,10 @@ impl<'a> Ctx<'a> {
         if let Some((_, value)) = self.locals.iter().rev().find(|(n, _)| &**n == name) {
             return Ok(value.clone());
         }
-        if let Some((_, value)) = self.input.values.iter().find(|(n, _)| *n == name) {
+        if let Some((_, value)) = self.values.iter().find(|(n, _)| *n == name) {
             return Ok(value.clone());
         }
-        if name == "variables" && self.input.variables.is_some() {
+        if name == "variables" && self.variables.is_some() {
             return Ok(Val::Variables);
         }
         match named_type(name) {
@@ -245,13 +247,13 @@ impl<'a> Ctx<'a> {
     }
 
     fn has_variable(&self, name: &str) -> bool {
-        self.input.variables.is_some_and(|v| v.programs.iter().any(|(n, _)| n == name))
+        self.variables.is_some_and(|v| v.programs.iter().any(|(n, _)| n == name))
     }
 
     /// Computed once, with the cost counted to whoever asks first.
     fn variable(&mut self, name: &str) -> Answer<'a> {
         let unknown = || Fault::new(format!("no such key: {name}"));
-        let variables = self.input.variables.ok_or_else(unknown)?;
+        let variables = self.variables.ok_or_else(unknown)?;
         if let Some(known) = variables.computed.borrow().get(name) {
             return known.clone();
         }

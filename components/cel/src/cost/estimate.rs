@@ -513,7 +513,7 @@ fn declared_max(schema: &Schema) -> Option<u64> {
 
 fn is_scalar(ty: &Type) -> bool {
     match ty {
-        Type::Bool | Type::Double | Type::Duration | Type::Int | Type::Timestamp | Type::Uint => true,
+        Type::Bool | Type::Double | Type::Duration | Type::Int | Type::Timestamp | Type::Uint | Type::Type(_) => true,
         Type::Optional(inner) => is_scalar(inner),
         _ => false,
     }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod policy;
+pub mod rules;
 
 pub use environment::{Declared, environment, namespace_object, schemas};
 pub use policy::{Audit, Mutation, Policy, Validation, match_conditions};
