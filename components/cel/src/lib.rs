@@ -2,7 +2,7 @@
 //!
 //! In: the text of an expression and declared variables ([`Env`]). Out: a checked [`Program`], or the errors clients see. A program's
 //! cost is estimated when it is written and counted while it runs over JSON that is not copied; both are bounded, as are depth, size and
-//! memory. Pure: no I/O; authorization is asked through a trait. Depends on `notation` only.
+//! memory. Pure: no I/O; authorization is asked through a trait. Depends on `notation` and `cron` (time zones).
 
 mod ast;
 mod check;

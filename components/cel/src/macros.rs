@@ -38,6 +38,7 @@ pub fn method(nodes: &mut Nodes, at: usize, name: &str, target: Expr, args: Vec<
         ("transformList", 3 | 4) => build.list(target, args, 2),
         ("transformMap", 3 | 4) => build.map(target, args, false),
         ("transformMapEntry", 3 | 4) => build.map(target, args, true),
+        ("sortBy", 2) => build.sort(target, args),
         ("optMap", 2) => build.optional(target, args, true),
         ("optFlatMap", 2) => build.optional(target, args, false),
         _ => Ok(build.nodes.method(at, name, target, args)),
@@ -193,6 +194,16 @@ impl Build<'_> {
             result,
         };
         self.nodes.make(self.at, Kind::Fold(Box::new(fold)))
+    }
+
+    /// The list sorted by a key of each element.
+    fn sort(&mut self, target: Expr, args: Vec<Expr>) -> Result<Expr> {
+        const INPUT: &str = "@input";
+        let unsorted = self.nodes.ident(self.at, INPUT);
+        let keys = self.list(unsorted, args, 1)?;
+        let unsorted = self.nodes.ident(self.at, INPUT);
+        let sorted = self.nodes.method(self.at, "@sortByAssociatedKeys", unsorted, vec![keys]);
+        Ok(self.bind(INPUT, target, sorted))
     }
 
     fn optional(&mut self, target: Expr, args: Vec<Expr>, wrap: bool) -> Result<Expr> {

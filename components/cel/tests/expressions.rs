@@ -201,6 +201,7 @@ fn conversions_and_times() {
         "timestamp('2024-01-02T00:00:00Z') - timestamp('2024-01-01T00:00:00Z') == duration('24h')",
         "self.since.getMonth() == 1 && self.since.getDate() == 29 && self.since.getDayOfMonth() == 28 && self.since.getDayOfWeek() == 4",
         "self.since.getHours('-08:00') == 4 && self.since.getMilliseconds() == 500 && duration('90m').getHours() == 1",
+        "timestamp('2024-07-01T12:00:00Z').getHours('America/New_York') == 8 && timestamp('2024-01-01T12:00:00Z').getHours('America/New_York') == 7",
         "int(timestamp('1970-01-01T00:01:00Z')) == 60 && duration('1s') < duration('1m') && duration('1ms500us').getMilliseconds() == 1",
         "type(1) == int && type('a') == string && type([]) == list && type(type(1)) == type",
     ]);
@@ -235,6 +236,9 @@ fn texts_and_lists() {
         "'ab12cd34'.find('[0-9]+') == '12' && 'ab12cd34'.findAll('[0-9]+') == ['12', '34'] && 'a1b2'.findAll('[0-9]', 1) == ['1']",
         "[1, 2, 3].isSorted() && !['b', 'a'].isSorted() && [1, 2].sum() == 3 && [1.5, 2.5].sum() == 4.0 && [3, 1].min() == 1 && ['a', 'b'].max() == 'b'",
         "[1, 2, 1].indexOf(1) == 0 && [1, 2, 1].lastIndexOf(1) == 2 && [1].indexOf(5) == -1",
+        "[1, 2, 3].slice(1, 3) == [2, 3] && [[1], [2, 3]].flatten() == [1, 2, 3] && lists.range(3) == [0, 1, 2] && [1, 2].reverse() == [2, 1]",
+        "[3, 1, 2].sort() == [1, 2, 3] && ['aaa', 'b'].sortBy(x, x.size()) == ['b', 'aaa'] && [1, 1, 2].distinct() == [1, 2]",
+        "[1, 2].first().value() == 1 && [1, 2].last().orValue(0) == 2 && [].first() == optional.none()",
         "sets.contains([1, 2, 3], [2, 3]) && sets.equivalent([1, 1, 2], [2, 1]) && sets.intersects([1], [1, 2]) && !sets.intersects([1], [2])",
     ]);
     faults(&[
@@ -243,6 +247,9 @@ fn texts_and_lists() {
             "'%d'.format(['x']) == ''",
             "error during formatting: decimal clause can only be used on the types it is made for, was given string",
         ),
+        ("lists.range(9223372036854775807).size() == 1", "operation cancelled: actual cost limit exceeded"),
+        ("timestamp('2024-01-01T12:00:00Z').getHours('Nowhere/Land') == 7", "unknown time zone Nowhere/Land"),
+        ("[1].slice(0, 5) == []", "cannot slice(0, 5), list is length 1"),
         ("[1].filter(x, x > 1).max() == 1", "max called on empty list"),
     ]);
 }

@@ -353,6 +353,10 @@ impl Coster<'_> {
                 (text.times(pattern.size.scaled(REGEX_LENGTH)).plus(sum), None)
             }
             ("contains", [part], Some(text)) => (traversal(text.size).times(traversal(part.size)).plus(sum), None),
+            ("slice" | "reverse" | "flatten", _, Some(list)) => (list.size.plus(ONE).plus(sum), Some(list.size)),
+            ("sort" | "distinct" | "@sortByAssociatedKeys", _, Some(list)) => {
+                (list.size.times(list.size).plus(ONE).plus(sum), Some(list.size))
+            }
             ("sets.contains" | "sets.intersects", [a, b], None) => (a.size.times(b.size).plus(ONE).plus(sum), None),
             ("sets.equivalent", [a, b], None) => (a.size.times(b.size).times(Cost::fixed(2)).plus(ONE).plus(sum), None),
             ("_&&_" | "_||_", _, _) => {

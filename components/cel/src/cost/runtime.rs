@@ -53,6 +53,12 @@ pub fn call(function: &str, args: &[Val<'_>]) -> u64 {
             _ => 1,
         },
         "contains" => traversal(first()).saturating_mul(traversal(second())),
+        "slice" | "reverse" | "flatten" => first(),
+        "sort" | "@sortByAssociatedKeys" | "distinct" => first().saturating_mul(first()),
+        "lists.range" => match args.first() {
+            Some(Val::Int(count)) => u64::try_from(*count).unwrap_or(0),
+            _ => 1,
+        },
         "sets.contains" | "sets.intersects" => first().saturating_mul(second()).saturating_add(1),
         "sets.equivalent" => first().saturating_mul(second()).saturating_mul(2).saturating_add(1),
         _ => 1,

@@ -7,6 +7,7 @@ pub mod convert;
 mod format;
 pub mod kubernetes;
 pub mod lists;
+mod more_lists;
 pub mod operators;
 mod optional;
 pub mod regexes;
@@ -54,6 +55,7 @@ static TABLES: &[&[Function]] = &[
     format::TABLE,
     time::TABLE,
     lists::TABLE,
+    more_lists::TABLE,
     optional::TABLE,
     regexes::TABLE,
     kubernetes::url::TABLE,

@@ -49,15 +49,17 @@ pub(super) static TABLE: &[Function] = &[
 fn timestamp_part<'a>(args: &[Val<'a>], part: fn(OffsetDateTime) -> i64) -> Answer<'a> {
     match args {
         [Val::Timestamp(at)] => Ok(Val::Int(part(*at))),
-        [Val::Timestamp(at), Val::Str(zone)] => Ok(Val::Int(part(at.to_offset(offset(zone)?)))),
+        [Val::Timestamp(at), Val::Str(zone)] => Ok(Val::Int(part(at.to_offset(offset(zone, *at)?)))),
         _ => no_overload(args),
     }
 }
 
-/// `UTC` or a fixed offset such as `-08:00`; there is no database of regions.
-fn offset(zone: &str) -> Result<UtcOffset, Fault> {
-    if matches!(zone, "" | "UTC" | "Z") {
-        return Ok(UtcOffset::UTC);
+/// The offset of a zone (`America/New_York`, or fixed: `-08:00`) at a moment.
+fn offset(zone: &str, at: OffsetDateTime) -> Result<UtcOffset, Fault> {
+    let moment = jiff::Timestamp::from_second(at.unix_timestamp()).ok();
+    if let (Some(zone), Some(moment)) = (cron::zone(zone), moment) {
+        return UtcOffset::from_whole_seconds(zone.to_offset(moment).seconds())
+            .map_err(|_| Fault::new("time zone offset out of range"));
     }
     let (negative, digits) = match zone.as_bytes().first() {
         Some(b'-') => (true, &zone[1..]),

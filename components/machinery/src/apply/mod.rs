@@ -8,6 +8,7 @@
 mod builtin;
 mod compare;
 mod configuration;
+mod configuration_merge;
 mod conflict;
 mod element;
 mod fields;
@@ -23,6 +24,7 @@ mod validate;
 pub use builtin::{extension, shape as built_in};
 pub use compare::{Comparison, compare};
 pub use configuration::{ApplyError, Configuration, apply};
+pub use configuration_merge::merge_configuration;
 pub use conflict::Conflict;
 pub use managers::{MAX_MANAGER, Writer, manager_from_user_agent};
 pub use set::FieldSet;
