@@ -1,7 +1,9 @@
-//! Writes the schema definitions of all kinds that the resource table names, as JSON, from k8s-openapi's types. Descriptions are left
-//! out: only shapes are needed at run time.
+//! Writes the schema definitions of all kinds that the resource table names, as JSON, from k8s-openapi's types: without descriptions,
+//! which is what is needed at run time, and compressed with them, for the documents that clients seldom ask for.
 
-use std::{env, fs, path::Path};
+use std::{env, fs, io::Write, path::Path};
+
+use flate2::{Compression, write::GzEncoder};
 
 use k8s_openapi::{
     api::{
@@ -38,10 +40,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     core_kinds(&mut generator);
     other_kinds(&mut generator);
     let mut definitions = Value::Object(generator.take_definitions(true));
-    strip(&mut definitions);
     let out = env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?;
+    fs::write(Path::new(&out).join("described.gz"), described(&definitions)?)?;
+    strip(&mut definitions);
     fs::write(Path::new(&out).join("definitions.json"), serde_json::to_vec(&definitions)?)?;
     Ok(())
+}
+
+/// One line for each definition: its name, a tab, its JSON.
+fn described(definitions: &Value) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    for (name, definition) in definitions.as_object().into_iter().flatten() {
+        writeln!(encoder, "{name}\t{definition}")?;
+    }
+    Ok(encoder.finish()?)
 }
 
 fn core_kinds(g: &mut SchemaGenerator) {

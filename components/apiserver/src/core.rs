@@ -14,6 +14,7 @@ use crate::{
     memo::Memo,
     metrics::Metrics,
     observed::Observed,
+    openapi::Published,
 };
 
 pub struct Core {
@@ -26,6 +27,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Objects of recent events, decoded once for all watchers with selectors.
     pub memo: Memo,
+    /// OpenAPI documents that were asked for.
+    pub published: Published,
     /// Custom resources.
     pub custom: Served,
     /// Ends watches and listeners.
@@ -65,6 +68,7 @@ impl Core {
             kubelets,
             metrics: Metrics::default(),
             memo: Memo::default(),
+            published: Published::default(),
             custom: Served::default(),
             stopping: CancellationToken::new(),
         }))

@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod config;
 pub mod core;
 pub mod crd;
+pub mod discovery;
 pub mod handlers;
 pub mod http;
 pub mod identity;

@@ -25,6 +25,9 @@ pub struct Call {
     pub accept: Accept,
     /// The media ranges the client accepts, as it wrote them.
     pub wants: Vec<String>,
+    pub if_none_match: Option<String>,
+    /// The client takes gzip.
+    pub gzip: bool,
     pub identity: Identity,
     /// The client's program, as it says itself.
     pub user_agent: String,
@@ -86,9 +89,13 @@ async fn answer(
     };
     let user_agent =
         request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let if_none_match = request.headers().get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let gzip = compress::wanted(request.headers());
     let wants = accept::ranges(request.headers()).map(str::to_owned).collect();
-    let handling: BoxFuture<'static, Result<Response, ApiError>> =
-        Box::pin(handlers::dispatch(Call { core, wants, info, query, accept, identity, user_agent }, request));
+    let handling: BoxFuture<'static, Result<Response, ApiError>> = Box::pin(handlers::dispatch(
+        Call { core, wants, if_none_match, gzip, info, query, accept, identity, user_agent },
+        request,
+    ));
     handling.await
 }
 

@@ -6,7 +6,6 @@ mod components;
 mod create;
 mod decode;
 mod delete;
-mod discovery;
 mod eviction;
 mod health;
 mod list;
@@ -16,7 +15,7 @@ mod options;
 mod patch;
 mod proxy;
 mod respond;
-mod reviews;
+pub(crate) mod reviews;
 mod scale;
 mod selection;
 mod streams;
@@ -139,10 +138,10 @@ async fn without_resource(call: &Call) -> Result<Response, ApiError> {
     if let Some(response) = health::answer(call).await {
         return Ok(response);
     }
-    if let Some(response) = crate::openapi::answer(call) {
+    if let Some(response) = crate::openapi::answer(call).await? {
         return Ok(response);
     }
-    discovery::answer(call).ok_or_else(ApiError::no_such_resource)
+    crate::discovery::answer(call).ok_or_else(ApiError::no_such_resource)
 }
 
 async fn subresource(call: Call, target: Target, request: Request) -> Result<Response, ApiError> {

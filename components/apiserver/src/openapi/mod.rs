@@ -1,110 +1,164 @@
-//! The published schemas: OpenAPI v2 (JSON, and the protobuf form old clients insist on) and v3, from machinery's definitions.
+//! The published schemas: OpenAPI v2 (JSON, and the protobuf form old clients insist on) and v3.
+//!
+//! Nothing of it is held before a client asks: descriptions lie compressed in the executable, documents are built on first demand
+//! and kept compressed. Custom resources come in by their rows.
 
-mod json;
+mod documents;
+pub(crate) mod etag;
+mod paths;
 mod proto;
 mod protobuf;
+mod schema;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
 };
 
-use http::StatusCode;
-use machinery::{
-    Resource, resources,
-    schema::{self, Definition, Type},
-};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use machinery::{ApiError, ResourceRef};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
 
 use crate::{
-    http::{Response, respond},
+    core::Core,
+    http::{Response, ResponseBody, respond},
     pipeline::Call,
 };
+use documents::{Document, fingerprint, path_of};
 
 /// What clients ask for, and its later spelling, which alone is a valid media type and so is what is answered.
 const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+const V3: &str = "/openapi/v3";
 
-/// Query parameters that writes know.
-const QUERY: [&str; 4] = ["dryRun", "fieldManager", "fieldValidation", "pretty"];
+/// Documents that were asked for; each with the fingerprint of the custom resources it is about.
+#[derive(Default)]
+pub struct Published {
+    built_in: OnceLock<BTreeMap<String, Document>>,
+    custom: Mutex<BTreeMap<String, (String, Document)>>,
+    v2: Mutex<Option<(String, V2)>>,
+}
 
-/// Every definition that the given kinds reach.
-fn reachable<'a>(roots: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'static Definition> {
-    let mut found = BTreeMap::new();
-    let mut todo: Vec<&str> = roots.collect();
-    while let Some(name) = todo.pop() {
-        if found.contains_key(name) {
-            continue;
+#[derive(Clone)]
+struct V2 {
+    json: Document,
+    protobuf: Document,
+}
+
+impl Published {
+    /// All v3 documents by path (`apis/apps/v1`).
+    fn v3(&self, core: &Core) -> BTreeMap<String, Document> {
+        let mut all = self.built_in.get_or_init(documents::built_in).clone();
+        let mut rows: BTreeMap<String, Vec<ResourceRef>> = BTreeMap::new();
+        for row in core.custom.all() {
+            rows.entry(path_of(row.group, row.version)).or_default().push(row);
         }
-        let Some(definition) = schema::definition(name) else { continue };
-        found.insert(name, definition);
-        todo.extend(definition.fields.values().filter_map(object_name));
+        let mut kept = self.custom.lock();
+        kept.retain(|path, _| rows.contains_key(path));
+        for (path, rows) in rows {
+            let print = fingerprint(&rows);
+            let known = kept.get(&path).filter(|(had, _)| *had == print).map(|(_, document)| document.clone());
+            let document = known.unwrap_or_else(|| {
+                let document = documents::custom(&rows);
+                kept.insert(path.clone(), (print, document.clone()));
+                document
+            });
+            all.entry(path).or_insert(document);
+        }
+        all
     }
-    found
-}
 
-fn object_name(kind: &Type) -> Option<&str> {
-    match kind {
-        Type::Object(name) => Some(name),
-        Type::Map(inner) | Type::List(inner) => object_name(inner),
-        _ => None,
+    fn v2(&self, core: &Core) -> V2 {
+        let rows = core.custom.all();
+        let print = fingerprint(&rows);
+        let mut kept = self.v2.lock();
+        if let Some((had, document)) = &*kept
+            && *had == print
+        {
+            return document.clone();
+        }
+        let (json, protobuf) = documents::v2(&rows);
+        let document = V2 { json, protobuf };
+        *kept = Some((print, document.clone()));
+        document
     }
 }
 
-fn all_definitions() -> BTreeMap<&'static str, &'static Definition> {
-    reachable(resources::all().map(|r| r.definition).chain([DELETE_OPTIONS]))
+/// Building takes long enough to be kept off the threads that serve.
+async fn built<T: Send + 'static>(core: &Arc<Core>, build: fn(&Core) -> T) -> Result<T, ApiError> {
+    let core = core.clone();
+    tokio::task::spawn_blocking(move || build(&core)).await.map_err(|_| {
+        tracing::error!("an OpenAPI document could not be built");
+        ApiError::internal("the document could not be built; see the API server's log")
+    })
 }
 
-/// The kinds (group, version, kind) that a definition is the schema of.
-fn kinds_of(definition: &str) -> Vec<(&'static str, &'static str, &'static str)> {
-    let rows = resources::all().filter(|r| r.definition == definition);
-    let mut kinds: BTreeSet<_> = rows.map(|r| (r.group, r.version, r.kind)).collect();
-    if definition == DELETE_OPTIONS {
-        kinds.insert(("", "v1", "DeleteOptions"));
-    }
-    kinds.into_iter().collect()
-}
-
-pub fn answer(call: &Call) -> Option<Response> {
+pub async fn answer(call: &Call) -> Result<Option<Response>, ApiError> {
     let path = call.info.path.trim_end_matches('/');
-    match path {
-        "/openapi/v2" => Some(v2(call)),
-        "/openapi/v3" => Some(respond::json(StatusCode::OK, &json::index())),
-        _ => {
-            let rows = rows_of(path.strip_prefix("/openapi/v3/")?);
-            (!rows.is_empty()).then(|| respond::json(StatusCode::OK, &json::v3(&rows)))
-        }
+    if path == "/openapi/v2" {
+        return v2(call).await.map(Some);
     }
+    let Some(rest) = path.strip_prefix(V3) else { return Ok(None) };
+    let documents = built(&call.core, |core| core.published.v3(core)).await?;
+    if rest.is_empty() {
+        return Ok(Some(index(call, &documents)));
+    }
+    Ok(rest.strip_prefix('/').and_then(|path| Some(v3(call, path, documents.get(path)?))))
 }
 
-/// The resources of `api/v1` or `apis/apps/v1`.
-fn rows_of(group_version: &str) -> Vec<&'static Resource> {
-    resources::all().filter(|r| path_of(r) == group_version).collect()
+fn index(call: &Call, documents: &BTreeMap<String, Document>) -> Response {
+    let mut paths = Map::new();
+    for (path, document) in documents {
+        paths.insert(path.clone(), json!({"serverRelativeURL": url(path, document)}));
+    }
+    let text = json!({"paths": Value::Object(paths)}).to_string().into_bytes();
+    let tag = etag::of(&text);
+    etag::apply(call, respond::bytes(StatusCode::OK, "application/json", text), &tag)
 }
 
-fn path_of(resource: &Resource) -> String {
-    let prefix = if resource.group.is_empty() { "api" } else { "apis" };
-    format!("{prefix}/{}", resource.api_version())
+fn url(path: &str, document: &Document) -> String {
+    format!("{V3}/{path}?hash={}", document.tag)
 }
 
-/// Where one object of a resource is found.
-fn object_path(resource: &Resource) -> String {
-    let place = if resource.namespaced { "namespaces/{namespace}/" } else { "" };
-    format!("/{}/{place}{}/{{name}}", path_of(resource), resource.plural)
-}
-
-fn patchable() -> impl Iterator<Item = &'static Resource> {
-    resources::all().filter(|r| r.supports("patch"))
-}
-
-fn v2(call: &Call) -> Response {
-    // built on first demand: only kubectl asks, and seldom
-    static PROTOBUF: OnceLock<bytes::Bytes> = OnceLock::new();
-    if call.wants.iter().any(|w| w == V2_PROTOBUF_ASKED || w == V2_PROTOBUF) {
-        let bytes = PROTOBUF.get_or_init(|| proto::document(&all_definitions()).into());
-        let mut response = respond::bytes(StatusCode::OK, V2_PROTOBUF, Vec::new());
-        *response.body_mut() = crate::http::ResponseBody::Full(Some(bytes.clone()));
+/// With the right hash in the URL the answer is good for ever; with an old one the client is sent to the right one.
+fn v3(call: &Call, path: &str, document: &Document) -> Response {
+    let given = call.query.get("hash");
+    if given.is_some_and(|hash| hash != document.tag) {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        if let Ok(location) = HeaderValue::from_str(&url(path, document)) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
         return response;
     }
-    respond::json(StatusCode::OK, &json::v2(&all_definitions()))
+    let mut response = send(call, document, "application/json");
+    if given.is_some() {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
+    response
+}
+
+async fn v2(call: &Call) -> Result<Response, ApiError> {
+    let document = built(&call.core, |core| core.published.v2(core)).await?;
+    let protobuf = call.wants.iter().any(|w| w == V2_PROTOBUF_ASKED || w == V2_PROTOBUF);
+    Ok(match protobuf {
+        true => send(call, &document.protobuf, V2_PROTOBUF),
+        false => send(call, &document.json, "application/json"),
+    })
+}
+
+/// As it is kept for clients that take gzip, unpacked for others.
+fn send(call: &Call, document: &Document, content_type: &'static str) -> Response {
+    let mut response = respond::bytes(StatusCode::OK, content_type, Vec::new());
+    if call.gzip {
+        let headers: &mut HeaderMap = response.headers_mut();
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        *response.body_mut() = ResponseBody::Full(Some(document.gzipped.clone()));
+    } else {
+        *response.body_mut() = document.plain().into();
+    }
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
+    etag::apply(call, response, &document.tag)
 }

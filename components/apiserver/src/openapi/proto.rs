@@ -1,13 +1,9 @@
-//! The OpenAPI v2 document in protobuf (`openapi.v2.Document` of gnostic), which kubectl before 1.27 wants before it applies.
+//! The OpenAPI v2 document in protobuf (`openapi.v2.Document` of gnostic), which kubectl before 1.27 wants before it applies:
+//! the JSON document, written in other words.
 
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 
-use machinery::{
-    Resource,
-    schema::{Definition, Type},
-};
-
-use super::{QUERY, json::merge_extensions, kinds_of, object_path, patchable, protobuf::Message};
+use super::protobuf::Message;
 
 /// Field numbers of gnostic's `OpenAPIv2.proto`.
 mod field {
@@ -24,6 +20,9 @@ mod field {
     pub mod schema {
         pub const REF: u32 = 1;
         pub const FORMAT: u32 = 2;
+        pub const DESCRIPTION: u32 = 4;
+        pub const DEFAULT: u32 = 5;
+        pub const REQUIRED: u32 = 19;
         pub const ADDITIONAL_PROPERTIES: u32 = 21;
         pub const TYPE: u32 = 22;
         pub const ITEMS: u32 = 23;
@@ -31,127 +30,179 @@ mod field {
         pub const VENDOR_EXTENSION: u32 = 31;
     }
     pub mod operation {
+        pub const ID: u32 = 5;
+        pub const PRODUCES: u32 = 6;
+        pub const CONSUMES: u32 = 7;
         pub const PARAMETERS: u32 = 8;
         pub const RESPONSES: u32 = 9;
         pub const VENDOR_EXTENSION: u32 = 13;
     }
-    /// QueryParameterSubSchema.
-    pub mod query {
+    /// QueryParameterSubSchema and PathParameterSubSchema: the same but for the type.
+    pub mod parameter {
+        pub const REQUIRED: u32 = 1;
         pub const IN: u32 = 2;
+        pub const DESCRIPTION: u32 = 3;
         pub const NAME: u32 = 4;
-        pub const TYPE: u32 = 6;
+        pub const QUERY_TYPE: u32 = 6;
+        pub const PATH_TYPE: u32 = 5;
     }
+    /// BodyParameter.
+    pub mod body {
+        pub const NAME: u32 = 2;
+        pub const IN: u32 = 3;
+        pub const REQUIRED: u32 = 4;
+        pub const SCHEMA: u32 = 5;
+    }
+    /// Operations of a PathItem.
+    pub const METHODS: [(&str, u32); 5] = [("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("patch", 8)];
+    pub const PATH_ITEM_PARAMETERS: u32 = 9;
     pub const PATHS_PATH: u32 = 2;
-    pub const PATH_ITEM_PATCH: u32 = 8;
-    /// Of Parameter and of NonBodyParameter.
+    /// Of Parameter.
+    pub const BODY_PARAMETER: u32 = 1;
     pub const NON_BODY_PARAMETER: u32 = 2;
+    /// Of NonBodyParameter.
     pub const QUERY_PARAMETER: u32 = 3;
+    pub const PATH_PARAMETER: u32 = 4;
+    pub const RESPONSE_SCHEMA: u32 = 2;
     /// NamedSchema, NamedAny, NamedPathItem and NamedResponseValue alike.
     pub const NAME: u32 = 1;
     pub const VALUE: u32 = 2;
     pub const ANY_YAML: u32 = 2;
     /// The only field of TypeItem, ItemsItem, Properties, Definitions, AdditionalPropertiesItem, ParametersItem, Responses,
-    /// ResponseValue and Response that is used.
+    /// ResponseValue and SchemaItem that is used, and the description of Response.
     pub const FIRST: u32 = 1;
 }
 
-pub fn document(definitions: &BTreeMap<&str, &'static Definition>) -> Vec<u8> {
-    let all = definitions
-        .iter()
-        .fold(Message::default(), |m, (name, d)| m.message(field::FIRST, named(name, definition_schema(name, d))));
-    let paths = patchable().fold(Message::default(), |m, r| {
-        m.message(
-            field::PATHS_PATH,
-            named(&object_path(r), Message::default().message(field::PATH_ITEM_PATCH, patch(r))),
-        )
-    });
-    Message::default()
-        .string(field::document::SWAGGER, "2.0")
-        .message(
-            field::document::INFO,
-            Message::default().string(field::info::TITLE, "Kubernetes").string(field::info::VERSION, "v1.37.0"),
-        )
-        .message(field::document::PATHS, paths)
-        .message(field::document::DEFINITIONS, all)
-        .into_bytes()
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Clients look here for whether patches of a kind know `dryRun`.
-fn patch(resource: &Resource) -> Message {
-    let operation = QUERY.iter().fold(Message::default(), |m, name| {
-        let query = Message::default()
-            .string(field::query::IN, "query")
-            .string(field::query::NAME, name)
-            .string(field::query::TYPE, "string");
-        let other_than_body = Message::default().message(field::QUERY_PARAMETER, query);
-        let parameter = Message::default().message(field::NON_BODY_PARAMETER, other_than_body);
-        m.message(field::operation::PARAMETERS, Message::default().message(field::FIRST, parameter))
-    });
-    let response = Message::default().message(field::FIRST, Message::default().string(field::FIRST, "OK"));
-    let kind = format!("group: \"{}\"\nkind: {}\nversion: {}\n", resource.group, resource.kind, resource.version);
-    operation
-        .message(field::operation::RESPONSES, Message::default().message(field::FIRST, named("200", response)))
+fn entries(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
+    value.and_then(Value::as_object).into_iter().flat_map(Map::iter)
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// `document`: the same as JSON.
+pub fn document(document: &Value) -> Vec<u8> {
+    let definitions = entries(document.get("definitions"))
+        .fold(Message::default(), |m, (name, value)| m.message(field::FIRST, named(name, schema(value))));
+    let paths = entries(document.get("paths"))
+        .fold(Message::default(), |m, (path, item)| m.message(field::PATHS_PATH, named(path, path_item(item))));
+    let info = document.get("info").unwrap_or(&Value::Null);
+    Message::default()
+        .string(field::document::SWAGGER, text(document, "swagger"))
         .message(
-            field::operation::VENDOR_EXTENSION,
-            named("x-kubernetes-group-version-kind", Message::default().string(field::ANY_YAML, &kind)),
+            field::document::INFO,
+            Message::default()
+                .string(field::info::TITLE, text(info, "title"))
+                .string(field::info::VERSION, text(info, "version")),
         )
+        .message(field::document::PATHS, paths)
+        .message(field::document::DEFINITIONS, definitions)
+        .into_bytes()
 }
 
 fn named(name: &str, value: Message) -> Message {
     Message::default().string(field::NAME, name).message(field::VALUE, value)
 }
 
-fn extension(schema: Message, name: &str, yaml: &str) -> Message {
-    schema.message(field::schema::VENDOR_EXTENSION, named(name, Message::default().string(field::ANY_YAML, yaml)))
+/// JSON is YAML.
+fn any(value: &Value) -> Message {
+    Message::default().string(field::ANY_YAML, &format!("{value}\n"))
 }
 
-fn typed(name: &str) -> Message {
-    Message::default().message(field::schema::TYPE, Message::default().string(field::FIRST, name))
+fn extensions(message: Message, number: u32, value: &Value) -> Message {
+    entries(Some(value))
+        .filter(|(key, _)| key.starts_with("x-"))
+        .fold(message, |m, (key, value)| m.message(number, named(key, any(value))))
 }
 
-fn definition_schema(name: &str, definition: &Definition) -> Message {
-    let mut schema = typed("object");
-    if !definition.fields.is_empty() {
-        let properties = definition.fields.iter().fold(Message::default(), |m, (key, kind)| {
-            let value = merge_extensions(name, key)
-                .into_iter()
-                .fold(type_schema(kind), |s, (key, value)| extension(s, key, &format!("{value}\n")));
-            m.message(field::FIRST, named(key, value))
-        });
-        schema = schema.message(field::schema::PROPERTIES, properties);
+fn path_item(item: &Value) -> Message {
+    let message = field::METHODS.iter().fold(Message::default(), |m, (method, number)| match item.get(method) {
+        Some(value) => m.message(*number, operation(value)),
+        None => m,
+    });
+    items(item, "parameters").fold(message, |m, p| m.message(field::PATH_ITEM_PARAMETERS, parameter(p)))
+}
+
+fn operation(operation: &Value) -> Message {
+    use field::operation as number;
+    let mut message = Message::default().string(number::ID, text(operation, "operationId"));
+    for (key, number) in [("produces", number::PRODUCES), ("consumes", number::CONSUMES)] {
+        message = items(operation, key).filter_map(Value::as_str).fold(message, |m, media| m.string(number, media));
     }
-    let kinds = kinds_of(name);
-    if kinds.is_empty() {
-        return schema;
-    }
-    let yaml: String =
-        kinds.iter().map(|(g, v, k)| format!("- group: \"{g}\"\n  kind: {k}\n  version: {v}\n")).collect();
-    extension(schema, "x-kubernetes-group-version-kind", &yaml)
+    message = items(operation, "parameters").fold(message, |m, p| m.message(number::PARAMETERS, parameter(p)));
+    let responses = entries(operation.get("responses"))
+        .fold(Message::default(), |m, (code, value)| m.message(field::FIRST, named(code, response(value))));
+    extensions(message.message(number::RESPONSES, responses), number::VENDOR_EXTENSION, operation)
 }
 
-fn type_schema(kind: &Type) -> Message {
-    let formatted = |name: &str, format: &str| {
-        Message::default()
-            .string(field::schema::FORMAT, format)
-            .message(field::schema::TYPE, Message::default().string(field::FIRST, name))
+fn response(response: &Value) -> Message {
+    let mut message = Message::default().string(field::FIRST, text(response, "description"));
+    if let Some(value) = response.get("schema") {
+        message = message.message(field::RESPONSE_SCHEMA, Message::default().message(field::FIRST, schema(value)));
+    }
+    Message::default().message(field::FIRST, message)
+}
+
+fn flag(message: Message, number: u32, value: &Value, key: &str) -> Message {
+    if value.get(key) == Some(&Value::Bool(true)) { message.boolean(number) } else { message }
+}
+
+/// A ParametersItem.
+fn parameter(value: &Value) -> Message {
+    let place = text(value, "in");
+    let parameter = if place == "body" {
+        use field::body as number;
+        let body = Message::default().string(number::NAME, text(value, "name")).string(number::IN, place);
+        let body = flag(body, number::REQUIRED, value, "required");
+        let schema = value.get("schema").map(schema).unwrap_or_default();
+        Message::default().message(field::BODY_PARAMETER, body.message(number::SCHEMA, schema))
+    } else {
+        use field::parameter as number;
+        let (outer, kind) = match place {
+            "path" => (field::PATH_PARAMETER, number::PATH_TYPE),
+            _ => (field::QUERY_PARAMETER, number::QUERY_TYPE),
+        };
+        let inner = flag(Message::default(), number::REQUIRED, value, "required")
+            .string(number::IN, place)
+            .string(number::DESCRIPTION, text(value, "description"))
+            .string(number::NAME, text(value, "name"))
+            .string(kind, text(value, "type"));
+        Message::default().message(field::NON_BODY_PARAMETER, Message::default().message(outer, inner))
     };
-    match kind {
-        Type::Object(name) => Message::default().string(field::schema::REF, &format!("#/definitions/{name}")),
-        Type::Map(inner) => typed("object").message(
-            field::schema::ADDITIONAL_PROPERTIES,
-            Message::default().message(field::FIRST, type_schema(inner)),
-        ),
-        Type::List(inner) => {
-            typed("array").message(field::schema::ITEMS, Message::default().message(field::FIRST, type_schema(inner)))
+    Message::default().message(field::FIRST, parameter)
+}
+
+fn schema(value: &Value) -> Message {
+    use field::schema as number;
+    let mut message = Message::default();
+    for (key, number) in [("$ref", number::REF), ("format", number::FORMAT), ("description", number::DESCRIPTION)] {
+        if let Some(text) = value.get(key).and_then(Value::as_str) {
+            message = message.string(number, text);
         }
-        Type::String | Type::Quantity => typed("string"),
-        Type::Bytes => formatted("string", "byte"),
-        Type::Time | Type::MicroTime => formatted("string", "date-time"),
-        Type::IntOrString => formatted("string", "int-or-string"),
-        Type::Int32 => formatted("integer", "int32"),
-        Type::Int64 => formatted("integer", "int64"),
-        Type::Float => formatted("number", "double"),
-        Type::Bool => typed("boolean"),
-        Type::Any => typed("object"),
     }
+    if let Some(default) = value.get("default") {
+        message = message.message(number::DEFAULT, any(default));
+    }
+    message = items(value, "required").filter_map(Value::as_str).fold(message, |m, r| m.string(number::REQUIRED, r));
+    if let Some(inner) = value.get("additionalProperties").filter(|v| v.is_object()) {
+        message =
+            message.message(number::ADDITIONAL_PROPERTIES, Message::default().message(field::FIRST, schema(inner)));
+    }
+    if let Some(kind) = value.get("type").and_then(Value::as_str) {
+        message = message.message(number::TYPE, Message::default().string(field::FIRST, kind));
+    }
+    if let Some(inner) = value.get("items") {
+        message = message.message(number::ITEMS, Message::default().message(field::FIRST, schema(inner)));
+    }
+    if value.get("properties").is_some() {
+        let properties = entries(value.get("properties"))
+            .fold(Message::default(), |m, (key, value)| m.message(field::FIRST, named(key, schema(value))));
+        message = message.message(number::PROPERTIES, properties);
+    }
+    extensions(message, number::VENDOR_EXTENSION, value)
 }

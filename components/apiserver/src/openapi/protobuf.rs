@@ -12,6 +12,12 @@ impl Message {
         self.bytes(field, &inner.0)
     }
 
+    pub fn boolean(mut self, field: u32) -> Self {
+        self.varint(u64::from(field) << 3);
+        self.varint(1);
+        self
+    }
+
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }

@@ -78,6 +78,14 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// Kinds of apimachinery that every group has.
 const META_KINDS: &[&str] = &["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "DeleteOptions", "Status"];
 
+/// The name of a built-in kind's schema definition.
+pub fn definition(api_version: &str, kind: &str) -> Option<String> {
+    match shape(api_version, kind)? {
+        Shape::Object(definition) => Some(definition),
+        _ => None,
+    }
+}
+
 /// Whether objects of a group have a protobuf form.
 pub fn knows_group(group: &str) -> bool {
     GROUPS.iter().any(|(g, _)| *g == group)

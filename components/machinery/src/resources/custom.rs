@@ -63,6 +63,8 @@ pub trait Custom: Send + Sync {
     fn replaced(&self) -> Pending<'static, ()>;
     /// The schema of this version as OpenAPI v3.
     fn openapi(&self) -> Value;
+    /// The same as OpenAPI v2, which says less.
+    fn openapi_v2(&self) -> Value;
     /// How fields merge and are owned.
     fn shape(&self) -> Shape {
         apply::structural(Some(&self.openapi()))

@@ -43,8 +43,11 @@ pub struct Definition {
     pub fields: BTreeMap<String, Type>,
 }
 
-/// All definitions as JSON, name → schema, with `$ref`s of the form `#/$defs/NAME`: what OpenAPI documents are made from.
-pub const DEFINITIONS_JSON: &str = include_str!(concat!(env!("OUT_DIR"), "/definitions.json"));
+/// All definitions as JSON, name → schema, with `$ref`s of the form `#/$defs/NAME`, without descriptions.
+const DEFINITIONS_JSON: &str = include_str!(concat!(env!("OUT_DIR"), "/definitions.json"));
+
+/// The same with descriptions, gzipped, one line for each: name, tab, schema. What OpenAPI documents are made from.
+pub static DESCRIBED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/described.gz"));
 
 static DEFINITIONS: OnceLock<BTreeMap<String, Definition>> = OnceLock::new();
 
