@@ -115,7 +115,7 @@ pub async fn collection(call: &Call, target: &Target, request: Request) -> Resul
             _ => {}
         }
     }
-    Ok(answer::encoded(StatusCode::OK, call.accept.syntax, list::typed(target, &page)))
+    list::answer_typed(call, target, &page)
 }
 
 /// Deletes, or marks as being deleted; tries again when somebody else writes meanwhile.

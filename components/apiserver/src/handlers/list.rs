@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
-use machinery::{ApiError, encoding, table};
+use machinery::{ApiError, encoding, protobuf, table};
 use serde_json::{Value, json};
 use store::{KeyValue, RangeRequest, Revision};
 
@@ -12,7 +12,7 @@ use super::{
     selection::{Selection, not_newer_than_now},
 };
 use crate::{
-    http::{Form, Response, respond},
+    http::{Form, Response, Syntax, respond},
     pipeline::Call,
     registry,
 };
@@ -53,7 +53,7 @@ impl Continue {
 pub async fn list(call: &Call, target: &Target) -> Result<Response, ApiError> {
     let page = page(call, target, &Selection::of(call, target)?).await?;
     match call.accept.form {
-        Form::Object => Ok(respond::encoded(StatusCode::OK, call.accept.syntax, typed(target, &page))),
+        Form::Object => answer_typed(call, target, &page),
         form => {
             let resource = &*target.resource;
             let items = page
@@ -86,8 +86,21 @@ fn list_metadata(page: &Page) -> Value {
     metadata
 }
 
+/// The typed list in the syntax the client wants.
+pub fn answer_typed(call: &Call, target: &Target, page: &Page) -> Result<Response, ApiError> {
+    let resource = &*target.resource;
+    if call.accept.syntax == Syntax::Protobuf {
+        let items = page.items.iter().map(|kv| registry::decode(resource, &kv.value, kv.mod_revision));
+        let encoded = protobuf::encode_list(&resource.api_version(), resource.list_kind, &list_metadata(page), items);
+        if let Some(encoded) = encoded {
+            return Ok(respond::bytes(StatusCode::OK, protobuf::MEDIA_TYPE, encoded?));
+        }
+    }
+    Ok(respond::encoded(StatusCode::OK, call.accept.syntax, typed(target, page)))
+}
+
 /// The typed list, as JSON.
-pub fn typed(target: &Target, page: &Page) -> Vec<u8> {
+fn typed(target: &Target, page: &Page) -> Vec<u8> {
     let resource = &*target.resource;
     let size: usize = page.items.iter().map(|kv| kv.value.len() + 48).sum();
     let mut out = Vec::with_capacity(size + 256);

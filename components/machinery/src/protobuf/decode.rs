@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Number, Value};
 
 use super::{
-    DecodeError, MAGIC, MAX_DEPTH, META, Shape,
+    DecodeError, MAGIC, MAX_DEPTH, MAX_JSON_DEPTH, META, Shape,
     fields::{self, Field, Form},
     shape, special,
     wire::{Raw, Reader},
@@ -25,7 +25,17 @@ struct Envelope<'a> {
 
 /// Reads an enveloped object; `default` (apiVersion, kind) is what it is if the envelope does not say.
 pub fn decode(bytes: &[u8], default: (&str, &str)) -> Result<Value, DecodeError> {
-    Decoder { depth: 0 }.envelope(bytes, default)
+    let value = Decoder { depth: 0 }.envelope(bytes, default)?;
+    if is_deeper(&value, MAX_JSON_DEPTH) { Err(DecodeError::Depth) } else { Ok(value) }
+}
+
+fn is_deeper(value: &Value, than: usize) -> bool {
+    match (value, than.checked_sub(1)) {
+        (Value::Array(list), Some(than)) => list.iter().any(|v| is_deeper(v, than)),
+        (Value::Object(map), Some(than)) => map.values().any(|v| is_deeper(v, than)),
+        (Value::Array(_) | Value::Object(_), None) => true,
+        _ => false,
+    }
 }
 
 struct Decoder {

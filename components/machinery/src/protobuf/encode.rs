@@ -18,16 +18,40 @@ pub fn encode(object: &Value) -> Option<Vec<u8>> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let shape = shape(api_version, kind)?;
+    Some(envelope(api_version, kind, |out| message(out, 2, |out| put_shape(out, &shape, object))))
+}
+
+/// A list whose items come one after the other, so that only one of them is a value at a time; `None` if its kind has no protobuf
+/// form, otherwise the first item that cannot be got ends it.
+pub fn encode_list<E>(
+    api_version: &str,
+    kind: &str,
+    list_metadata: &Value,
+    items: impl Iterator<Item = Result<Value, E>>,
+) -> Option<Result<Vec<u8>, E>> {
+    let Some(Shape::List(definition)) = shape(api_version, kind) else { return None };
+    let mut body = Vec::with_capacity(4096);
+    message(&mut body, 1, |out| put_definition(out, &format!("{META}.ListMeta"), list_metadata));
+    for item in items {
+        match item {
+            Ok(item) => message(&mut body, 2, |out| put_definition(out, &definition, &item)),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    Some(Ok(envelope(api_version, kind, |out| put_bytes(out, 2, &body))))
+}
+
+fn envelope(api_version: &str, kind: &str, put_raw: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(MAGIC);
     message(&mut out, 1, |out| {
         put_bytes(out, 1, api_version.as_bytes());
         put_bytes(out, 2, kind.as_bytes());
     });
-    message(&mut out, 2, |out| put_shape(out, &shape, object));
+    put_raw(&mut out);
     put_bytes(&mut out, 3, b"");
     put_bytes(&mut out, 4, b"");
-    Some(out)
+    out
 }
 
 /// One event of a watch: its length in four bytes, then a `metav1.WatchEvent` around the enveloped object.

@@ -10,7 +10,7 @@ mod special;
 mod wire;
 
 pub use decode::decode;
-pub use encode::{encode, watch_frame};
+pub use encode::{encode, encode_list, watch_frame};
 
 /// What stands before every object.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
@@ -18,6 +18,8 @@ pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
 /// Messages within messages; deeper ones are refused.
 const MAX_DEPTH: usize = 100;
+/// Of the JSON made from them: what is stored is read again by a parser that goes to 128.
+const MAX_JSON_DEPTH: usize = 120;
 
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum DecodeError {

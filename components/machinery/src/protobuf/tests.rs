@@ -89,6 +89,9 @@ fn lists_and_metadata_come_back() {
             "items": [object(resource.definition, 6), object(resource.definition, 6)],
         });
         assert_eq!(decode(&encode(&list).unwrap(), ("", "")).unwrap(), list, "{}", resource.list_kind);
+        let items = list["items"].as_array().unwrap().iter().cloned().map(Ok::<_, ()>);
+        let streamed = encode_list(&resource.api_version(), resource.list_kind, &list["metadata"], items);
+        assert_eq!(streamed, Some(Ok(encode(&list).unwrap())), "{}", resource.list_kind);
         list["items"] = json!([]);
         assert_eq!(decode(&encode(&list).unwrap(), ("", "")).unwrap(), list, "{}", resource.list_kind);
     }
@@ -222,6 +225,15 @@ fn whatever_comes_nothing_panics() {
     });
     let nested = decode(&body, ("apiextensions.k8s.io/v1", "CustomResourceDefinition"));
     assert!(matches!(nested, Err(DecodeError::Depth | DecodeError::Kind { .. })), "{nested:?}");
+}
+
+/// What is stored must be readable again.
+#[test]
+fn json_in_protobuf_is_not_deeper_than_json() {
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let revision = |data| json!({"kind": "ControllerRevision", "apiVersion": "apps/v1", "metadata": {"name": "a"}, "data": data, "revision": 1});
+    assert!(decode(&encode(&revision(nested(100))).unwrap(), ("", "")).is_ok());
+    assert_eq!(decode(&encode(&revision(nested(125))).unwrap(), ("", "")), Err(DecodeError::Depth));
 }
 
 #[test]
