@@ -48,7 +48,8 @@ pub fn path_of(group: &str, version: &str) -> String {
     format!("{prefix}/{}", group_version(group, version))
 }
 
-const INFO: &str = r#"{"title":"Kubernetes","version":"v1.37.0"}"#;
+const TITLE: &str = "Kubernetes";
+const VERSION: &str = "v1.37.0";
 /// How clients say who they are.
 const SECURITY: &str = r#"{"BearerToken":{"description":"Bearer Token authentication","in":"header","name":"authorization","type":"apiKey"}}"#;
 
@@ -58,11 +59,19 @@ struct Draft {
     paths: Paths,
     lists: Vec<(String, Value)>,
     definitions: Vec<u8>,
+    /// The same in protobuf, for v2 only.
+    proto: Vec<u8>,
 }
 
 impl Draft {
     fn new(dialect: Dialect) -> Self {
-        Draft { wanted: BTreeSet::new(), paths: Paths::new(dialect), lists: Vec::new(), definitions: Vec::new() }
+        Draft {
+            wanted: BTreeSet::new(),
+            paths: Paths::new(dialect),
+            lists: Vec::new(),
+            definitions: Vec::new(),
+            proto: Vec::new(),
+        }
     }
 
     fn add(&mut self, resource: &Resource) {
@@ -101,6 +110,9 @@ impl Draft {
     }
 
     fn push(&mut self, name: &str, definition: &Value) {
+        if self.dialect() == Dialect::V2 {
+            self.proto.extend(proto::definition(name, definition));
+        }
         if !self.definitions.is_empty() {
             self.definitions.push(b',');
         }
@@ -109,20 +121,20 @@ impl Draft {
     }
 
     fn finish(self) -> Vec<u8> {
-        let definitions = String::from_utf8_lossy(&self.definitions);
-        let dialect = self.dialect();
-        let paths = Value::Object(self.paths.items);
-        match dialect {
-            Dialect::V2 => format!(
-                "{{\"swagger\":\"2.0\",\"info\":{INFO},\"paths\":{paths},\"definitions\":{{{definitions}}},\
-                 \"securityDefinitions\":{SECURITY},\"security\":[{{\"BearerToken\":[]}}]}}"
+        let info = json!({"title": TITLE, "version": VERSION});
+        let (before, between, after) = match self.dialect() {
+            Dialect::V2 => (
+                format!("{{\"swagger\":\"2.0\",\"info\":{info},\"paths\":{{"),
+                "},\"definitions\":{".to_owned(),
+                format!("}},\"securityDefinitions\":{SECURITY},\"security\":[{{\"BearerToken\":[]}}]}}"),
             ),
-            Dialect::V3 => format!(
-                "{{\"openapi\":\"3.0.0\",\"info\":{INFO},\"paths\":{paths},\
-                 \"components\":{{\"schemas\":{{{definitions}}},\"securitySchemes\":{SECURITY}}}}}"
+            Dialect::V3 => (
+                format!("{{\"openapi\":\"3.0.0\",\"info\":{info},\"paths\":{{"),
+                "},\"components\":{\"schemas\":{".to_owned(),
+                format!("}},\"securitySchemes\":{SECURITY}}}}}"),
             ),
-        }
-        .into_bytes()
+        };
+        [before.as_bytes(), &self.paths.json, between.as_bytes(), &self.definitions, after.as_bytes()].concat()
     }
 }
 
@@ -197,9 +209,8 @@ pub fn v2(custom: &[ResourceRef]) -> (Document, Document) {
             draft.push(name, &definition);
         }
     });
-    let plain = draft.finish();
-    let protobuf = serde_json::from_slice(&plain).map(|value: Value| proto::document(&value)).unwrap_or_default();
-    (Document::new(&plain), Document::new(&protobuf))
+    let protobuf = Document::new(&proto::document(TITLE, VERSION, &draft.paths.proto, &draft.proto));
+    (Document::new(&draft.finish()), protobuf)
 }
 
 /// What of custom resources a document depends on.

@@ -3,7 +3,10 @@
 use machinery::{Resource, protobuf, resources::Subresource};
 use serde_json::{Map, Value, json};
 
-use super::schema::{DELETE_OPTIONS, Dialect, PATCH, STATUS};
+use super::{
+    proto,
+    schema::{DELETE_OPTIONS, Dialect, PATCH, STATUS},
+};
 use crate::{discovery::group_version, handlers::reviews::Review};
 
 const READ: &[&str] = &["pretty"];
@@ -94,10 +97,13 @@ struct Operation {
     kind: (String, String, String),
 }
 
-/// The paths of a document.
+/// The paths of a document, written as they come: all of them as values would take much memory.
 pub struct Paths {
     dialect: Dialect,
-    pub items: Map<String, Value>,
+    /// `"path":{…},…`
+    pub json: Vec<u8>,
+    /// The same in protobuf, for v2 only.
+    pub proto: Vec<u8>,
 }
 
 fn root(resource: &Resource) -> String {
@@ -135,7 +141,7 @@ pub fn list_definition(resource: &Resource) -> String {
 
 impl Paths {
     pub fn new(dialect: Dialect) -> Self {
-        Paths { dialect, items: Map::new() }
+        Paths { dialect, json: Vec::new(), proto: Vec::new() }
     }
 
     pub fn dialect(&self) -> Dialect {
@@ -197,7 +203,15 @@ impl Paths {
         if !parameters.is_empty() {
             item.insert("parameters".into(), parameters.into());
         }
-        self.items.insert(path.to_owned(), Value::Object(item));
+        let item = Value::Object(item);
+        if self.dialect == Dialect::V2 {
+            self.proto.extend(proto::path(path, &item));
+        }
+        if !self.json.is_empty() {
+            self.json.push(b',');
+        }
+        // paths have nothing that JSON escapes
+        self.json.extend_from_slice(format!("\"{path}\":{item}").as_bytes());
     }
 
     fn reference(&self, definition: &str) -> Value {

@@ -85,23 +85,24 @@ fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// `document`: the same as JSON.
-pub fn document(document: &Value) -> Vec<u8> {
-    let definitions = entries(document.get("definitions"))
-        .fold(Message::default(), |m, (name, value)| m.message(field::FIRST, named(name, schema(value))));
-    let paths = entries(document.get("paths"))
-        .fold(Message::default(), |m, (path, item)| m.message(field::PATHS_PATH, named(path, path_item(item))));
-    let info = document.get("info").unwrap_or(&Value::Null);
+/// One definition, as it stands among the others.
+pub fn definition(name: &str, value: &Value) -> Vec<u8> {
+    Message::default().message(field::FIRST, named(name, schema(value))).into_bytes()
+}
+
+/// One path, as it stands among the others.
+pub fn path(path: &str, item: &Value) -> Vec<u8> {
+    Message::default().message(field::PATHS_PATH, named(path, path_item(item))).into_bytes()
+}
+
+/// The whole, of all paths and definitions.
+pub fn document(title: &str, version: &str, paths: &[u8], definitions: &[u8]) -> Vec<u8> {
+    let info = Message::default().string(field::info::TITLE, title).string(field::info::VERSION, version);
     Message::default()
-        .string(field::document::SWAGGER, text(document, "swagger"))
-        .message(
-            field::document::INFO,
-            Message::default()
-                .string(field::info::TITLE, text(info, "title"))
-                .string(field::info::VERSION, text(info, "version")),
-        )
-        .message(field::document::PATHS, paths)
-        .message(field::document::DEFINITIONS, definitions)
+        .string(field::document::SWAGGER, "2.0")
+        .message(field::document::INFO, info)
+        .bytes(field::document::PATHS, paths)
+        .bytes(field::document::DEFINITIONS, definitions)
         .into_bytes()
 }
 

@@ -22,7 +22,7 @@ impl Message {
         self.0
     }
 
-    fn bytes(mut self, field: u32, bytes: &[u8]) -> Self {
+    pub fn bytes(mut self, field: u32, bytes: &[u8]) -> Self {
         const LENGTH_DELIMITED: u64 = 2;
         self.varint(u64::from(field) << 3 | LENGTH_DELIMITED);
         self.varint(bytes.len() as u64);
