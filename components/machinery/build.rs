@@ -18,14 +18,18 @@ use k8s_openapi::{
         core::v1 as core,
         discovery::v1 as discovery,
         events::v1 as events,
+        flowcontrol::v1 as flowcontrol,
         networking::v1 as networking,
         node::v1 as node,
         policy::v1 as policy,
         rbac::v1 as rbac,
+        resource::v1 as resource,
         scheduling::v1 as scheduling,
         storage::v1 as storage,
+        storagemigration::v1 as storagemigration,
     },
     apimachinery::pkg::apis::meta::v1 as meta,
+    kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration,
 };
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
@@ -130,6 +134,21 @@ fn other_kinds(g: &mut SchemaGenerator) {
         admissionregistration::ValidatingAdmissionPolicyBinding,
         admissionregistration::MutatingAdmissionPolicy,
         admissionregistration::MutatingAdmissionPolicyBinding,
+        networking::IPAddress,
+        networking::ServiceCIDR,
+        storage::CSIStorageCapacity,
+        storage::VolumeAttributesClass,
+        certificates::ClusterTrustBundle,
+        certificates::PodCertificateRequest,
+        flowcontrol::FlowSchema,
+        flowcontrol::PriorityLevelConfiguration,
+        resource::DeviceClass,
+        resource::DeviceTaintRule,
+        resource::ResourceClaim,
+        resource::ResourceClaimTemplate,
+        resource::ResourceSlice,
+        storagemigration::StorageVersionMigration,
+        apiregistration::APIService,
     );
 }
 

@@ -7,7 +7,9 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::webhook::Webhooks,
     authn::keys::{SigningKey, VerifyingKey},
+    callback::Callbacks,
     config::Config,
     crd::Served,
     kubelet::KubeletClient,
@@ -24,6 +26,9 @@ pub struct Core {
     pub verifying_keys: Vec<VerifyingKey>,
     pub signing_key: SigningKey,
     pub kubelets: Option<KubeletClient>,
+    /// Connections to webhooks, and the webhooks that are configured.
+    pub callbacks: Callbacks,
+    pub webhooks: Webhooks,
     pub metrics: Metrics,
     /// Objects of recent events, decoded once for all watchers with selectors.
     pub memo: Memo,
@@ -60,6 +65,8 @@ impl Core {
         let kubelets = KubeletClient::from_config(&config)?;
         let observed = Observed::start(store.clone()).await.context("cannot read the store")?;
         Ok(Arc::new(Core {
+            callbacks: Callbacks::new(store.clone()),
+            webhooks: Webhooks::default(),
             config,
             store,
             observed,

@@ -10,6 +10,7 @@ pub mod authn;
 pub mod authz;
 pub mod backend;
 pub mod bootstrap;
+pub mod callback;
 pub mod config;
 pub mod core;
 pub mod crd;

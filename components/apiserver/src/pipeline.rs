@@ -1,11 +1,12 @@
 //! The way of a request, in one visible order: panic guard → request info → authentication → impersonation →
 //! authorization → handler → counters.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, Method, header};
 use machinery::{ApiError, request_info::RequestInfo};
+use parking_lot::Mutex;
 
 use crate::{
     authn,
@@ -31,6 +32,33 @@ pub struct Call {
     pub identity: Identity,
     /// The client's program, as it says itself.
     pub user_agent: String,
+    pub notes: Arc<Notes>,
+}
+
+/// What a request gathers on its way: warnings for the client, annotations for the audit log.
+#[derive(Default)]
+pub struct Notes {
+    warnings: Mutex<Vec<String>>,
+    annotations: Mutex<BTreeMap<String, String>>,
+}
+
+impl Notes {
+    /// A `Warning` header of the answer, whatever that is; said once.
+    pub fn warn(&self, text: impl Into<String>) {
+        let (text, mut all) = (text.into(), self.warnings.lock());
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+
+    /// The first word on a key counts, as upstream.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.annotations.lock().entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.annotations.lock().clone()
+    }
 }
 
 /// Answers one request; never fails and never panics.
@@ -43,7 +71,9 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
     let head = request.method() == Method::HEAD;
     let accept = Accept::from_headers(request.headers(), handlers::able(&info));
     let gzip = compress::wanted(request.headers());
-    let answered = AssertUnwindSafe(answer(core.clone(), peer, info, accept, request)).catch_unwind().await;
+    let notes = Arc::new(Notes::default());
+    let answering = answer(core.clone(), peer, info, accept, notes.clone(), request);
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => respond::error_as(accept.unwrap_or_default().syntax, &error),
@@ -52,6 +82,7 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
             respond::error(&ApiError::internal("the request's handler failed; see the API server's log"))
         }
     };
+    respond::add_warnings(&mut response, &notes.warnings.lock());
     if response.status() == http::StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
@@ -70,6 +101,7 @@ async fn answer(
     peer: Option<Arc<Identity>>,
     info: RequestInfo,
     accept: Option<Accept>,
+    notes: Arc<Notes>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let given = request.extensions_mut().remove::<Identity>();
@@ -93,7 +125,7 @@ async fn answer(
     let gzip = compress::wanted(request.headers());
     let wants = accept::ranges(request.headers()).map(str::to_owned).collect();
     let handling: BoxFuture<'static, Result<Response, ApiError>> = Box::pin(handlers::dispatch(
-        Call { core, wants, if_none_match, gzip, info, query, accept, identity, user_agent },
+        Call { core, wants, if_none_match, gzip, info, query, accept, identity, user_agent, notes },
         request,
     ));
     handling.await

@@ -1,10 +1,13 @@
 //! `metav1.Status` errors with upstream's codes, reasons and texts (apimachinery `pkg/api/errors`).
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde_json::{Map, Value, json};
 
-use crate::field::FieldError;
+use crate::{
+    field::FieldError,
+    value::{int_at, list_at, str_at},
+};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cause {
@@ -27,7 +30,7 @@ pub struct Details {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiError {
     pub code: u16,
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub details: Option<Box<Details>>,
     /// `metadata.continue` of an `Expired` list.
@@ -49,7 +52,7 @@ fn qualified(resource: &str, group: &str) -> String {
 
 impl ApiError {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        ApiError { code, reason, message: message.into(), details: None, continue_token: None }
+        ApiError { code, reason: reason.into(), message: message.into(), details: None, continue_token: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -195,6 +198,30 @@ impl ApiError {
 
     pub fn service_unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message).with_retry_after(1)
+    }
+
+    /// A `metav1.Status` that somebody else (a webhook) wrote; what it does not say is empty or 0.
+    pub fn from_value(status: &Value) -> Self {
+        let mut error = Self::new(0, "", str_at(status, "message"));
+        error.code = int_at(status, "code").and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+        error.reason = str_at(status, "reason").to_owned().into();
+        if let Some(details) = status.get("details").filter(|d| d.is_object()) {
+            let text = |field: &str| str_at(details, field).to_owned();
+            let cause = |c: &Value| Cause {
+                reason: str_at(c, "reason").to_owned(),
+                message: str_at(c, "message").to_owned(),
+                field: str_at(c, "field").to_owned(),
+            };
+            error.details = Some(Box::new(Details {
+                name: text("name"),
+                group: text("group"),
+                kind: text("kind"),
+                uid: text("uid"),
+                causes: list_at(details, "causes").iter().map(cause).collect(),
+                retry_after_seconds: int_at(details, "retryAfterSeconds").and_then(|s| s.try_into().ok()).unwrap_or(0),
+            }));
+        }
+        error
     }
 
     pub fn to_value(&self) -> Value {

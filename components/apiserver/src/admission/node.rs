@@ -57,7 +57,7 @@ fn own_node(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), ApiErr
     let old = attempt.old.unwrap_or(&empty);
     match attempt.operation {
         Operation::Delete => return refuse(format!("node {node:?} is not allowed to delete node {node:?}")),
-        Operation::Create => {}
+        Operation::Create | Operation::Connect => {}
         Operation::Update => {
             if get(new, "spec.taints") != get(old, "spec.taints") {
                 return refuse(format!("node {node:?} is not allowed to modify taints"));
@@ -95,7 +95,7 @@ async fn own_pod(attempt: &Attempt<'_>, new: &Value, node: &str) -> Result<(), A
     let refuse = |why: String| Err(attempt.target.forbidden(&why));
     match (attempt.operation, attempt.subresource) {
         // upstream lets a kubelet mirror its static pods; ours has none, and what a pod refers to its node may read
-        (Operation::Create, _) => refuse(format!("node {node:?} is not allowed to create pods")),
+        (Operation::Create, "") => refuse(format!("node {node:?} is not allowed to create pods")),
         (_, "status" | "") => {
             let bound = attempt.old.map(|o| str_at(o, "spec.nodeName")).unwrap_or_default();
             if bound != node {

@@ -1,9 +1,13 @@
 //! What every cluster has, made or repaired at each start by ordinary requests of a `system:masters` identity.
 
+mod controllers;
+mod services;
+
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use machinery::{
@@ -20,31 +24,43 @@ use crate::{
     pipeline, registry,
 };
 
-/// Roles, bindings, namespaces and priority classes, as plain manifests.
+const NAMESPACES: &str = include_str!("namespaces.yaml");
+/// Roles, bindings and priority classes, as plain manifests.
 const MANIFESTS: &[&str] = &[
-    include_str!("namespaces.yaml"),
     include_str!("priorities.yaml"),
     include_str!("roles.yaml"),
     include_str!("components.yaml"),
     include_str!("bindings.yaml"),
+    include_str!("system.yaml"),
 ];
+/// Requests at once: the store commits what waits together.
+const AT_ONCE: usize = 64;
 
 /// `rbac.authorization.kubernetes.io/autoupdate: "false"` on a role keeps hands off it.
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
+    ensure_all(core, manifest(NAMESPACES)?).await?;
+    let mut objects = controllers::objects();
     for text in MANIFESTS {
-        for document in serde_yaml::Deserializer::from_str(text) {
-            let object = Value::deserialize(document).context("a built-in manifest cannot be read")?;
-            if object.is_object() {
-                ensure(core, object).await?;
-            }
-        }
+        objects.extend(manifest(text)?);
     }
-    for object in own_service(core, port) {
-        ensure(core, object).await?;
-    }
-    Ok(())
+    objects.extend(own_service(core, port));
+    objects.extend(services::api_services());
+    objects.push(services::service_range(&core.config));
+    ensure_all(core, objects).await
+}
+
+fn manifest(text: &str) -> anyhow::Result<Vec<Value>> {
+    let documents = serde_yaml::Deserializer::from_str(text).map(Value::deserialize);
+    let objects = documents.collect::<Result<Vec<Value>, _>>().context("a built-in manifest cannot be read")?;
+    Ok(objects.into_iter().filter(Value::is_object).collect())
+}
+
+/// In no particular order.
+async fn ensure_all(core: &Arc<Core>, objects: Vec<Value>) -> anyhow::Result<()> {
+    let all = objects.into_iter().map(|object| ensure(core, object));
+    futures::stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// Creates the object, or brings what is there up to date.
@@ -53,13 +69,25 @@ async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
     let (namespace, name) = (str_at(&object, "metadata.namespace"), str_at(&object, "metadata.name"));
     let collection = path(resource, namespace);
     match registry::read(core, resource, namespace, name).await {
-        Err(error) if error.code == 404 => send(core, Method::POST, &collection, &object).await,
+        Err(error) if error.code == 404 => {
+            send(core, Method::POST, &collection, &object).await?;
+            set_status(core, resource, &object).await
+        }
         Err(error) => bail!("cannot read {collection}/{name}: {error}"),
         Ok(stored) => match repaired(resource, &stored.object, &object) {
             Some(new) => send(core, Method::PUT, &format!("{collection}/{}", name.replace('/', "%2F")), &new).await,
             None => Ok(()),
         },
     }
+}
+
+/// The first status of an object that was just made.
+async fn set_status(core: &Arc<Core>, resource: &Resource, object: &Value) -> anyhow::Result<()> {
+    let Some(status) = object.get("status") else { return Ok(()) };
+    let (namespace, name) = (str_at(object, "metadata.namespace"), str_at(object, "metadata.name"));
+    let mut made = registry::read(core, resource, namespace, name).await?.object;
+    made["status"] = status.clone();
+    send(core, Method::PUT, &format!("{}/{name}/status", path(resource, namespace)), &made).await
 }
 
 fn row(object: &Value) -> anyhow::Result<&'static Resource> {

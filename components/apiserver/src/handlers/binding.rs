@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Target, decode, update};
 use crate::{
+    admission::{self, Attempt, Operation},
     http::{Request, Response, respond},
     pipeline::Call,
     registry,
@@ -34,14 +35,19 @@ pub async fn create(call: &Call, target: &Target, request: Request) -> Result<Re
     apply(call, &pod, body).await
 }
 
-async fn apply(call: &Call, target: &Target, body: Value) -> Result<Response, ApiError> {
+async fn apply(call: &Call, target: &Target, mut body: Value) -> Result<Response, ApiError> {
     decode::check_kind(&body, "v1", "Binding")?;
-    let node = str_at(&body, "target.name");
-    if node.is_empty() || !matches!(str_at(&body, "target.kind"), "" | "Node") {
+    if str_at(&body, "target.name").is_empty() || !matches!(str_at(&body, "target.kind"), "" | "Node") {
         return Err(ApiError::bad_request("a binding's target must be a Node with a name"));
     }
+    let dry_run = call.query.dry_run()?;
+    let attempt =
+        Attempt::new(call, target, Operation::Create, "binding", None).of_kind("", "v1", "Binding").dry_run(dry_run);
+    admission::admit(&attempt, &mut body).await?;
+    admission::review(&attempt, &body).await?;
+    let node = str_at(&body, "target.name");
     let conflict = |why: String| ApiError::conflict("", "pods/binding", &target.name, &why);
-    update::change(call, target, update::Part::Own, call.query.dry_run()?, |current| {
+    update::change(call, target, update::Part::Own, dry_run, |current| {
         let mut pod = current.object.clone();
         let uid = str_at(&body, "metadata.uid");
         if !uid.is_empty() && uid != str_at(&pod, "metadata.uid") {

@@ -9,7 +9,7 @@ use super::{
     update::{Part, back_off},
 };
 use crate::{
-    admission::{self, Operation, quota},
+    admission::{self, Attempt, Operation, quota},
     http::{Request, Response, respond::add_warnings},
     pipeline::Call,
     registry::{self, Write, WriteError},
@@ -89,7 +89,8 @@ async fn attempt(
     if !mode.applied {
         managed::track(call, target, Part::Main, None, &mut object);
     }
-    admission::admit(call, target, Operation::Create, "", &mut object, None).await?;
+    let attempt = Attempt::new(call, target, Operation::Create, "", None).dry_run(mode.dry_run);
+    admission::admit(&attempt, &mut object).await?;
     resource.default(&mut object);
     (resource.strategy.prepare_create)(&mut object);
 
@@ -98,6 +99,7 @@ async fn attempt(
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
     }
+    admission::review(&attempt, &object).await?;
     store(call, target, object, mode.dry_run).await
 }
 

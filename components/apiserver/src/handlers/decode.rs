@@ -187,6 +187,13 @@ pub fn shape(resource: &Resource, value: &mut Value) -> Result<Vec<String>, Stri
     }
 }
 
+/// Brings an object that somebody changed as JSON into shape again: unknown fields go, defaults come.
+pub fn settle(resource: &Resource, value: &mut Value) -> Result<(), ApiError> {
+    check_shape(resource, value)?;
+    resource.default(value);
+    Ok(())
+}
+
 /// `kind` and `apiVersion` may be left out, but not be something else.
 pub fn check_kind(value: &Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
     if !value.is_object() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Target, decode, list, respond, selection::Selection, update};
 use crate::{
-    admission::{self, Operation},
+    admission::{self, Attempt, Operation},
     http::{Request, Response, respond as answer},
     pipeline::Call,
     registry::{self, Write, WriteError},
@@ -41,6 +41,8 @@ pub struct DeleteOptions {
     pub revision: Option<String>,
     pub propagation: Option<String>,
     pub dry_run: bool,
+    /// Admission has spoken already: an eviction is no delete to it.
+    pub admitted: bool,
 }
 
 impl DeleteOptions {
@@ -53,6 +55,7 @@ impl DeleteOptions {
             revision: text("preconditions.resourceVersion"),
             propagation: text("propagationPolicy"),
             dry_run: list_at(&body, "dryRun").iter().any(|v| v == "All") || call.query.dry_run()?,
+            admitted: false,
         };
         if options.grace.is_none() {
             options.grace = call.query.number("gracePeriodSeconds")?;
@@ -126,7 +129,11 @@ pub async fn delete_object(call: &Call, target: &Target, options: &DeleteOptions
         let current = registry::read(core, resource, &target.namespace, &target.name).await?;
         let old = &current.object;
         check_preconditions(target, options, old)?;
-        admission::admit(call, target, Operation::Delete, "", &mut old.clone(), Some(old)).await?;
+        if !options.admitted {
+            let attempt = Attempt::new(call, target, Operation::Delete, "", Some(old)).dry_run(options.dry_run);
+            admission::admit(&attempt, &mut old.clone()).await?;
+            admission::review(&attempt, old).await?;
+        }
         let new = mark(target, options, old);
         let removed = update::is_finished(target, &new);
         if options.dry_run || (!removed && new == *old) {

@@ -14,7 +14,7 @@ use super::{
     update,
 };
 use crate::{
-    admission::{self, Operation},
+    admission::{self, Attempt, Operation},
     http::{Request, Response, respond},
     pipeline::Call,
     registry,
@@ -24,10 +24,16 @@ pub async fn evict(call: &Call, target: &Target, request: Request) -> Result<Res
     if call.info.verb != "create" {
         return Err(ApiError::method_not_allowed("", "pods/eviction", call.info.verb));
     }
-    let body = decode::any(request).await?.unwrap_or_else(|| json!({}));
+    let mut body = decode::any(request).await?.unwrap_or_else(|| json!({}));
     if str_at(&body, "apiVersion") != "policy/v1beta1" {
         decode::check_kind(&body, "policy/v1", "Eviction")?;
     }
+    let dry_run = call.query.dry_run()? || list_at(&body, "deleteOptions.dryRun").iter().any(|v| v == "All");
+    let attempt = Attempt::new(call, target, Operation::Create, "eviction", None)
+        .of_kind("policy", "v1", "Eviction")
+        .dry_run(dry_run);
+    admission::admit(&attempt, &mut body).await?;
+    admission::review(&attempt, &body).await?;
     let options = get(&body, "deleteOptions").cloned().unwrap_or_default();
     let text = |key: &str| Some(str_at(&options, key)).filter(|t| !t.is_empty()).map(str::to_owned);
     let options = DeleteOptions {
@@ -35,12 +41,12 @@ pub async fn evict(call: &Call, target: &Target, request: Request) -> Result<Res
         uid: text("preconditions.uid"),
         revision: text("preconditions.resourceVersion"),
         propagation: text("propagationPolicy"),
-        dry_run: call.query.dry_run()? || list_at(&options, "dryRun").iter().any(|v| v == "All"),
+        dry_run,
+        admitted: true,
     };
     let pod = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?.object;
     // what will be refused anyway must not use up the budget
     check_preconditions(target, &options, &pod)?;
-    admission::admit(call, target, Operation::Delete, "", &mut pod.clone(), Some(&pod)).await?;
     if counts(&pod) {
         take_from_budget(call, target, &pod, options.dry_run).await?;
     }

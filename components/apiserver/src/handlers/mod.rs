@@ -3,6 +3,7 @@
 mod apply;
 mod binding;
 mod components;
+mod connect;
 mod create;
 mod decode;
 mod delete;
@@ -35,6 +36,7 @@ use crate::{
 };
 
 pub use create::create_object;
+pub use decode::settle;
 pub use delete::{DeleteOptions, delete_object};
 
 /// The object (or, with an empty name, the collection) a call is about.
@@ -98,6 +100,11 @@ pub fn able(info: &RequestInfo) -> Able {
     Able { protobuf: protobuf::knows_group(&info.group), shapes: info.is_resource && !virtual_kind }
 }
 
+/// Group and version of the kinds that are questions and lie in no table.
+pub fn review_groups() -> impl Iterator<Item = (String, String)> {
+    reviews::ALL.iter().map(|review| (review.group.to_owned(), "v1".to_owned()))
+}
+
 pub async fn dispatch(call: Call, request: Request) -> Result<Response, ApiError> {
     if !call.info.is_resource {
         return without_resource(&call).await;
@@ -150,6 +157,9 @@ async fn subresource(call: Call, target: Target, request: Request) -> Result<Res
     let unknown = || Err(ApiError::no_such_resource());
     if resource.subresource(name).is_none() {
         return unknown();
+    }
+    if matches!(name, "exec" | "attach" | "portforward" | "proxy") {
+        connect::admit(&call, &target).await?;
     }
     let part = match (resource.plural, name) {
         (_, "status") => update::Part::Status,

@@ -113,7 +113,7 @@ async fn apply_scale(call: &Call, target: &Target, request: Request) -> Result<V
     Ok(to_scale(&registry::decode(resource, &value, revision)?))
 }
 
-fn to_scale(object: &Value) -> Value {
+pub fn to_scale(object: &Value) -> Value {
     let metadata = &object["metadata"];
     let selector = match (str_at(object, "kind"), map_at(object, "spec.selector")) {
         // its selector is a map of labels, as in the days before expressions

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Target, decode};
 use crate::{
+    admission::{self, Attempt, Operation},
     authn::service_account::{Bound, Grant, issue},
     http::{Request, Response, respond},
     pipeline::Call,
@@ -23,8 +24,13 @@ pub async fn create(call: &Call, target: &Target, request: Request) -> Result<Re
     if call.info.verb != "create" {
         return Err(ApiError::method_not_allowed("", "serviceaccounts/token", call.info.verb));
     }
-    let body = decode::any(request).await?.unwrap_or_else(|| json!({}));
+    let mut body = decode::any(request).await?.unwrap_or_else(|| json!({}));
     decode::check_kind(&body, "authentication.k8s.io/v1", "TokenRequest")?;
+    let attempt = Attempt::new(call, target, Operation::Create, "token", None)
+        .of_kind("authentication.k8s.io", "v1", "TokenRequest")
+        .dry_run(call.query.dry_run()?);
+    admission::admit(&attempt, &mut body).await?;
+    admission::review(&attempt, &body).await?;
     let account = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?.object;
     let seconds = seconds(&body, target)?;
     let mut audiences: Vec<String> =

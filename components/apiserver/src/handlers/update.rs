@@ -13,9 +13,9 @@ use machinery::{
 use rand::Rng;
 use serde_json::Value;
 
-use super::{Target, create, decode, managed, options, respond};
+use super::{Target, create, decode, managed, options, respond, scale};
 use crate::{
-    admission::{self, Operation, quota},
+    admission::{self, Attempt, Operation, quota},
     http::{Request, Response, respond::add_warnings},
     pipeline::Call,
     registry::{self, Stored, Write, WriteError},
@@ -37,7 +37,7 @@ pub enum Part {
     Resize,
     /// `spec.replicas`, through a Scale.
     Scale,
-    /// What the server itself decided (binding); not validated as an update.
+    /// What the server itself decided (binding); neither admitted nor validated as an update.
     Own,
 }
 
@@ -209,10 +209,25 @@ async fn attempt(
     if part.is_content() {
         (resource.strategy.prepare_update)(&mut new, old);
     }
-    admission::admit(call, target, Operation::Update, part.subresource(), &mut new, Some(old)).await?;
+    let scales = (part == Part::Scale).then(|| [scale::to_scale(&new), scale::to_scale(old)]);
+    let attempt = match &scales {
+        Some([_, old]) => {
+            Attempt::new(call, target, Operation::Update, "scale", Some(old)).of_kind("autoscaling", "v1", "Scale")
+        }
+        None => Attempt::new(call, target, Operation::Update, part.subresource(), Some(old)),
+    };
+    let attempt = attempt.dry_run(mode.dry_run);
+    if part != Part::Own {
+        admit(&attempt, part, &mut new, old).await?;
+    }
     let errors = validate(target, part, &new, old);
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
+    }
+    match part {
+        Part::Own => {}
+        Part::Scale => admission::review(&attempt, &scale::to_scale(&new)).await?,
+        _ => admission::review(&attempt, &new).await?,
     }
     if resource.strategy.generation && part != Part::Status && content_changed(resource, &new, old) {
         new["metadata"]["generation"] = (int_at(old, "metadata.generation").unwrap_or(0) + 1).into();
@@ -247,6 +262,24 @@ async fn attempt(
         Err(WriteError::Lost | WriteError::Taken(_)) => Ok(None),
         Err(WriteError::Failed(error)) => Err(error),
     }
+}
+
+/// Lets plugins change the object, within what the request may change.
+async fn admit(attempt: &Attempt<'_>, part: Part, new: &mut Value, old: &Value) -> Result<(), ApiError> {
+    if part == Part::Scale {
+        let mut scale = scale::to_scale(new);
+        admission::admit(attempt, &mut scale).await?;
+        new["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+        return Ok(());
+    }
+    if admission::admit(attempt, new).await? {
+        *new = restrict(&attempt.target.resource, part, std::mem::take(new), old);
+        keep_system_metadata(new, old);
+        if part == Part::Main {
+            (attempt.target.resource.strategy.prepare_update)(new, old);
+        }
+    }
+    Ok(())
 }
 
 /// Takes from `new` only what the request may change.

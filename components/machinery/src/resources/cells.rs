@@ -367,3 +367,13 @@ pub(super) fn subjects(binding: &Value, kind: &str) -> Value {
         list_at(binding, "subjects").iter().filter(|s| str_at(s, "kind") == kind).map(name).collect();
     names.join(", ").into()
 }
+
+pub(super) fn token_audiences(driver: &Value) -> Value {
+    let audiences: Vec<&str> = list_at(driver, "spec.tokenRequests").iter().map(|t| str_at(t, "audience")).collect();
+    or(&audiences.join(","), "<unset>")
+}
+
+pub(super) fn lifecycle_modes(driver: &Value) -> Value {
+    let modes: Vec<&str> = list_at(driver, "spec.volumeLifecycleModes").iter().filter_map(Value::as_str).collect();
+    or(&modes.join(","), "Persistent")
+}

@@ -247,6 +247,12 @@ pub(super) const CSI_DRIVER: &[Column] = &[
     },
     Column { kind: "boolean", ..text("PodInfoOnMount", 0, Cell::Of(|o| bool_at(o, "spec.podInfoOnMount").into())) },
     Column { kind: "boolean", ..text("StorageCapacity", 0, Cell::Of(|o| bool_at(o, "spec.storageCapacity").into())) },
+    text("TokenRequests", 0, Cell::Of(token_audiences)),
+    Column {
+        kind: "boolean",
+        ..text("RequiresRepublish", 0, Cell::Of(|o| bool_at(o, "spec.requiresRepublish").into()))
+    },
+    text("Modes", 0, Cell::Of(lifecycle_modes)),
     AGE,
 ];
 pub(super) const VOLUME_ATTACHMENT: &[Column] = &[

@@ -4,18 +4,25 @@ use serde_json::Value;
 
 use crate::field::FieldError;
 
+mod admission;
 mod apps;
 mod autoscaling;
 mod cells;
+mod certificates;
 mod columns;
 mod core;
 mod custom;
+mod dra;
 mod events;
+mod flowcontrol;
 mod limits;
 mod meta;
+mod networking;
 mod other;
 mod pod;
 mod policies;
+mod registration;
+mod scheduling;
 mod storage;
 mod view;
 mod workload;
@@ -270,6 +277,13 @@ static TABLES: &[&[Resource]] = &[
     storage::RESOURCES,
     other::RESOURCES,
     policies::RESOURCES,
+    networking::RESOURCES,
+    certificates::RESOURCES,
+    scheduling::RESOURCES,
+    admission::RESOURCES,
+    flowcontrol::RESOURCES,
+    dra::RESOURCES,
+    registration::RESOURCES,
 ];
 
 /// Every built-in resource, grouped by API group, in a fixed order.

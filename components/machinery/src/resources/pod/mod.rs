@@ -26,7 +26,7 @@ pub(super) use defaults::{pod as defaults, template as template_defaults};
 pub use qos::class as qos_class;
 pub(super) use resize::{prepare as prepare_subresource, validate as validate_subresource};
 pub(super) use resources::amount;
-pub(super) use scheduling::node_selector;
+pub(super) use scheduling::{node_selector, tolerations};
 pub(super) use warnings::{pod as warnings, template as template_warnings};
 
 /// An init container that stays beside the others.

@@ -22,7 +22,7 @@ pub(super) fn validate(spec: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-fn tolerations(tolerations: &[Value], path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn tolerations(tolerations: &[Value], path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, toleration) in tolerations.iter().enumerate() {
         let at = path.index(i);

@@ -1,23 +1,12 @@
-//! Leases, budgets, priorities, runtime classes and controller revisions.
+//! Disruption budgets and controller revisions.
 
 use serde_json::Value;
 
 use crate::{
     field::{FieldError, Path},
-    names,
     resources::meta,
-    value::{default_to, get, int_at, name, str_at, with_mut},
+    value::{get, str_at, with_mut},
 };
-
-pub(in crate::resources) fn lease(lease: &Value) -> Vec<FieldError> {
-    let path = Path::new("spec");
-    let mut errors = Vec::new();
-    if let Some(seconds) = int_at(lease, "spec.leaseDurationSeconds").filter(|s| *s <= 0) {
-        errors.push(FieldError::invalid(&path.child("leaseDurationSeconds"), seconds, "must be greater than 0"));
-    }
-    errors.extend(lease.get("spec").and_then(|s| meta::non_negative(s, "leaseTransitions", &path)));
-    errors
-}
 
 pub(in crate::resources) fn pdb_defaults(budget: &mut Value) {
     with_mut(budget, "spec", |spec| {
@@ -73,51 +62,6 @@ pub(in crate::resources) fn pdb_status(budget: &Value) -> Vec<FieldError> {
         .into_iter()
         .filter_map(|field| meta::non_negative(status, field, &path))
         .collect()
-}
-
-pub(in crate::resources) fn priority_class_defaults(class: &mut Value) {
-    default_to(class, "preemptionPolicy", "PreemptLowerPriority");
-}
-
-pub(in crate::resources) fn priority_class(class: &Value) -> Vec<FieldError> {
-    const USER_MAX: i64 = 1_000_000_000;
-    const SYSTEM: [(&str, i64); 2] =
-        [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
-    let root = Path::default();
-    let mut errors = Vec::new();
-    let value = int_at(class, "value").unwrap_or(0);
-    if name(class).starts_with("system-") {
-        if !SYSTEM.contains(&(name(class), value)) {
-            let detail = "priority class names with 'system-' prefix are reserved for system use only. error: not a system priority class";
-            errors.push(FieldError::forbidden(&Path::new("metadata").child("name"), detail));
-        }
-    } else if value > USER_MAX {
-        errors.push(FieldError::forbidden(
-            &root.child("value"),
-            format!("maximum allowed value of a user defined priority is {USER_MAX}"),
-        ));
-    }
-    errors.extend(meta::optional_one_of(class, "preemptionPolicy", &root, &["Never", "PreemptLowerPriority"]));
-    errors
-}
-
-pub(in crate::resources) fn priority_class_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if int_at(new, "value").unwrap_or(0) != int_at(old, "value").unwrap_or(0) {
-        errors.push(FieldError::forbidden(&Path::new("value"), "may not be changed in an update."));
-    }
-    errors.extend(meta::immutable(new, old, &["preemptionPolicy"]));
-    errors
-}
-
-pub(in crate::resources) fn runtime_class(class: &Value) -> Vec<FieldError> {
-    let at = Path::new("handler");
-    let handler = str_at(class, "handler");
-    names::dns1123_label(handler).into_iter().map(|p| FieldError::invalid(&at, handler, p)).collect()
-}
-
-pub(in crate::resources) fn runtime_class_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    meta::immutable(new, old, &["handler"])
 }
 
 pub(in crate::resources) fn controller_revision(revision: &Value) -> Vec<FieldError> {

@@ -1,0 +1,339 @@
+//! Webhook configurations (kubernetes `pkg/apis/admissionregistration`). Whether match conditions compile is the API server's
+//! to say.
+
+use serde_json::{Value, json};
+
+use crate::{
+    field::{FieldError, Path},
+    names,
+    resources::meta,
+    value::{default_to, each_mut, int_at, list_at, str_at, with_mut},
+};
+
+const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
+const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
+const CONDITIONS_MAX: usize = 64;
+
+pub(super) fn defaults(configuration: &mut Value, mutating: bool) {
+    each_mut(configuration, "webhooks", |hook| {
+        default_to(hook, "failurePolicy", "Fail");
+        default_to(hook, "matchPolicy", "Equivalent");
+        default_to(hook, "namespaceSelector", json!({}));
+        default_to(hook, "objectSelector", json!({}));
+        default_to(hook, "timeoutSeconds", 10);
+        if mutating {
+            default_to(hook, "reinvocationPolicy", "Never");
+        }
+        each_mut(hook, "rules", |rule| default_to(rule, "scope", "*"));
+        with_mut(hook, "clientConfig", |config| {
+            with_mut(config, "service", |service| default_to(service, "port", 443))
+        });
+    });
+}
+
+pub(super) fn validate(configuration: &Value, mutating: bool) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let hooks = list_at(configuration, "webhooks");
+    for (i, item) in hooks.iter().enumerate() {
+        let (at, name) = (Path::new("webhooks").index(i), str_at(item, "name"));
+        errors.extend(hook(item, &at, mutating));
+        if !name.is_empty() && hooks[..i].iter().any(|h| str_at(h, "name") == name) {
+            errors.push(FieldError::duplicate(&at.child("name"), name));
+        }
+    }
+    errors
+}
+
+fn hook(hook: &Value, path: &Path, mutating: bool) -> Vec<FieldError> {
+    let mut errors = full_name(str_at(hook, "name"), &path.child("name"));
+    errors.extend(versions(list_at(hook, "admissionReviewVersions"), &path.child("admissionReviewVersions")));
+    for (i, item) in list_at(hook, "rules").iter().enumerate() {
+        errors.extend(rule(item, &path.child("rules").index(i)));
+    }
+    errors.extend(meta::optional_one_of(hook, "failurePolicy", path, &["Fail", "Ignore"]));
+    errors.extend(meta::optional_one_of(hook, "matchPolicy", path, &["Equivalent", "Exact"]));
+    errors.extend(side_effects(hook, &path.child("sideEffects")));
+    if let Some(seconds) = int_at(hook, "timeoutSeconds").filter(|s| !(1..=30).contains(s)) {
+        let detail = "the timeout value must be between 1 and 30 seconds";
+        errors.push(FieldError::invalid(&path.child("timeoutSeconds"), seconds, detail));
+    }
+    for selector in ["namespaceSelector", "objectSelector"] {
+        errors.extend(meta::label_selector(hook.get(selector), &path.child(selector)));
+    }
+    if mutating {
+        errors.extend(meta::optional_one_of(hook, "reinvocationPolicy", path, &["IfNeeded", "Never"]));
+    }
+    errors.extend(client_config(hook.get("clientConfig").unwrap_or(&Value::Null), &path.child("clientConfig")));
+    errors.extend(conditions(list_at(hook, "matchConditions"), &path.child("matchConditions")));
+    errors
+}
+
+fn full_name(name: &str, path: &Path) -> Vec<FieldError> {
+    if name.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let mut errors: Vec<FieldError> =
+        names::dns1123_subdomain(name).into_iter().map(|p| FieldError::invalid(path, name, p)).collect();
+    if errors.is_empty() && name.split('.').count() < 3 {
+        let detail = "should be a domain with at least three segments separated by dots";
+        errors.push(FieldError::invalid(path, name, detail));
+    }
+    errors
+}
+
+fn versions(versions: &[Value], path: &Path) -> Vec<FieldError> {
+    let known = REVIEW_VERSIONS.join(", ");
+    if versions.is_empty() {
+        return vec![FieldError::required(path, format!("must specify one of {known}"))];
+    }
+    let mut errors = Vec::new();
+    for (i, version) in versions.iter().enumerate() {
+        let text = version.as_str().unwrap_or_default();
+        if versions[..i].contains(version) {
+            errors.push(FieldError::invalid(&path.index(i), text, "duplicate version"));
+            continue;
+        }
+        errors.extend(names::dns1035_label(text).into_iter().map(|p| FieldError::invalid(&path.index(i), text, p)));
+    }
+    if !versions.iter().any(|v| REVIEW_VERSIONS.contains(&v.as_str().unwrap_or_default())) {
+        errors.push(FieldError::invalid(path, versions.to_vec(), format!("must include at least one of {known}")));
+    }
+    errors
+}
+
+/// Webhooks of v1 must say that they have no side effects, or none in a dry run.
+fn side_effects(hook: &Value, path: &Path) -> Option<FieldError> {
+    const ALLOWED: &[&str] = &["None", "NoneOnDryRun"];
+    match hook.get("sideEffects").and_then(Value::as_str) {
+        None => Some(FieldError::required(path, format!("must specify one of {}", ALLOWED.join(", ")))),
+        Some(given) if !ALLOWED.contains(&given) => Some(FieldError::not_supported(path, given, ALLOWED)),
+        Some(_) => None,
+    }
+}
+
+/// A list that may not be empty and in which `*` stands alone.
+fn some_or_all(rule: &Value, field: &str, path: &Path, what: &str) -> Vec<FieldError> {
+    let (list, at) = (list_at(rule, field), path.child(field));
+    if list.is_empty() {
+        return vec![FieldError::required(&at, "")];
+    }
+    if list.len() > 1 && list.iter().any(|v| v == "*") {
+        let detail = format!("if '*' is present, must not specify other {what}");
+        return vec![FieldError::invalid(&at, list.to_vec(), detail)];
+    }
+    Vec::new()
+}
+
+pub(super) fn rule(rule: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = some_or_all(rule, "operations", path, "operations");
+    for (i, operation) in list_at(rule, "operations").iter().filter_map(Value::as_str).enumerate() {
+        if !OPERATIONS.contains(&operation) {
+            errors.push(FieldError::not_supported(&path.child("operations").index(i), operation, OPERATIONS));
+        }
+    }
+    errors.extend(some_or_all(rule, "apiGroups", path, "API groups"));
+    errors.extend(some_or_all(rule, "apiVersions", path, "API versions"));
+    for (i, _) in list_at(rule, "apiVersions").iter().enumerate().filter(|(_, v)| *v == "") {
+        errors.push(FieldError::required(&path.child("apiVersions").index(i), ""));
+    }
+    errors.extend(resources(list_at(rule, "resources"), &path.child("resources")));
+    errors.extend(meta::optional_one_of(rule, "scope", path, &["*", "Cluster", "Namespaced"]));
+    errors
+}
+
+/// `*` and `*/*` stand alone, and nobody names twice what a wildcard covers.
+fn resources(list: &[Value], path: &Path) -> Vec<FieldError> {
+    if list.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let mut errors = Vec::new();
+    let (mut all_of, mut any_with) = (Vec::new(), Vec::new());
+    for (i, text) in list.iter().filter_map(Value::as_str).enumerate() {
+        let at = path.index(i);
+        if text.is_empty() {
+            errors.push(FieldError::required(&at, ""));
+            continue;
+        }
+        let Some((resource, subresource)) = text.split_once('/').filter(|_| text != "*/*") else { continue };
+        if all_of.contains(&resource) {
+            let detail = format!("if '{resource}/*' is present, must not specify {text}");
+            errors.push(FieldError::invalid(&at, text, detail));
+        }
+        if any_with.contains(&subresource) {
+            let detail = format!("if '*/{subresource}' is present, must not specify {text}");
+            errors.push(FieldError::invalid(&at, text, detail));
+        }
+        if subresource == "*" {
+            all_of.push(resource);
+        }
+        if resource == "*" {
+            any_with.push(subresource);
+        }
+    }
+    let has = |wanted: &str| list.iter().any(|v| v == wanted);
+    if list.len() > 1 && has("*/*") {
+        let detail = "if '*/*' is present, must not specify other resources";
+        errors.push(FieldError::invalid(path, list.to_vec(), detail));
+    }
+    if has("*") && list.iter().any(|v| v.as_str().is_some_and(|t| t != "*" && !t.contains('/'))) {
+        let detail = "if '*' is present, must not specify other resources without subresources";
+        errors.push(FieldError::invalid(path, list.to_vec(), detail));
+    }
+    errors
+}
+
+fn client_config(config: &Value, path: &Path) -> Vec<FieldError> {
+    match (config.get("url").and_then(Value::as_str), config.get("service")) {
+        (Some(text), None) => url(text, &path.child("url")),
+        (None, Some(it)) => service(it, &path.child("service")),
+        _ => vec![FieldError::required(path, "exactly one of url or service is required")],
+    }
+}
+
+fn url(text: &str, path: &Path) -> Vec<FieldError> {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let (before, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (before, query) = before.split_once('?').unwrap_or((before, ""));
+    let authority = if scheme.is_empty() { "" } else { before.split('/').next().unwrap_or_default() };
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let mut errors = Vec::new();
+    let mut wrong = |value: &str, detail: String| errors.push(FieldError::invalid(path, value, detail));
+    if scheme != "https" {
+        wrong(scheme, format!("'https' is the only allowed URL scheme{FORM}"));
+    }
+    if host.is_empty() {
+        wrong(host, format!("host must be specified{FORM}"));
+    }
+    if !user.is_empty() {
+        wrong(user, "user information is not permitted in the URL".into());
+    }
+    if !fragment.is_empty() {
+        wrong(fragment, "fragments are not permitted in the URL".into());
+    }
+    if !query.is_empty() {
+        wrong(query, "query parameters are not permitted in the URL".into());
+    }
+    errors
+}
+
+fn service(service: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for field in ["name", "namespace"].into_iter().filter(|f| str_at(service, f).is_empty()) {
+        errors.push(FieldError::required(&path.child(field), format!("service {field} is required")));
+    }
+    let port = int_at(service, "port").unwrap_or(0);
+    let problems = names::port_number(port).into_iter();
+    errors.extend(problems.map(|p| FieldError::invalid(&path.child("port"), port, format!("port is not valid: {p}"))));
+    errors.extend(url_path(str_at(service, "path"), &path.child("path")));
+    errors
+}
+
+fn url_path(text: &str, path: &Path) -> Vec<FieldError> {
+    let invalid = |detail: String| FieldError::invalid(path, text, detail);
+    match text {
+        "" | "/" => return Vec::new(),
+        "//" => return vec![invalid("segment[0] may not be empty".into())],
+        _ => {}
+    }
+    let Some(rest) = text.strip_prefix('/') else { return vec![invalid("must start with a '/'".into())] };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let mut errors = Vec::new();
+    for (i, segment) in rest.split('/').enumerate() {
+        if segment.is_empty() {
+            errors.push(invalid(format!("segment[{i}] may not be empty")));
+        } else {
+            errors.extend(names::dns1123_subdomain(segment).into_iter().map(|p| invalid(format!("segment[{i}]: {p}"))));
+        }
+    }
+    errors
+}
+
+/// Names and presence of match conditions.
+fn conditions(conditions: &[Value], path: &Path) -> Vec<FieldError> {
+    if conditions.len() > CONDITIONS_MAX {
+        return vec![FieldError::too_many(path, conditions.len(), CONDITIONS_MAX)];
+    }
+    let mut errors = Vec::new();
+    for (i, condition) in conditions.iter().enumerate() {
+        let (at, name) = (path.index(i), str_at(condition, "name"));
+        if str_at(condition, "expression").trim().is_empty() {
+            errors.push(FieldError::required(&at.child("expression"), ""));
+        }
+        let at = at.child("name");
+        if name.is_empty() {
+            errors.push(FieldError::required(&at, ""));
+            continue;
+        }
+        errors.extend(names::qualified_name(name).into_iter().map(|p| FieldError::invalid(&at, name, p)));
+        if conditions[..i].iter().any(|c| str_at(c, "name") == name) {
+            errors.push(FieldError::duplicate(&at, name));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(hook: Value) -> Vec<String> {
+        let mut configuration = json!({"webhooks": [hook]});
+        defaults(&mut configuration, true);
+        validate(&configuration, true).iter().map(FieldError::to_string).collect()
+    }
+
+    fn good() -> Value {
+        json!({"name": "a.b.c", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {"service": {"namespace": "n", "name": "s", "path": "/p"}},
+            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods", "pods/*"]}]})
+    }
+
+    #[test]
+    fn hooks() {
+        assert_eq!(check(good()), Vec::<String>::new());
+        assert_eq!(
+            check(json!({"name": "a.b", "clientConfig": {}})),
+            [
+                "webhooks[0].name: Invalid value: \"a.b\": should be a domain with at least three segments separated by dots",
+                "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1",
+                "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
+                "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+            ]
+        );
+        let mut hook = good();
+        hook["timeoutSeconds"] = 31.into();
+        hook["sideEffects"] = "Some".into();
+        hook["matchConditions"] = json!([{"name": "x", "expression": "true"}, {"name": "x", "expression": " "}]);
+        assert_eq!(
+            check(hook),
+            [
+                "webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"",
+                "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
+                "webhooks[0].matchConditions[1].expression: Required value",
+                "webhooks[0].matchConditions[1].name: Duplicate value: \"x\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn rules_and_destinations() {
+        let mut hook = good();
+        hook["rules"] = json!([{"operations": ["*", "CREATE"], "apiGroups": ["*"], "apiVersions": [""], "resources": ["pods/*", "pods/x", "*/*"]}]);
+        hook["clientConfig"] = json!({"url": "http://u@h/p?q#f"});
+        assert_eq!(
+            check(hook),
+            [
+                "webhooks[0].rules[0].operations: Invalid value: [\"*\",\"CREATE\"]: if '*' is present, must not specify other operations",
+                "webhooks[0].rules[0].apiVersions[0]: Required value",
+                "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/x\": if 'pods/*' is present, must not specify pods/x",
+                "webhooks[0].rules[0].resources: Invalid value: [\"pods/*\",\"pods/x\",\"*/*\"]: if '*/*' is present, must not specify other resources",
+                "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+                "webhooks[0].clientConfig.url: Invalid value: \"u\": user information is not permitted in the URL",
+                "webhooks[0].clientConfig.url: Invalid value: \"f\": fragments are not permitted in the URL",
+                "webhooks[0].clientConfig.url: Invalid value: \"q\": query parameters are not permitted in the URL",
+            ]
+        );
+        assert!(url("https://h:8443/p", &Path::new("u")).is_empty());
+        assert_eq!(url_path("/a//b", &Path::new("p")).len(), 1);
+    }
+}

@@ -1,0 +1,140 @@
+//! Leases, PriorityClasses and RuntimeClasses (kubernetes `pkg/apis/{coordination,scheduling,node}/validation`).
+
+use serde_json::Value;
+
+use crate::{
+    field::{FieldError, Path},
+    names, quantity,
+    resources::{meta, pod},
+    value::{bool_at, default_to, get, int_at, list_at, map_at, name, str_at},
+};
+
+pub(super) fn lease(lease: &Value) -> Vec<FieldError> {
+    let path = Path::new("spec");
+    let mut errors = Vec::new();
+    if let Some(seconds) = int_at(lease, "spec.leaseDurationSeconds").filter(|s| *s <= 0) {
+        errors.push(FieldError::invalid(&path.child("leaseDurationSeconds"), seconds, "must be greater than 0"));
+    }
+    errors.extend(lease.get("spec").and_then(|s| meta::non_negative(s, "leaseTransitions", &path)));
+    errors
+}
+
+pub(super) fn priority_defaults(class: &mut Value) {
+    default_to(class, "preemptionPolicy", "PreemptLowerPriority");
+}
+
+/// The classes the system makes: name and value.
+const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+const USER_MAX: i64 = 1_000_000_000;
+
+pub(super) fn priority(class: &Value) -> Vec<FieldError> {
+    let root = Path::default();
+    let mut errors = Vec::new();
+    let value = int_at(class, "value").unwrap_or(0);
+    if name(class).starts_with("system-") {
+        errors.extend(system_problem(class, value).map(|why| {
+            let detail =
+                format!("priority class names with 'system-' prefix are reserved for system use only. error: {why}");
+            FieldError::forbidden(&Path::new("metadata").child("name"), detail)
+        }));
+    } else if value > USER_MAX {
+        let detail = format!("maximum allowed value of a user defined priority is {USER_MAX}");
+        errors.push(FieldError::forbidden(&root.child("value"), detail));
+    }
+    errors.extend(meta::optional_one_of(class, "preemptionPolicy", &root, &["Never", "PreemptLowerPriority"]));
+    errors
+}
+
+fn system_problem(class: &Value, value: i64) -> Option<String> {
+    let name = name(class);
+    match SYSTEM.iter().find(|(known, _)| *known == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, right)) if *right != value => Some(format!("value of {name} PriorityClass must be {right}")),
+        Some(_) if bool_at(class, "globalDefault") => {
+            Some(format!("globalDefault of {name} PriorityClass must be false"))
+        }
+        Some(_) => None,
+    }
+}
+
+pub(super) fn priority_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if int_at(new, "value").unwrap_or(0) != int_at(old, "value").unwrap_or(0) {
+        errors.push(FieldError::forbidden(&Path::new("value"), "may not be changed in an update."));
+    }
+    errors.extend(meta::immutable(new, old, &["preemptionPolicy"]));
+    errors
+}
+
+pub(super) fn runtime(class: &Value) -> Vec<FieldError> {
+    let at = Path::new("handler");
+    let handler = str_at(class, "handler");
+    let mut errors: Vec<FieldError> =
+        names::dns1123_label(handler).into_iter().map(|p| FieldError::invalid(&at, handler, p)).collect();
+    let fixed = Path::new("overhead").child("podFixed");
+    for (resource, size) in map_at(class, "overhead.podFixed").into_iter().flatten() {
+        let at = fixed.key(resource);
+        errors.extend(
+            names::qualified_name(resource).into_iter().map(|p| FieldError::invalid(&at, resource.as_str(), p)),
+        );
+        if let Some(size) = quantity::from_json(size).ok().filter(|q| q.sign() < 0) {
+            errors.push(FieldError::invalid(&at, size.to_string(), "must be greater than or equal to 0"));
+        }
+    }
+    let path = Path::new("scheduling");
+    errors.extend(meta::labels(get(class, "scheduling.nodeSelector"), &path.child("nodeSelector")));
+    let (tolerations, at) = (list_at(class, "scheduling.tolerations"), path.child("tolerations"));
+    errors.extend(pod::tolerations(tolerations, &at));
+    for (i, toleration) in tolerations.iter().enumerate().filter(|(i, t)| tolerations[..*i].contains(t)) {
+        errors.push(FieldError::duplicate(&at.index(i), toleration.clone()));
+    }
+    errors
+}
+
+pub(super) fn runtime_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = meta::immutable(new, old, &["handler"]);
+    errors.extend(runtime(new));
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn texts(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(FieldError::to_string).collect()
+    }
+
+    #[test]
+    fn priorities() {
+        let of = |name: &str, value: i64| texts(&priority(&json!({"metadata": {"name": name}, "value": value})));
+        assert!(of("a", 1).is_empty() && of("system-node-critical", 2_000_001_000).is_empty());
+        assert_eq!(
+            of("a", 1_000_000_001),
+            ["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"]
+        );
+        assert!(of("system-x", 1)[0].ends_with("error: system-x is not a known system priority class"));
+        assert!(
+            of("system-node-critical", 1)[0]
+                .ends_with("value of system-node-critical PriorityClass must be 2000001000")
+        );
+        assert_eq!(
+            texts(&priority_update(&json!({"value": 2, "preemptionPolicy": "Never"}), &json!({"value": 1}))),
+            [
+                "value: Forbidden: may not be changed in an update.",
+                "preemptionPolicy: Invalid value: \"Never\": field is immutable"
+            ]
+        );
+    }
+
+    #[test]
+    fn runtimes() {
+        let class =
+            json!({"handler": "h", "overhead": {"podFixed": {"cpu": "1"}}, "scheduling": {"nodeSelector": {"a": "b"}}});
+        assert!(runtime(&class).is_empty());
+        assert_eq!(runtime(&json!({"handler": "H"})).len(), 1);
+        assert_eq!(runtime(&json!({"handler": "h", "overhead": {"podFixed": {"cpu": "-1"}}})).len(), 1);
+        assert_eq!(runtime_update(&json!({"handler": "i"}), &class).len(), 1);
+    }
+}
