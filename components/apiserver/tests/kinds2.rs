@@ -1,0 +1,265 @@
+//! Kinds of networking, storage, flow control, resource allocation, registration; what a cluster begins with.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::Api;
+use serde_json::{Value, json};
+
+/// (collection, object, the plural's table columns): one good object of each kind that is served.
+fn samples() -> Vec<(&'static str, Value, &'static [&'static str])> {
+    let claim = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}});
+    vec![
+        (
+            "networking.k8s.io/v1/ingressclasses",
+            json!({"metadata": {"name": "x"}, "spec": {"controller": "a.io/b"}}),
+            &["Name", "Controller", "Parameters", "Age"],
+        ),
+        (
+            "networking.k8s.io/v1/namespaces/default/ingresses",
+            json!({"metadata": {"name": "x"}, "spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}),
+            &["Name", "Class", "Hosts", "Address", "Ports", "Age"],
+        ),
+        (
+            "networking.k8s.io/v1/namespaces/default/networkpolicies",
+            json!({"metadata": {"name": "x"}, "spec": {"podSelector": {}}}),
+            &["Name", "Pod-Selector", "Age"],
+        ),
+        (
+            "networking.k8s.io/v1/ipaddresses",
+            json!({"metadata": {"name": "10.96.7.7"}, "spec": {"parentRef": {"resource": "services", "namespace": "n", "name": "s"}}}),
+            &["Name", "ParentRef", "Age"],
+        ),
+        (
+            "networking.k8s.io/v1/servicecidrs",
+            json!({"metadata": {"name": "x"}, "spec": {"cidrs": ["10.97.0.0/16"]}}),
+            &["Name", "CIDRs", "Age"],
+        ),
+        (
+            "storage.k8s.io/v1/storageclasses",
+            json!({"metadata": {"name": "x"}, "provisioner": "a.io/b"}),
+            &["Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"],
+        ),
+        (
+            "storage.k8s.io/v1/csidrivers",
+            json!({"metadata": {"name": "x.io"}, "spec": {}}),
+            &[
+                "Name",
+                "AttachRequired",
+                "PodInfoOnMount",
+                "StorageCapacity",
+                "TokenRequests",
+                "RequiresRepublish",
+                "Modes",
+                "Age",
+            ],
+        ),
+        (
+            "storage.k8s.io/v1/csinodes",
+            json!({"metadata": {"name": "x"}, "spec": {"drivers": []}}),
+            &["Name", "Drivers", "Age"],
+        ),
+        (
+            "storage.k8s.io/v1/namespaces/default/csistoragecapacities",
+            json!({"metadata": {"name": "x"}, "storageClassName": "c", "capacity": "1Gi"}),
+            &["Name", "StorageClassName", "Capacity", "Age"],
+        ),
+        (
+            "storage.k8s.io/v1/volumeattachments",
+            json!({"metadata": {"name": "x"}, "spec": {"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "v"}}}),
+            &["Name", "Attacher", "PV", "Node", "Attached", "Age"],
+        ),
+        (
+            "storage.k8s.io/v1/volumeattributesclasses",
+            json!({"metadata": {"name": "x"}, "driverName": "a", "parameters": {"a": "b"}}),
+            &["Name", "DriverName", "Age"],
+        ),
+        (
+            "node.k8s.io/v1/runtimeclasses",
+            json!({"metadata": {"name": "x"}, "handler": "h"}),
+            &["Name", "Handler", "Age"],
+        ),
+        (
+            "scheduling.k8s.io/v1/priorityclasses",
+            json!({"metadata": {"name": "x"}, "value": 5}),
+            &["Name", "Value", "Global-Default", "Age", "PreemptionPolicy"],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1/flowschemas",
+            json!({"metadata": {"name": "x"}, "spec": {"priorityLevelConfiguration": {"name": "exempt"}}}),
+            &["Name", "PriorityLevel", "MatchingPrecedence", "DistinguisherMethod", "Age", "MissingPL"],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations",
+            json!({"metadata": {"name": "x"}, "spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Queue", "queuing": {}}}}}),
+            &["Name", "Type", "NominalConcurrencyShares", "Queues", "HandSize", "QueueLengthLimit", "Age"],
+        ),
+        ("resource.k8s.io/v1/deviceclasses", json!({"metadata": {"name": "x"}, "spec": {}}), &["Name", "Age"]),
+        (
+            "resource.k8s.io/v1/resourceslices",
+            json!({"metadata": {"name": "x"}, "spec": {"driver": "d.io", "nodeName": "n", "pool": {"name": "p", "resourceSliceCount": 1, "generation": 0}}}),
+            &["Name", "Node", "Driver", "Pool", "Age"],
+        ),
+        (
+            "resource.k8s.io/v1/devicetaintrules",
+            json!({"metadata": {"name": "x"}, "spec": {"taint": {"key": "k", "effect": "NoSchedule"}}}),
+            &["Name", "Age"],
+        ),
+        (
+            "resource.k8s.io/v1/namespaces/default/resourceclaims",
+            json!({"metadata": {"name": "x"}, "spec": claim}),
+            &["Name", "State", "Age"],
+        ),
+        (
+            "resource.k8s.io/v1/namespaces/default/resourceclaimtemplates",
+            json!({"metadata": {"name": "x"}, "spec": {"spec": claim}}),
+            &["Name", "Age"],
+        ),
+        (
+            "certificates.k8s.io/v1/clustertrustbundles",
+            json!({"metadata": {"name": "x"}, "spec": {"trustBundle": "-----BEGIN CERTIFICATE-----\neA==\n-----END CERTIFICATE-----\n"}}),
+            &["Name", "SignerName"],
+        ),
+        (
+            "coordination.k8s.io/v1/namespaces/default/leases",
+            json!({"metadata": {"name": "x"}, "spec": {"holderIdentity": "me"}}),
+            &["Name", "Holder", "Age"],
+        ),
+        (
+            "storagemigration.k8s.io/v1/storageversionmigrations",
+            json!({"metadata": {"name": "x"}, "spec": {"resource": {"group": "apps", "resource": "deployments"}}}),
+            &["Name", "Age"],
+        ),
+        (
+            "apiregistration.k8s.io/v1/apiservices",
+            json!({"metadata": {"name": "v1.x.io"}, "spec": {"group": "x.io", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10, "service": {"namespace": "n", "name": "s"}}}),
+            &["Name", "Service", "Available", "Age"],
+        ),
+        (
+            "admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+            json!({"metadata": {"name": "x"}}),
+            &["Name", "Webhooks", "Age"],
+        ),
+        (
+            "admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+            json!({"metadata": {"name": "x"}}),
+            &["Name", "Webhooks", "Age"],
+        ),
+    ]
+}
+
+async fn table(api: &Api, url: &str) -> Value {
+    use http_body_util::{BodyExt, Full};
+    use tower::ServiceExt;
+    let request = http::Request::builder()
+        .uri(url)
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Full::new(bytes::Bytes::new()))
+        .unwrap();
+    let response = api.server().handler_as(common::admin()).oneshot(request).await.unwrap();
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn every_kind_lives_through_its_verbs() {
+    let api = Api::start().await;
+    for (collection, object, columns) in samples() {
+        let url = format!("/apis/{collection}");
+        let made = api.create(&url, object.clone()).await;
+        let one = format!("{url}/{}", made["metadata"]["name"].as_str().unwrap());
+        let shown = table(&api, &one).await;
+        let names: Vec<&str> =
+            shown["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+        assert_eq!(names, columns, "{collection}");
+        let (status, same) = api.call("PUT", &one, made.clone()).await;
+        assert_eq!(
+            (status, &same["metadata"]["resourceVersion"]),
+            (200, &made["metadata"]["resourceVersion"]),
+            "{same}"
+        );
+        let patch = json!({"metadata": {"labels": {"a": "b"}}});
+        let (status, patched) = api.call("PATCH", &one, patch).await;
+        assert_eq!((status, &patched["metadata"]["generation"]), (200, &made["metadata"]["generation"]), "{patched}");
+        let listed = api.get(&format!("{url}?labelSelector=a=b")).await;
+        assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{collection}");
+        assert_eq!(api.call("DELETE", &format!("{url}?labelSelector=a=b"), Value::Null).await.0, 200);
+        assert_eq!(api.call("GET", &one, Value::Null).await.0, 404, "{collection}");
+    }
+}
+
+#[tokio::test]
+async fn status_is_written_apart_and_rules_hold() {
+    let api = Api::start().await;
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let spec = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}});
+    let made =
+        api.create(claims, json!({"metadata": {"name": "c"}, "spec": spec, "status": {"reservedFor": []}})).await;
+    assert!(made.get("status").is_none());
+    let results = json!([{"request": "r", "driver": "d.io", "pool": "p", "device": "x"}]);
+    let allocated = json!({"status": {"allocation": {"devices": {"results": results}}}});
+    assert_eq!(api.call("PATCH", &format!("{claims}/c/status"), allocated).await.0, 200);
+    let (status, error) = api.call("PATCH", &format!("{claims}/c"), json!({"spec": {"devices": null}})).await;
+    assert_eq!((status, &error["reason"]), (422, &json!("Invalid")), "{error}");
+    assert!(error["message"].as_str().unwrap().ends_with("field is immutable"), "{error}");
+
+    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    let bad = json!({"metadata": {"name": "p"}, "spec": {"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"]}}]}]}});
+    let (status, error) = api.call("POST", policies, bad).await;
+    assert_eq!(
+        (status, error["details"]["causes"][0]["field"].as_str()),
+        (422, Some("spec.ingress[0].from[0].ipBlock.except[0]"))
+    );
+    let slices = "/apis/resource.k8s.io/v1/resourceslices";
+    for (name, node) in [("a", "n1"), ("b", "n2")] {
+        let spec = json!({"driver": "d.io", "nodeName": node, "pool": {"name": node, "resourceSliceCount": 1, "generation": 0}});
+        api.create(slices, json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    assert_eq!(
+        api.get(&format!("{slices}?fieldSelector=spec.nodeName=n2")).await["items"].as_array().unwrap().len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_begins_with_what_it_needs() {
+    let mut api = Api::start().await;
+    let range = api.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await;
+    assert_eq!(range["spec"]["cidrs"], json!(["10.96.0.0/16"]));
+    assert_eq!(range["status"]["conditions"][0]["status"], "True");
+    let services = api.get("/apis/apiregistration.k8s.io/v1/apiservices").await;
+    let names: Vec<&str> =
+        services["items"].as_array().unwrap().iter().map(|s| s["metadata"]["name"].as_str().unwrap()).collect();
+    for name in ["v1.", "v1.apps", "v2.autoscaling", "v1.authorization.k8s.io", "v1.resource.k8s.io"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    let apps = api.get("/apis/apiregistration.k8s.io/v1/apiservices/v1.apps").await;
+    assert_eq!(
+        (&apps["status"]["conditions"][0]["reason"], &apps["spec"]["groupPriorityMinimum"]),
+        (&json!("Local"), &json!(17800))
+    );
+    let roles = "/apis/rbac.authorization.k8s.io/v1";
+    for role in [
+        "clusterroles/system:controller:job-controller",
+        "clusterrolebindings/system:controller:job-controller",
+        "clusterroles/system:node",
+        "namespaces/kube-system/roles/extension-apiserver-authentication-reader",
+        "namespaces/kube-public/rolebindings/system:controller:bootstrap-signer",
+    ] {
+        assert_eq!(api.call("GET", &format!("{roles}/{role}"), Value::Null).await.0, 200, "{role}");
+    }
+    // what was taken away comes back at the next start, unless its owner says no
+    let url = format!("{roles}/clusterroles/system:volume-scheduler");
+    let other = format!("{roles}/clusterroles/system:kube-dns");
+    let opted_out =
+        json!({"metadata": {"annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"}}, "rules": []});
+    assert_eq!(api.call("PATCH", &url, json!({"rules": []})).await.0, 200);
+    assert_eq!(api.call("PATCH", &other, opted_out).await.0, 200);
+    let version = range["metadata"]["resourceVersion"].clone();
+    api.restart().await;
+    assert_eq!(api.get(&url).await["rules"].as_array().unwrap().len(), 3);
+    assert_eq!(api.get(&other).await["rules"].as_array().map_or(0, Vec::len), 0);
+    assert_eq!(
+        api.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await["metadata"]["resourceVersion"],
+        version
+    );
+}
