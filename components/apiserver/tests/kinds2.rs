@@ -263,3 +263,94 @@ async fn a_cluster_begins_with_what_it_needs() {
         version
     );
 }
+
+#[tokio::test]
+async fn plugins_of_these_kinds_act() {
+    let api = Api::start().await;
+    api.create("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str, class: &str| json!({"metadata": {"name": name}, "spec": {"runtimeClassName": class, "containers": [{"name": "c", "image": "x"}]}});
+    let (status, error) = api.call("POST", pods, pod("a", "none")).await;
+    assert_eq!(
+        (status, error["message"].as_str()),
+        (403, Some("pods \"a\" is forbidden: pod rejected: RuntimeClass \"none\" not found"))
+    );
+    let class = json!({"metadata": {"name": "rc"}, "handler": "h", "overhead": {"podFixed": {"cpu": "250m"}}, "scheduling": {"nodeSelector": {"kvm": "yes"}}});
+    api.create("/apis/node.k8s.io/v1/runtimeclasses", class).await;
+    let made = api.create(pods, pod("a", "rc")).await;
+    assert_eq!(
+        (&made["spec"]["overhead"], &made["spec"]["nodeSelector"]),
+        (&json!({"cpu": "250m"}), &json!({"kvm": "yes"}))
+    );
+
+    let default = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
+    api.create(
+        "/apis/networking.k8s.io/v1/ingressclasses",
+        json!({"metadata": {"name": "ic", "annotations": default}, "spec": {"controller": "a.io/b"}}),
+    )
+    .await;
+    let ingress = json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": {"service": {"name": "s", "port": {"name": "http"}}}}});
+    let made = api.create("/apis/networking.k8s.io/v1/namespaces/default/ingresses", ingress).await;
+    assert_eq!(made["spec"]["ingressClassName"], "ic");
+
+    let priorities = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    api.create(priorities, json!({"metadata": {"name": "p1"}, "value": 1, "globalDefault": true})).await;
+    let (status, error) =
+        api.call("POST", priorities, json!({"metadata": {"name": "p2"}, "value": 2, "globalDefault": true})).await;
+    assert_eq!(status, 403);
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("PriorityClass p1 is already marked as default. Only one default can exist")
+    );
+    let mut own = pod("b", "rc");
+    own["spec"]["preemptionPolicy"] = "Never".into();
+    let (status, error) = api.call("POST", pods, own).await;
+    assert!(
+        status == 403 && error["message"].as_str().unwrap().contains("the string value of PreemptionPolicy (Never)"),
+        "{error}"
+    );
+
+    let node = json!({"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z"}}});
+    let made = api.create("/api/v1/nodes", node).await;
+    assert_eq!(made["spec"]["taints"], json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]));
+    assert_eq!(api.call("POST", &format!("{pods}/a/binding"), json!({"target": {"name": "n"}})).await.0, 201);
+    assert_eq!(api.get(&format!("{pods}/a")).await["metadata"]["labels"], json!({"topology.kubernetes.io/zone": "z"}));
+
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "fixed", "resources": {"requests": {"storage": "1Gi"}}});
+    api.create(claims, json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+    assert_eq!(api.call("PATCH", &format!("{claims}/c/status"), bound).await.0, 200);
+    let grow = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    let (status, error) = api.call("PATCH", &format!("{claims}/c"), grow.clone()).await;
+    assert!(
+        status == 403 && error["message"].as_str().unwrap().contains("only dynamically provisioned pvc can be resized"),
+        "{error}"
+    );
+    let class = json!({"metadata": {"name": "fixed"}, "provisioner": "a.io/b", "allowVolumeExpansion": true});
+    api.create("/apis/storage.k8s.io/v1/storageclasses", class).await;
+    assert_eq!(api.call("PATCH", &format!("{claims}/c"), grow).await.0, 200);
+}
+
+#[tokio::test]
+async fn certificates_of_masters_are_not_asked_for() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let api = Api::start().await;
+    let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    for (name, group, status) in [("a", "system:masters", 403), ("b", "team", 201)] {
+        let key = certs::generate_key().unwrap();
+        let pem = certs::create_csr(&key, &certs::Subject::new("me", &[group]), &[]).unwrap();
+        let spec = json!({"request": STANDARD.encode(pem), "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]});
+        let (code, answer) = api.call("POST", requests, json!({"metadata": {"name": name}, "spec": spec})).await;
+        assert_eq!(code, status, "{answer}");
+    }
+    let conditions = json!([{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]);
+    let approval = json!({"metadata": {"annotations": {"patched": "true"}}, "status": {"conditions": conditions}});
+    let (status, approved) = api.call("PATCH", &format!("{requests}/b/approval"), approval).await;
+    assert_eq!((status, &approved["metadata"]["annotations"]["patched"]), (200, &json!("true")));
+    let selected =
+        api.get(&format!("{requests}?fieldSelector=spec.signerName=kubernetes.io/kube-apiserver-client")).await;
+    assert_eq!(selected["items"].as_array().unwrap().len(), 1);
+}

@@ -2,11 +2,13 @@
 
 mod certificates;
 mod escalation;
+mod ingress_class;
 mod limit_range;
 mod namespace;
 mod node;
 mod pod;
 pub mod quota;
+mod runtime_class;
 mod service_account;
 mod storage;
 pub mod webhook;
@@ -116,15 +118,22 @@ async fn plugins(attempt: &Attempt<'_>, new: &mut Value) -> Result<(), ApiError>
     limit_range::fill(attempt, new).await?;
     service_account::admit(attempt, new).await?;
     node::restrict(attempt, new).await?;
+    node::taint(attempt, new);
     pod::priority(attempt, new).await?;
     pod::default_tolerations(attempt, new);
     storage::default_class(attempt, new).await?;
     storage::protect(attempt, new);
-    certificates::admit(attempt, new).await
+    runtime_class::admit(attempt, new).await?;
+    certificates::admit(attempt, new).await?;
+    ingress_class::default_class(attempt, new).await?;
+    pod::topology_labels(attempt, new).await
 }
 
 /// Second phase, on the object as it will be stored: plugins that only say yes or no.
 pub async fn review(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
     limit_range::check(attempt, new).await?;
+    pod::one_default(attempt, new).await?;
+    storage::resize(attempt, new).await?;
+    certificates::attest(attempt, new).await?;
     webhook::validate(attempt, new).await
 }

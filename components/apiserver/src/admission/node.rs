@@ -3,9 +3,9 @@
 
 use machinery::{
     ApiError,
-    value::{get, map_at, str_at},
+    value::{get, list_at, map_at, object_mut, str_at},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Attempt, Operation};
 use crate::registry;
@@ -26,6 +26,21 @@ const OWN_LABELS: &[&str] = &[
     "failure-domain.beta.kubernetes.io/zone",
     "node.kubernetes.io/windows-build",
 ];
+
+/// TaintNodesByCondition: nothing is put on a new node before it said that it is ready.
+pub fn taint(attempt: &Attempt<'_>, node: &mut Value) {
+    if !attempt.is(Operation::Create, "", "nodes") {
+        return;
+    }
+    let not_ready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    let mut taints = list_at(node, "spec.taints").to_vec();
+    if !taints.iter().any(|t| t["key"] == not_ready["key"] && t["effect"] == not_ready["effect"]) {
+        taints.push(not_ready);
+    }
+    if let Some(spec) = object_mut(node, "spec") {
+        spec["taints"] = taints.into();
+    }
+}
 
 pub async fn restrict(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
     let Some(node) = attempt.call.identity.node() else { return Ok(()) };

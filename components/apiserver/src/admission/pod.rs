@@ -1,8 +1,8 @@
-//! Priority and DefaultTolerationSeconds.
+//! Priority, DefaultTolerationSeconds and PodTopologyLabels.
 
 use machinery::{
     ApiError,
-    value::{int_at, list_at, str_at},
+    value::{get, int_at, list_at, object_mut, str_at},
 };
 use serde_json::{Value, json};
 
@@ -38,14 +38,59 @@ pub async fn priority(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiE
     if let Some(given) = int_at(pod, "spec.priority").filter(|g| *g != value) {
         return Err(attempt.target.forbidden(&format!("the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name")));
     }
+    let policy = class.as_ref().map_or("", |c| str_at(c, "preemptionPolicy"));
+    let policy = if policy.is_empty() { "PreemptLowerPriority" } else { policy };
+    let given = str_at(pod, "spec.preemptionPolicy");
+    if !given.is_empty() && given != policy {
+        return Err(attempt.target.forbidden(&format!("the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name")));
+    }
     let spec = &mut pod["spec"];
     spec["priority"] = value.into();
+    spec["preemptionPolicy"] = policy.into();
     if let Some(class) = class {
         spec["priorityClassName"] = class["metadata"]["name"].clone();
-        let policy = str_at(&class, "preemptionPolicy");
-        spec["preemptionPolicy"] = if policy.is_empty() { "PreemptLowerPriority".into() } else { policy.into() };
-    } else {
-        machinery::value::default_to(spec, "preemptionPolicy", "PreemptLowerPriority");
+    }
+    Ok(())
+}
+
+/// There is one default class at most.
+pub async fn one_default(attempt: &Attempt<'_>, class: &Value) -> Result<(), ApiError> {
+    let (group, plural) = ("scheduling.k8s.io", "priorityclasses");
+    let written = attempt.is(Operation::Create, group, plural) || attempt.is(Operation::Update, group, plural);
+    if !written || class["globalDefault"] != true {
+        return Ok(());
+    }
+    let all = registry::read_all(&attempt.call.core, &attempt.target.resource, "").await?;
+    let defaults = all.iter().filter(|s| s.object["globalDefault"] == true);
+    let mut names = defaults.map(|s| str_at(&s.object, "metadata.name"));
+    match names.find(|name| *name != attempt.target.name) {
+        None => Ok(()),
+        Some(name) => {
+            let why = format!("PriorityClass {name} is already marked as default. Only one default can exist");
+            Err(attempt.target.forbidden(&why))
+        }
+    }
+}
+
+/// Where a pod is bound to, it carries as labels.
+pub async fn topology_labels(attempt: &Attempt<'_>, binding: &mut Value) -> Result<(), ApiError> {
+    const LABELS: &[&str] = &["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
+    if attempt.operation != Operation::Create || attempt.subresource != "binding" || !attempt.is_of("", "pods") {
+        return Ok(());
+    }
+    let Some(nodes) = registry::find("", "v1", "nodes") else { return Ok(()) };
+    let node = match registry::read(&attempt.call.core, nodes, "", str_at(binding, "target.name")).await {
+        Ok(stored) => stored.object,
+        // whether the node must exist is not this plugin's question
+        Err(error) if error.code == 404 => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for label in LABELS {
+        if let Some(value) = get(&node, "metadata.labels").and_then(|l| l.get(*label))
+            && let Some(labels) = object_mut(binding, "metadata").and_then(|m| object_mut(m, "labels"))
+        {
+            labels[*label] = value.clone();
+        }
     }
     Ok(())
 }

@@ -67,8 +67,10 @@ async fn apply(call: &Call, target: &Target, mut body: Value) -> Result<Response
             return Err(conflict(format!("pod {} has non-empty .spec.schedulingGates", target.name)));
         }
         pod["spec"]["nodeName"] = node.into();
-        for (key, value) in body["metadata"]["annotations"].as_object().into_iter().flatten() {
-            pod["metadata"]["annotations"][key] = value.clone();
+        for field in ["annotations", "labels"] {
+            for (key, value) in body["metadata"][field].as_object().into_iter().flatten() {
+                pod["metadata"][field][key] = value.clone();
+            }
         }
         set_scheduled(&mut pod);
         Ok(pod)

@@ -311,7 +311,11 @@ fn restrict(resource: &Resource, part: Part, new: Value, old: &Value) -> Value {
                 take(&["metadata", "finalizers"]);
             }
         }
-        Part::Approval => take(&["status", "conditions"]),
+        Part::Approval => {
+            take(&["status", "conditions"]);
+            take(&["metadata", "labels"]);
+            take(&["metadata", "annotations"]);
+        }
         Part::Finalize => take(&["spec", "finalizers"]),
         Part::EphemeralContainers => take(&["spec", "ephemeralContainers"]),
     }
