@@ -7,7 +7,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::webhook::Webhooks,
+    admission::{policy::Policies, webhook::Webhooks},
     authn::keys::{SigningKey, VerifyingKey},
     callback::Callbacks,
     config::Config,
@@ -29,6 +29,7 @@ pub struct Core {
     /// Connections to webhooks, and the webhooks that are configured.
     pub callbacks: Callbacks,
     pub webhooks: Webhooks,
+    pub policies: Policies,
     pub metrics: Metrics,
     /// Objects of recent events, decoded once for all watchers with selectors.
     pub memo: Memo,
@@ -67,6 +68,7 @@ impl Core {
         Ok(Arc::new(Core {
             callbacks: Callbacks::new(store.clone()),
             webhooks: Webhooks::default(),
+            policies: Policies::default(),
             config,
             store,
             observed,

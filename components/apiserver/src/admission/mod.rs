@@ -2,11 +2,13 @@
 
 mod certificates;
 mod escalation;
+mod expressions;
 mod ingress_class;
 mod limit_range;
 mod namespace;
 mod node;
 mod pod;
+pub mod policy;
 pub mod quota;
 mod runtime_class;
 mod service_account;
@@ -98,11 +100,15 @@ impl<'a> Attempt<'a> {
 }
 
 /// First phase, before the kind's own rules: plugins that change the object, and those that look at who asks. Whether
-/// somebody from outside (a webhook) changed the object.
+/// somebody from outside (a policy, a webhook) changed the object.
 pub async fn admit(attempt: &Attempt<'_>, new: &mut Value) -> Result<bool, ApiError> {
     let mut rounds = Rounds::default();
+    let mut policies = policy::Rounds::default();
     loop {
         plugins(attempt, new).await?;
+        if policy::mutate(attempt, new, &mut policies).await? {
+            rounds.note_change();
+        }
         webhook::mutate(attempt, new, &mut rounds).await?;
         if !rounds.advance() {
             break;
@@ -135,5 +141,6 @@ pub async fn review(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> 
     pod::one_default(attempt, new).await?;
     storage::resize(attempt, new).await?;
     certificates::attest(attempt, new).await?;
+    policy::validate(attempt, new).await?;
     webhook::validate(attempt, new).await
 }

@@ -38,6 +38,7 @@ use crate::{
 pub use create::create_object;
 pub use decode::settle;
 pub use delete::{DeleteOptions, delete_object};
+pub use managed::shape;
 
 /// The object (or, with an empty name, the collection) a call is about.
 #[derive(Clone)]

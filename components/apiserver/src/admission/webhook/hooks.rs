@@ -5,8 +5,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use cel::Program;
 use machinery::{
-    ApiError, Resource,
+    ApiError, Path, Resource,
+    expressions::match_conditions,
     selector::LabelSelector,
     value::{get, int_at, list_at, str_at},
 };
@@ -44,8 +46,8 @@ pub struct Hook {
     pub reinvoked: bool,
     /// The version of AdmissionReview it understands and this server writes.
     pub version: Result<&'static str, String>,
-    /// (name, expression)
-    pub conditions: Vec<(String, String)>,
+    /// (name, expression), or what is wrong with them.
+    pub conditions: Result<Vec<(String, Program)>, String>,
 }
 
 impl Hook {
@@ -72,13 +74,15 @@ impl Hook {
             version: version.ok_or_else(|| {
                 format!("webhook does not accept known AdmissionReview versions ({})", REVIEW_VERSIONS.join(", "))
             }),
-            conditions: list_at(hook, "matchConditions")
-                .iter()
-                .map(|c| (str_at(c, "name").to_owned(), str_at(c, "expression").to_owned()))
-                .collect(),
+            conditions: conditions(list_at(hook, "matchConditions")),
             name,
         }
     }
+}
+
+fn conditions(list: &[Value]) -> Result<Vec<(String, Program)>, String> {
+    let (conditions, errors) = match_conditions(list, false, &Path::new("matchConditions"));
+    errors.first().map_or(Ok(conditions), |error| Err(error.to_string()))
 }
 
 fn seconds(given: Option<i64>) -> Duration {

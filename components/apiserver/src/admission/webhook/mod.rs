@@ -3,7 +3,7 @@
 mod conditions;
 mod hooks;
 mod review;
-mod rules;
+pub mod rules;
 mod subject;
 
 use std::collections::BTreeSet;
@@ -17,7 +17,6 @@ use hooks::{Hook, Phase};
 use review::{Answer, denial};
 use subject::Subject;
 
-pub use conditions::validate as validate_conditions;
 pub use hooks::Webhooks;
 
 /// What is remembered between the two rounds of a request's mutating webhooks.
@@ -42,7 +41,12 @@ impl Rounds {
         wanted
     }
 
-    /// Whether a webhook changed the object.
+    /// Something else changed the object: the first round asks for a second.
+    pub fn note_change(&mut self) {
+        self.changed = true;
+    }
+
+    /// Whether a webhook or a policy changed the object.
     pub fn changed(&self) -> bool {
         self.changed
     }

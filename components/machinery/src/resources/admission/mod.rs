@@ -1,6 +1,6 @@
 //! Rows of the webhook configurations (admissionregistration.k8s.io).
 
-mod webhooks;
+pub(super) mod webhooks;
 
 use super::{Cell, Column, PLAIN, Resource, Strategy, columns, row};
 use crate::value::list_at;

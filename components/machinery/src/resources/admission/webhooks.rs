@@ -1,9 +1,9 @@
-//! Webhook configurations (kubernetes `pkg/apis/admissionregistration`). Whether match conditions compile is the API server's
-//! to say.
+//! Webhook configurations (kubernetes `pkg/apis/admissionregistration`).
 
 use serde_json::{Value, json};
 
 use crate::{
+    expressions::match_conditions,
     field::{FieldError, Path},
     names,
     resources::meta,
@@ -12,7 +12,6 @@ use crate::{
 
 const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-const CONDITIONS_MAX: usize = 64;
 
 pub(super) fn defaults(configuration: &mut Value, mutating: bool) {
     each_mut(configuration, "webhooks", |hook| {
@@ -64,7 +63,7 @@ fn hook(hook: &Value, path: &Path, mutating: bool) -> Vec<FieldError> {
         errors.extend(meta::optional_one_of(hook, "reinvocationPolicy", path, &["IfNeeded", "Never"]));
     }
     errors.extend(client_config(hook.get("clientConfig").unwrap_or(&Value::Null), &path.child("clientConfig")));
-    errors.extend(conditions(list_at(hook, "matchConditions"), &path.child("matchConditions")));
+    errors.extend(match_conditions(list_at(hook, "matchConditions"), false, &path.child("matchConditions")).1);
     errors
 }
 
@@ -124,7 +123,7 @@ fn some_or_all(rule: &Value, field: &str, path: &Path, what: &str) -> Vec<FieldE
     Vec::new()
 }
 
-pub(super) fn rule(rule: &Value, path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn rule(rule: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = some_or_all(rule, "operations", path, "operations");
     for (i, operation) in list_at(rule, "operations").iter().filter_map(Value::as_str).enumerate() {
         if !OPERATIONS.contains(&operation) {
@@ -244,30 +243,6 @@ fn url_path(text: &str, path: &Path) -> Vec<FieldError> {
             errors.push(invalid(format!("segment[{i}] may not be empty")));
         } else {
             errors.extend(names::dns1123_subdomain(segment).into_iter().map(|p| invalid(format!("segment[{i}]: {p}"))));
-        }
-    }
-    errors
-}
-
-/// Names and presence of match conditions.
-fn conditions(conditions: &[Value], path: &Path) -> Vec<FieldError> {
-    if conditions.len() > CONDITIONS_MAX {
-        return vec![FieldError::too_many(path, conditions.len(), CONDITIONS_MAX)];
-    }
-    let mut errors = Vec::new();
-    for (i, condition) in conditions.iter().enumerate() {
-        let (at, name) = (path.index(i), str_at(condition, "name"));
-        if str_at(condition, "expression").trim().is_empty() {
-            errors.push(FieldError::required(&at.child("expression"), ""));
-        }
-        let at = at.child("name");
-        if name.is_empty() {
-            errors.push(FieldError::required(&at, ""));
-            continue;
-        }
-        errors.extend(names::qualified_name(name).into_iter().map(|p| FieldError::invalid(&at, name, p)));
-        if conditions[..i].iter().any(|c| str_at(c, "name") == name) {
-            errors.push(FieldError::duplicate(&at, name));
         }
     }
     errors

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::meta::{label_selector, one_of, optional_one_of};
+use super::super::{
+    admission::webhooks,
+    meta::{label_selector, one_of},
+};
 use crate::{
     FieldError, Path, names,
     value::{default_to, each_mut, list_at, object_mut, str_at},
 };
 
-const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 /// What is deleted cannot be changed.
 pub(super) const MUTATING_OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
 
@@ -62,84 +64,7 @@ fn named_rule(rule: &Value, path: &Path) -> Vec<FieldError> {
             errors.push(FieldError::duplicate(&at, name));
         }
     }
-    errors.extend(rule_with_operations(rule, path));
-    errors
-}
-
-/// `RuleWithOperations`, as webhooks have it too.
-pub(in crate::resources) fn rule_with_operations(rule: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let list = |field: &str| list_at(rule, field);
-    let wildcard = |list: &[Value]| list.len() > 1 && list.iter().any(|v| v == "*");
-    for (field, others) in [("operations", "operations"), ("apiGroups", "API groups"), ("apiVersions", "API versions")]
-    {
-        let at = path.child(field);
-        if list(field).is_empty() {
-            errors.push(FieldError::required(&at, ""));
-        }
-        if wildcard(list(field)) {
-            let detail = format!("if '*' is present, must not specify other {others}");
-            errors.push(FieldError::invalid(&at, list(field).to_vec(), detail));
-        }
-        for (i, text) in list(field).iter().filter_map(Value::as_str).enumerate() {
-            match field {
-                "operations" if !OPERATIONS.contains(&text) => {
-                    errors.push(FieldError::not_supported(&at.index(i), text, OPERATIONS));
-                }
-                "apiVersions" if text.is_empty() => errors.push(FieldError::required(&at.index(i), "")),
-                _ => {}
-            }
-        }
-    }
-    errors.extend(resources(list("resources"), &path.child("resources")));
-    errors.extend(optional_one_of(rule, "scope", path, &["*", "Cluster", "Namespaced"]));
-    errors
-}
-
-fn resources(list: &[Value], path: &Path) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if list.is_empty() {
-        errors.push(FieldError::required(path, ""));
-    }
-    // x/* and */x that came before
-    let (mut whole, mut everywhere) = (BTreeSet::new(), BTreeSet::new());
-    let (mut all, mut any, mut plain) = (false, false, false);
-    for (i, text) in list.iter().filter_map(Value::as_str).enumerate() {
-        let at = path.index(i);
-        if text.is_empty() {
-            errors.push(FieldError::required(&at, ""));
-            continue;
-        }
-        all |= text == "*/*";
-        any |= text == "*";
-        let Some((resource, subresource)) = text.split_once('/') else {
-            plain |= text != "*";
-            continue;
-        };
-        for (known, pattern) in [
-            (whole.contains(resource), format!("{resource}/*")),
-            (everywhere.contains(subresource), format!("*/{subresource}")),
-        ] {
-            if known {
-                let detail = format!("if '{pattern}' is present, must not specify {text}");
-                errors.push(FieldError::invalid(&at, text, detail));
-            }
-        }
-        if subresource == "*" {
-            whole.insert(resource);
-        }
-        if resource == "*" {
-            everywhere.insert(subresource);
-        }
-    }
-    if list.len() > 1 && all {
-        let detail = "if '*/*' is present, must not specify other resources";
-        errors.push(FieldError::invalid(path, list.to_vec(), detail));
-    }
-    if any && plain {
-        let detail = "if '*' is present, must not specify other resources without subresources";
-        errors.push(FieldError::invalid(path, list.to_vec(), detail));
-    }
+    errors.extend(webhooks::rule(rule, path));
     errors
 }
 
