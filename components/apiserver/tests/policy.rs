@@ -227,6 +227,7 @@ async fn policies_are_shown_as_upstream_shows_them() {
         .await;
     assert!(shown.contains("1") && shown.contains("v1/ConfigMap") && shown.contains("*/limit"), "{shown}");
     let path = format!("{GROUP}/validatingadmissionpolicies/shown.example.com");
+    assert_eq!(api.get(&path).await["status"], json!({"observedGeneration": 1, "typeChecking": {}}));
     let status = json!({"status": {"conditions": [{"type": "x", "status": "True", "reason": "r", "message": "m", "lastTransitionTime": "2024-01-01T00:00:00Z"}]}});
     let (code, answer) = api.call("PATCH", &format!("{path}/status"), status).await;
     assert_eq!(

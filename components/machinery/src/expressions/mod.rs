@@ -3,9 +3,11 @@
 mod environment;
 mod policy;
 pub mod rules;
+mod types;
 
 pub use environment::{Declared, environment, namespace_object, schemas};
 pub use policy::{Audit, Mutation, Policy, Validation, match_conditions};
+pub use types::type_checking;
 
 use cel::{Env, Program, Type};
 

@@ -3,13 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cel::{
-    Env, Program, Schema, Shape,
-    schema::{Field, Object},
-};
+use cel::{Env, Program};
 use serde_json::Value;
 
-use super::{Declared, Returns, compile, environment};
+use super::{Declared, Returns, compile, environment, types::with_variables};
 use crate::{
     FieldError, Path, names,
     value::{list_at, str_at},
@@ -155,12 +152,7 @@ fn is_identifier(name: &str) -> bool {
 impl Compiler {
     /// Makes `variables` an object of what was compiled so far.
     fn declare_variables(&mut self) {
-        let field = |(name, ty): (&String, &cel::Type)| {
-            (name.clone(), Field { name: name.clone(), schema: Schema::of(Shape::Typed(ty.clone())) })
-        };
-        let fields = self.types.iter().map(field).collect();
-        let object = Object { name: "kubernetes.variables".into(), fields };
-        self.env = self.env.clone().with("variables", Schema::of(Shape::Object(std::sync::Arc::new(object))));
+        self.env = with_variables(self.env.clone(), &self.types);
     }
 
     /// Compiles the text of a field; what is wrong is noted there, with the text as the client wrote it.

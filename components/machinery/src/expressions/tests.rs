@@ -106,3 +106,35 @@ fn conditions_of_webhooks() {
     assert_eq!(found[1], "webhooks[0].matchConditions[1].name: Duplicate value: \"good\"");
     assert_eq!(found[2], "webhooks[0].matchConditions[2].name: Required value");
 }
+
+#[test]
+fn kinds_that_rules_name_are_type_checked() {
+    let rules = |resources: Value| json!({"resourceRules": [{"apiGroups": ["apps", "*"], "apiVersions": ["v1"], "operations": ["*"], "resources": resources}]});
+    let policy = |resources: Value, expression: &str| {
+        json!({"spec": {
+            "matchConstraints": rules(resources),
+            "variables": [{"name": "spec", "expression": "object.spec"}],
+            "validations": [{"expression": expression, "messageExpression": "object.kind"}],
+        }})
+    };
+    let fine = policy(
+        json!(["deployments"]),
+        "variables.spec.replicas > 1 && object.metadata.labels['a'] == 'b' && object.spec.template.spec.containers.all(c, c.name != '')",
+    );
+    assert_eq!(type_checking(&fine), json!({}));
+    let wrong = type_checking(&policy(
+        json!(["deployments", "replicasets", "*"]),
+        "variables.spec.replicas == '1' || object.spec.foo",
+    ));
+    let warning = &wrong["expressionWarnings"][0];
+    assert_eq!(warning["fieldRef"], "spec.validations[0].expression");
+    let text = warning["warning"].as_str().unwrap();
+    for part in [
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:24: found no matching overload for '_==_' applied to '(int, string)'",
+        "undefined field 'foo'",
+        "apps/v1, Kind=ReplicaSet: ERROR",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(wrong["expressionWarnings"].as_array().unwrap().len(), 1);
+}

@@ -3,7 +3,7 @@
 use machinery::{
     ApiError,
     selector::LabelSelector,
-    value::{get, list_at, map_at},
+    value::{get, list_at, map_at, str_at},
 };
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub struct Matching {
     excluded: Vec<Named>,
     namespaces: LabelSelector,
     objects: LabelSelector,
+    /// `matchPolicy: Exact`
+    exact: bool,
 }
 
 /// A rule that may be restricted to some names.
@@ -52,7 +54,26 @@ impl Matching {
             excluded: rules("excludeResourceRules"),
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
+            exact: str_at(value, "matchPolicy") == "Exact",
         }
+    }
+
+    /// Whether one of the rules names the request, or (unless they are to be taken exactly) the same objects in another of their groups
+    /// and versions.
+    fn names(&self, rules: &[Named], attempt: &Attempt<'_>, asked: &Asked<'_>) -> bool {
+        let name = &attempt.target.name;
+        if rules.iter().any(|rule| rule.matches(asked, name)) {
+            return true;
+        }
+        if self.exact || rules.is_empty() {
+            return false;
+        }
+        let own = &*attempt.target.resource;
+        let others = registry::served(&attempt.call.core);
+        others.iter().filter(|other| other.stored_as() == own.stored_as()).any(|other| {
+            let asked = Asked { group: &other.group, version: &other.version, resource: &other.plural, ..*asked };
+            rules.iter().any(|rule| rule.matches(&asked, name))
+        })
     }
 
     /// Without rules (bindings may have none) every resource is meant.
@@ -66,11 +87,10 @@ impl Matching {
             subresource: attempt.subresource,
             namespace: if is_namespace(attempt) { &attempt.target.name } else { &attempt.target.namespace },
         };
-        let name = &attempt.target.name;
-        if self.excluded.iter().any(|rule| rule.matches(&asked, name)) {
+        if self.names(&self.excluded, attempt, &asked) {
             return Ok(false);
         }
-        if !self.rules.is_empty() && !self.rules.iter().any(|rule| rule.matches(&asked, name)) {
+        if !self.rules.is_empty() && !self.names(&self.rules, attempt, &asked) {
             return Ok(false);
         }
         Ok(self.object_selected(attempt, object) && self.namespace_selected(attempt, object).await?)

@@ -2,12 +2,15 @@
 
 use serde_json::Value;
 
-use super::{super::meta::one_of, matching};
+use super::{
+    super::{meta::one_of, writing},
+    matching,
+};
 use crate::{
     FieldError, Path,
-    expressions::Policy,
+    expressions::{Policy, type_checking},
     names,
-    value::{default_to, list_at, str_at, with_mut},
+    value::{default_to, int_at, list_at, str_at, with_mut},
 };
 
 pub(super) fn defaults(policy: &mut Value) {
@@ -15,6 +18,25 @@ pub(super) fn defaults(policy: &mut Value) {
         default_to(spec, "failurePolicy", "Fail");
         with_mut(spec, "matchConstraints", matching::defaults);
     });
+}
+
+/// What upstream's controller says of a policy: whether its expressions fit the kinds it is about.
+fn observe(policy: &mut Value, generation: i64) {
+    let checked = type_checking(policy);
+    policy["status"]["observedGeneration"] = generation.into();
+    policy["status"]["typeChecking"] = checked;
+}
+
+pub(super) fn prepare_create(policy: &mut Value) {
+    writing::drop_status(policy);
+    observe(policy, 1);
+}
+
+pub(super) fn prepare_update(new: &mut Value, old: &Value) {
+    writing::keep_status(new, old);
+    if new.get("spec") != old.get("spec") {
+        observe(new, int_at(old, "metadata.generation").unwrap_or(0) + 1);
+    }
 }
 
 pub(super) fn validating(policy: &Value) -> Vec<FieldError> {

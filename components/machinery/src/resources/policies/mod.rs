@@ -5,7 +5,7 @@ mod columns;
 mod definitions;
 mod matching;
 
-use super::{PLAIN, Resource, STATUS, Strategy, row, writing};
+use super::{PLAIN, Resource, STATUS, Strategy, row};
 
 const GROUP: (&str, &str) = ("admissionregistration.k8s.io", "v1");
 
@@ -51,8 +51,8 @@ pub(super) static RESOURCES: &[Resource] = &[
         subresources: &[STATUS],
         columns: columns::VALIDATING,
         strategy: Strategy {
-            prepare_create: writing::drop_status,
-            prepare_update: writing::keep_status,
+            prepare_create: definitions::prepare_create,
+            prepare_update: definitions::prepare_update,
             validate_create: definitions::validating,
             validate_update: |new, _| definitions::validating(new),
             validate_status_update: |new, _| definitions::status(new),
