@@ -53,10 +53,12 @@ impl Entry {
     }
 }
 
-/// Subresources by name.
+/// Subresources by name; those of custom resources as their definition lists them.
 pub fn sorted(resource: &Resource) -> Vec<&'static Subresource> {
     let mut all: Vec<&Subresource> = resource.subresources.iter().collect();
-    all.sort_by_key(|s| s.name);
+    if resource.custom().is_none() {
+        all.sort_by_key(|s| s.name);
+    }
     all
 }
 

@@ -169,6 +169,11 @@ fn special(name: &str, schema: &mut Value, dialect: Dialect) {
             json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
         }
         (Some("IntOrString"), Dialect::V2) => json!({"format": "int-or-string", "type": "string"}),
+        // published as anything
+        (Some("JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray"), _) => {
+            schema.as_object_mut().map(|s| s.remove("oneOf"));
+            return;
+        }
         _ => return,
     };
     let (Some(schema), Value::Object(forms)) = (schema.as_object_mut(), forms) else { return };

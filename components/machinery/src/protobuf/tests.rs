@@ -32,7 +32,9 @@ fn sample(form: Form, kind: &Type, depth: usize) -> Value {
 fn object(definition: &str, depth: usize) -> Value {
     let fields = &fields::message(definition).unwrap_or_else(|| unreachable!("{definition}")).fields;
     let in_itself = |kind: &Type| matches!(kind, Type::List(_) | Type::Map(_) | Type::Object(_) | Type::Any);
-    let kept = fields.iter().filter(|f| depth < 8 || !in_itself(f.kind));
+    // schemas hold schemas in a dozen ways
+    let deepest = if definition.ends_with("JSONSchemaProps") { 6 } else { 8 };
+    let kept = fields.iter().filter(|f| depth < deepest || !in_itself(f.kind));
     let filled = kept.map(|f| (f, sample(f.form, f.kind, depth)));
     // an empty struct that is no pointer is the same as none
     let set = filled.filter(|(f, value)| f.keeps_zero || *value != json!({}));
