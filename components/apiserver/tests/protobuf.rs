@@ -253,6 +253,8 @@ async fn every_kubectl_creates() {
                 said(&format!("create {args}"), wanted).await;
             }
         }
+        let (ok, text) = run("create configmap cm").await;
+        assert!(!ok && text.contains("configmaps \"cm\" already exists"), "kubectl 1.{}: {text}", kubectl.minor);
         if kubectl.minor >= 24 {
             said("create token sa --duration=10m", ".").await;
         }
