@@ -1,13 +1,18 @@
 //! Empties a namespace that is being deleted, pods first (KEP-5080), and then lets it go by emptying `spec.finalizers`.
 
+mod conditions;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::json;
 use tokio::task::JoinSet;
 
+use self::conditions::{Pass, Remaining};
 use crate::core::{Ctx, Key, WorkQueue, meta};
 use crate::resources::{Catalogue, Resources, Served};
 
@@ -49,7 +54,16 @@ async fn sync(ctx: &Ctx, queue: &WorkQueue, resources: &Resources, key: &Key) ->
         return Ok(());
     }
     let catalogue = resources.fresh().await?;
-    if !empty(ctx, &catalogue, &key.name).await? {
+    let (remaining, failed) = empty(ctx, &catalogue, &key.name).await;
+    let done = remaining.is_none() && failed.is_none();
+    if !done || !catalogue.unknown.is_empty() {
+        let failure = failed.as_ref().map(|error| format!("{error:#}"));
+        tell(ctx, &namespace, &Pass { remaining, unknown: catalogue.unknown.clone(), failure }).await?;
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if !done {
         queue.add_after(key.clone(), RECHECK);
         return Ok(());
     }
@@ -61,29 +75,47 @@ async fn sync(ctx: &Ctx, queue: &WorkQueue, resources: &Resources, key: &Key) ->
     finalize(ctx, &namespace).await
 }
 
-/// Deletes what is there; true when nothing was left.
-async fn empty(ctx: &Ctx, catalogue: &Catalogue, ns: &str) -> anyhow::Result<bool> {
-    let deletable = |it: &&Served| it.namespaced && it.can("list") && it.can("delete");
-    let (pods, others): (Vec<_>, Vec<_>) = catalogue.served.iter().filter(deletable).partition(|it| it.id() == "pods.");
-    for served in pods {
-        if !purge(ctx, served, ns).await? {
-            return Ok(false);
-        }
+/// Writes down why the namespace is still there, if that is news.
+async fn tell(ctx: &Ctx, namespace: &Namespace, pass: &Pass) -> anyhow::Result<()> {
+    let name = meta::name(&namespace.metadata);
+    let old = namespace.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
+    let new = conditions::after(&old, pass);
+    if new == old {
+        return Ok(());
     }
-    let results = futures::future::join_all(others.into_iter().map(|served| purge(ctx, served, ns))).await;
-    let mut all = true;
-    for result in results {
-        all &= result?;
-    }
-    Ok(all)
+    let patch = Patch::Merge(json!({"status": {"conditions": new}}));
+    let api = ctx.cluster_api::<Namespace>();
+    meta::ignore_gone(api.patch_status(name, &PatchParams::default(), &patch).await)
+        .with_context(|| format!("cannot write the status of namespace {name}"))?;
+    Ok(())
 }
 
-async fn purge(ctx: &Ctx, served: &Served, ns: &str) -> anyhow::Result<bool> {
+/// Deletes what is there, other things only when no pod is left; what remains, and the first failure.
+async fn empty(ctx: &Ctx, catalogue: &Catalogue, ns: &str) -> (Remaining, Option<anyhow::Error>) {
+    let deletable = |it: &&Served| it.namespaced && it.can("list") && it.can("delete");
+    let (pods, others): (Vec<_>, Vec<_>) = catalogue.served.iter().filter(deletable).partition(|it| it.id() == "pods.");
+    let (mut remaining, mut failed) = (Remaining::default(), None);
+    for resources in [pods, others] {
+        for result in futures::future::join_all(resources.into_iter().map(|served| purge(ctx, served, ns))).await {
+            match result {
+                Ok(left) => remaining.add(left),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if failed.is_some() || !remaining.is_none() {
+            break;
+        }
+    }
+    (remaining, failed)
+}
+
+/// Deletes the objects of one resource; what remains of them.
+async fn purge(ctx: &Ctx, served: &Served, ns: &str) -> anyhow::Result<Remaining> {
     let api = served.api(&ctx.client, ns);
     let describe = || format!("cannot empty {} in namespace {ns}", served.resource.plural);
     let probe = ListParams::default().limit(1);
     if api.list_metadata(&probe).await.with_context(describe)?.items.is_empty() {
-        return Ok(true);
+        return Ok(Remaining::default());
     }
     if served.can("deletecollection") {
         api.delete_collection(&DeleteParams::background(), &ListParams::default()).await.with_context(describe)?;
@@ -93,7 +125,13 @@ async fn purge(ctx: &Ctx, served: &Served, ns: &str) -> anyhow::Result<bool> {
                 .with_context(describe)?;
         }
     }
-    Ok(api.list_metadata(&probe).await.with_context(describe)?.items.is_empty())
+    let left = api.list_metadata(&ListParams::default()).await.with_context(describe)?.items;
+    let mut finalizers = BTreeMap::new();
+    for finalizer in left.iter().flat_map(|object| object.metadata.finalizers.iter().flatten()) {
+        *finalizers.entry(finalizer.clone()).or_default() += 1;
+    }
+    let objects = (!left.is_empty()).then(|| (served.id(), left.len())).into_iter().collect();
+    Ok(Remaining { objects, finalizers })
 }
 
 async fn finalize(ctx: &Ctx, namespace: &Namespace) -> anyhow::Result<()> {
