@@ -6,7 +6,7 @@ export LAB := $(RELEASE)/lab
 export KINSTALL_BIN := $(RELEASE)/kinstall
 export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
 
-.PHONY: help deps build bundle demo demo-down test lint unit e2e conformance bench
+.PHONY: help deps build bundle demo demo-down test lint unit e2e conformance clients bench bench-api
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -41,7 +41,13 @@ e2e: bundle ## the whole way, on hosts of the lab
 conformance: deps ## the required behaviours of Kubernetes, one test an entry, against a server started for it
 	tests/conformance/run.sh $(ARGS)
 
+clients: deps ## kubectl of every version found, Python, JavaScript and Rust clients against a server started for them
+	tests/clients/run.sh
+
 test: deps lint unit e2e ## everything
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh
+
+bench-api: deps ## the API server's creates, reads, lists, watches, memory and start-up, as a table
+	tests/bench/run.sh $(ARGS)

@@ -28,7 +28,7 @@ mod cleanup {
 }
 
 /// How long a test waits for something that has to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct T {
     pub api: Client,

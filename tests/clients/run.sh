@@ -1,0 +1,13 @@
+#!/bin/bash
+# Drives a control plane of its own with every client there is. Arguments go to `clients`; PROFILE=release takes the
+# shipped build; COMPONENTS names an executable that is there already.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+profile=${PROFILE:-dev}
+target=${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/$([ "$profile" = dev ] && echo debug || echo "$profile")
+cargo build --quiet --profile "$profile" -p conformance -p clients
+if [ -z "${COMPONENTS:-}" ]; then
+  cargo build --quiet --profile "$profile" -p multicall
+  COMPONENTS=$target/kinstall-components
+fi
+exec "$target/conformance" with-server --start "$COMPONENTS" -- "$target/clients" "$@"

@@ -1,0 +1,33 @@
+//! `@kubernetes/client-node` from npm, in a folder of its own.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::python::{command, script};
+use crate::{Outcome, Server, in_namespace};
+
+const SCRIPT: &str = include_str!("../javascript/client.mjs");
+
+pub async fn run(server: &Server) -> Result<Outcome> {
+    let folder = server.cache.join("javascript");
+    if let Err(error) = install(&folder).await {
+        return Ok(Outcome::NotRun(format!("{error:#}")));
+    }
+    let file = folder.join("client.mjs");
+    std::fs::write(&file, SCRIPT).with_context(|| format!("cannot write {}", file.display()))?;
+    let path = file.display().to_string();
+    in_namespace(server, async |namespace| script(server, Path::new("node"), "node", &[&path], &namespace).await).await
+}
+
+async fn install(folder: &Path) -> Result<()> {
+    command(Path::new("node"), &["--version"]).await?;
+    if !folder.join("node_modules/@kubernetes/client-node/package.json").exists() {
+        std::fs::create_dir_all(folder)?;
+        let place = folder.display().to_string();
+        let arguments =
+            ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &place, "@kubernetes/client-node"];
+        command(Path::new("npm"), &arguments).await?;
+    }
+    Ok(())
+}
