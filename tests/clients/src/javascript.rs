@@ -21,13 +21,30 @@ pub async fn run(server: &Server) -> Result<Outcome> {
 }
 
 async fn install(folder: &Path) -> Result<()> {
-    command(Path::new("node"), &["--version"]).await?;
+    let version = command(Path::new("node"), &["--version"]).await?;
     if !folder.join("node_modules/@kubernetes/client-node/package.json").exists() {
         std::fs::create_dir_all(folder)?;
         let place = folder.display().to_string();
-        let arguments =
-            ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &place, "@kubernetes/client-node"];
+        let package = package(&version);
+        let arguments = ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &place, &package];
         command(Path::new("npm"), &arguments).await?;
     }
     Ok(())
+}
+
+/// Version 2 of the client needs a node that knows zstd.
+fn package(node: &str) -> String {
+    let major: u32 = node.trim_start_matches('v').split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    format!("@kubernetes/client-node@{}", if major < 22 { 1 } else { 2 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::package;
+
+    #[test]
+    fn the_client_fits_the_node() {
+        assert_eq!(package("v20.20.2\n"), "@kubernetes/client-node@1");
+        assert_eq!(package("v24.1.0\n"), "@kubernetes/client-node@2");
+    }
 }
