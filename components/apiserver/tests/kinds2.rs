@@ -237,6 +237,21 @@ async fn a_cluster_begins_with_what_it_needs() {
         (&apps["status"]["conditions"][0]["reason"], &apps["spec"]["groupPriorityMinimum"]),
         (&json!("Local"), &json!(17800))
     );
+    let flows = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let nodes = api.get(&format!("{flows}/flowschemas/system-nodes")).await;
+    assert_eq!(
+        (&nodes["spec"]["matchingPrecedence"], &nodes["status"]["conditions"][0]["status"]),
+        (&json!(500), &json!("False"))
+    );
+    let level = format!("{flows}/prioritylevelconfigurations/workload-low");
+    let fewer = json!({"spec": {"limited": {"nominalConcurrencyShares": 7}}});
+    assert_eq!(api.call("PATCH", &level, fewer).await.0, 200);
+    assert_eq!(
+        api.call("PATCH", &format!("{flows}/flowschemas/catch-all"), json!({"spec": {"matchingPrecedence": 9999}}))
+            .await
+            .0,
+        422
+    );
     let roles = "/apis/rbac.authorization.k8s.io/v1";
     for role in [
         "clusterroles/system:controller:job-controller",
@@ -256,6 +271,7 @@ async fn a_cluster_begins_with_what_it_needs() {
     assert_eq!(api.call("PATCH", &other, opted_out).await.0, 200);
     let version = range["metadata"]["resourceVersion"].clone();
     api.restart().await;
+    assert_eq!(api.get(&level).await["spec"]["limited"]["nominalConcurrencyShares"], 100);
     assert_eq!(api.get(&url).await["rules"].as_array().unwrap().len(), 3);
     assert_eq!(api.get(&other).await["rules"].as_array().map_or(0, Vec::len), 0);
     assert_eq!(

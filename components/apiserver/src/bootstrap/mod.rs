@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use machinery::{
-    Resource, resources,
+    Resource, resources, time,
     value::{list_at, str_at},
 };
 use serde::Deserialize;
@@ -33,11 +33,14 @@ const MANIFESTS: &[&str] = &[
     include_str!("bindings.yaml"),
     include_str!("system.yaml"),
 ];
+const FLOW_CONTROL: &str = include_str!("flowcontrol.yaml");
 /// Requests at once: the store commits what waits together.
 const AT_ONCE: usize = 64;
 
 /// `rbac.authorization.kubernetes.io/autoupdate: "false"` on a role keeps hands off it.
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+/// `apf.kubernetes.io/autoupdate-spec: "true"` gives a priority level or flow schema its first spec back.
+const AUTO_UPDATE_SPEC: &str = "apf.kubernetes.io/autoupdate-spec";
 
 pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
     ensure_all(core, manifest(NAMESPACES)?).await?;
@@ -45,6 +48,7 @@ pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
     for text in MANIFESTS {
         objects.extend(manifest(text)?);
     }
+    objects.extend(manifest(FLOW_CONTROL)?.into_iter().map(with_its_level));
     objects.extend(own_service(core, port));
     objects.extend(services::api_services());
     objects.push(services::service_range(&core.config));
@@ -55,6 +59,18 @@ fn manifest(text: &str) -> anyhow::Result<Vec<Value>> {
     let documents = serde_yaml::Deserializer::from_str(text).map(Value::deserialize);
     let objects = documents.collect::<Result<Vec<Value>, _>>().context("a built-in manifest cannot be read")?;
     Ok(objects.into_iter().filter(Value::is_object).collect())
+}
+
+/// A flow schema says whether the level it names is there.
+fn with_its_level(mut object: Value) -> Value {
+    let level = str_at(&object, "spec.priorityLevelConfiguration.name").to_owned();
+    if !level.is_empty() {
+        let message =
+            format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?} and it exists");
+        let found = json!({"type": "Dangling", "status": "False", "reason": "Found", "message": message, "lastTransitionTime": time::now()});
+        object["status"] = json!({"conditions": [found]});
+    }
+    object
 }
 
 /// In no particular order.
@@ -110,6 +126,12 @@ fn repaired(resource: &Resource, there: &Value, wanted: &Value) -> Option<Value>
         "clusterrolebindings" | "rolebindings" => "subjects",
         "endpoints" => return replaced(there, wanted, &["subsets"]),
         "endpointslices" => return replaced(there, wanted, &["endpoints", "ports"]),
+        "flowschemas" | "prioritylevelconfigurations" => {
+            let mut wanted = wanted.clone();
+            resource.default(&mut wanted);
+            let ours = there["metadata"]["annotations"][AUTO_UPDATE_SPEC] == "true";
+            return replaced(there, &wanted, &["spec"]).filter(|_| ours);
+        }
         _ => return None,
     };
     if there["metadata"]["annotations"][AUTO_UPDATE] == "false" {
