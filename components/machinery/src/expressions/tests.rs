@@ -130,7 +130,7 @@ fn kinds_that_rules_name_are_type_checked() {
     assert_eq!(warning["fieldRef"], "spec.validations[0].expression");
     let text = warning["warning"].as_str().unwrap();
     for part in [
-        "apps/v1, Kind=Deployment: ERROR: <input>:1:24: found no matching overload for '_==_' applied to '(int, string)'",
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:25: found no matching overload for '_==_' applied to '(int, string)'",
         "undefined field 'foo'",
         "apps/v1, Kind=ReplicaSet: ERROR",
     ] {
