@@ -97,6 +97,18 @@ const CHECKS: &[(&str, Check)] = &[
             })
             .collect()
     }),
+    ("directories", |s| {
+        let nobodys = if s.facts.manifest.is_none() { s.facts.filled_directories.as_slice() } else { &[] };
+        nobodys
+            .iter()
+            .map(|path| {
+                error(
+                    format!("{path} is not empty, and it was not kinstall that filled it, or its manifest is lost"),
+                    format!("look into it, then move it away or remove it (rm -r {path})"),
+                )
+            })
+            .collect()
+    }),
     ("resolver", |s| {
         unless(!s.facts.nameservers.is_empty(), || {
             warning("no nameserver is configured; pods will resolve cluster names only", "name one in /etc/resolv.conf")
@@ -434,6 +446,7 @@ mod tests {
                 |f| drop(f.other_kubernetes.insert("/etc/kubernetes/kubelet.conf".into(), "kubeadm".into())),
                 &[(Error, "other Kubernetes")],
             ),
+            ("directory", |f| f.filled_directories.push("/var/lib/kubelet".into()), &[(Error, "directories")]),
             ("nameserver", |f| f.nameservers.clear(), &[(Warning, "resolver")]),
         ];
         for (name, change, expected) in CASES {

@@ -92,6 +92,21 @@ async fn converge_is_brought_answers_and_leaves_nothing() {
     assert!(!Path::new(STAGE).exists(), "what was staged is gone");
 }
 
+/// What `down` without a bundle meets on a host whose first `up` was cut off before anything was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_was_left_on_a_host_without_kinstall_goes() {
+    let _alone = alone();
+    let server = Server::start();
+    server.know("host_ed25519");
+    let host = server.host("ed25519", "");
+    std::fs::create_dir_all(STAGE).unwrap();
+    std::fs::write(Path::new(STAGE).join("half"), "half").unwrap();
+    let transport = host::connect(&host, TIMEOUT).await.unwrap();
+    let session = host::open_session(&host, transport, Executable::Installed(None), &Semaphore::new(1)).await.unwrap();
+    assert!(session.is_none(), "kinstall is not on this machine");
+    assert!(!Path::new(STAGE).exists());
+}
+
 #[test]
 fn the_plan_command_from_end_to_end() {
     let _alone = alone();

@@ -163,7 +163,7 @@ impl Run<'_> {
                     self.reload = false;
                 }
                 self.step(index, &resource.id(), observation.action, None);
-                let starting = unit::start(self.context.sink, index, name, *enabled, *active, observation.action);
+                let starting = unit::start(self.context, index, name, *enabled, *active, observation.action);
                 self.starting.push((starting, observation.action));
                 return Ok(());
             }
@@ -184,7 +184,7 @@ impl Run<'_> {
         let (waited, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.starting).into_iter().partition(|(starting, _)| which(&starting.name));
         self.starting = rest;
-        let mut failed = None;
+        let mut failed: Option<unit::Stopped> = None;
         for (starting, action) in waited {
             let (index, id) = (starting.index, format!("unit {}", starting.name));
             match starting.wait() {
@@ -192,11 +192,14 @@ impl Run<'_> {
                     self.changed += 1;
                     self.step(index, &id, action, Some(millis));
                 }
-                // The first failure is told; the others of the group are waited for all the same.
-                Err(failure) => failed = failed.or(Some(failure)),
+                // The first failure is told, not what was given up because of it.
+                Err(stopped) if failed.as_ref().is_none_or(|first| first.abandoned && !stopped.abandoned) => {
+                    failed = Some(stopped);
+                }
+                Err(_) => {}
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), |stopped| Err(stopped.failure))
     }
 
     fn step(&self, index: usize, resource: &str, action: Action, millis: Option<u64>) {

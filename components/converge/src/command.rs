@@ -1,11 +1,12 @@
 //! Running programs of the host, each told to the installer's log.
 
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use hoststate::Event;
 use hoststate::wire::Failure;
 
+use crate::pidfd;
 use crate::sink::Sink;
 
 /// How many of the last lines of stderr a failure carries.
@@ -13,9 +14,48 @@ const STDERR_LINES: usize = 20;
 
 /// Runs a program to its end and gives its stdout; a status other than 0 is a [`Failure`] of step `step`.
 pub fn run(sink: &Sink, step: &str, program: &str, args: &[&str]) -> Result<String, Failure> {
-    let line = std::iter::once(program).chain(args.iter().copied()).collect::<Vec<_>>().join(" ");
     let started = Instant::now();
-    let output = Command::new(program).args(args).env("LC_ALL", "C").stdin(Stdio::null()).output();
+    let output = command(program, args).output();
+    report(sink, step, program, args, started, output)
+}
+
+/// Like [`run`], but ends the program, which is a failure like any other, once it is `abandoned`: looked at every second. For
+/// programs that wait for something whose failure they do not see.
+pub fn run_unless(
+    sink: &Sink,
+    step: &str,
+    program: &str,
+    args: &[&str],
+    abandoned: impl Fn() -> bool,
+) -> Result<String, Failure> {
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+    let started = Instant::now();
+    let output = command(program, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().and_then(|mut child| {
+        while !pidfd::wait_for_child(&child, LOOK_EVERY) {
+            if abandoned() {
+                child.kill()?;
+            }
+        }
+        child.wait_with_output()
+    });
+    report(sink, step, program, args, started, output)
+}
+
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).env("LC_ALL", "C").stdin(Stdio::null());
+    command
+}
+
+fn report(
+    sink: &Sink,
+    step: &str,
+    program: &str,
+    args: &[&str],
+    started: Instant,
+    output: std::io::Result<Output>,
+) -> Result<String, Failure> {
+    let line = std::iter::once(program).chain(args.iter().copied()).collect::<Vec<_>>().join(" ");
     let status = output.as_ref().ok().and_then(|o| o.status.code());
     sink.send(&Event::Command { line: line.clone(), status, millis: millis(started) });
     let output = output.map_err(|error| Failure {
@@ -43,7 +83,7 @@ pub fn run(sink: &Sink, step: &str, program: &str, args: &[&str]) -> Result<Stri
 
 /// stdout of a program that may be missing or fail; used to look, never to change.
 pub fn look(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).env("LC_ALL", "C").stdin(Stdio::null()).output().ok()?;
+    let output = command(program, args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -7,12 +7,14 @@
 // A failure says everything the operator needs and ends the run: its size costs nothing.
 #![allow(clippy::result_large_err)]
 
+mod abandon;
 mod apply;
 mod blobs;
 mod command;
 mod down;
 mod facts;
 mod files;
+mod lock;
 mod manifest;
 mod pidfd;
 mod plan;

@@ -1,7 +1,8 @@
-//! Waiting for the end of processes that are not our children.
+//! Waiting for the end of processes: of those that are not our children, and of a child for some time only.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::time::Instant;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
@@ -9,11 +10,20 @@ use nix::unistd::Pid;
 /// Returns when all have ended or the time is up.
 pub fn wait_all(pids: &[Pid], until: Instant) {
     for descriptor in pids.iter().filter_map(|pid| open(*pid)) {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, timeout);
+        ended(&descriptor, until.saturating_duration_since(Instant::now()));
     }
+}
+
+/// Whether a child has ended within `time`; it is not reaped.
+pub fn wait_for_child(child: &Child, time: Duration) -> bool {
+    let Ok(pid) = i32::try_from(child.id()) else { return true };
+    open(Pid::from_raw(pid)).is_none_or(|descriptor| ended(&descriptor, time))
+}
+
+fn ended(descriptor: &OwnedFd, within: Duration) -> bool {
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::ZERO);
+    let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
 }
 
 /// pidfd_open(2); `None` when the process is gone already.

@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use hoststate::wire::Failure;
 use hoststate::{Event, HostState, Request};
 
+use crate::abandon::Abandon;
 use crate::blobs::Blobs;
+use crate::lock::HostLock;
 use crate::resources::{self, Context};
 use crate::sink::Sink;
 use crate::{Root, STATE_DIR, apply, down, facts, manifest, plan};
@@ -23,6 +25,9 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
     let mut input = BufReader::with_capacity(1 << 18, input);
     // While a state is applied on its own thread this one goes on reading: the blobs come through the same input.
     let mut applying: Option<JoinHandle<()>> = None;
+    // From the first request that changes something until the session ends.
+    let mut lock: Option<HostLock> = None;
+    let mut abandon = Abandon::default();
     while let Some(request) = next(&mut input)? {
         match request {
             Request::Blob { sha256, size } => {
@@ -35,20 +40,32 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
             // One thing at a time; a new request waits for the work before it.
             _ => join(applying.take()),
         }
+        if matches!(request, Request::Apply { .. } | Request::Down { .. }) && lock.is_none() {
+            match HostLock::take(root) {
+                Ok(taken) => lock = Some(taken),
+                Err(failure) => {
+                    sink.send(&Event::Failed(failure));
+                    continue;
+                }
+            }
+        }
         match request {
             Request::Apply { state } => {
-                let (root, sink, blobs) = (root.clone(), sink.clone(), blobs.clone());
+                abandon = Abandon::default();
+                let (root, sink, blobs, abandon) = (root.clone(), sink.clone(), blobs.clone(), abandon.clone());
                 applying = Some(std::thread::spawn(move || {
-                    let context = Context { root: &root, sink: &sink, blobs: &blobs };
+                    let context = Context { root: &root, sink: &sink, blobs: &blobs, abandon: &abandon };
                     let event = run_apply(context, &state).unwrap_or_else(Event::Failed);
                     sink.send(&event);
                 }));
             }
-            other => sink.send(&answer(Context { root, sink: &sink, blobs: &blobs }, other)),
+            other => sink.send(&answer(Context { root, sink: &sink, blobs: &blobs, abandon: &abandon }, other)),
         }
     }
     blobs.end("the connection to the installer ended; run the command again");
+    abandon.set();
     join(applying);
+    drop(lock);
     Ok(())
 }
 
@@ -173,7 +190,9 @@ mod tests {
 
     fn root() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        for made in ["etc", "var/lib"] {
+            fs::create_dir_all(dir.path().join(made)).unwrap();
+        }
         fs::write(dir.path().join("etc/motd"), "theirs").unwrap();
         let root = Root { prefix: dir.path().to_owned() };
         (dir, root)
@@ -193,7 +212,7 @@ mod tests {
         assert!(manifest.complete);
         let output = Sink::new(Output::default());
         let blobs = Blobs::new(dir.path().join("blobs"));
-        let context = Context { root: &root, sink: &output, blobs: &blobs };
+        let context = Context { root: &root, sink: &output, blobs: &blobs, abandon: &Abandon::default() };
         for entry in manifest.entries.iter().rev() {
             down::undo(context, entry).unwrap();
         }
@@ -252,6 +271,19 @@ mod tests {
         other.cluster.id = "2".into();
         let events = apply(&root, other, b"");
         assert!(matches!(events.last().unwrap(), Event::Failed(f) if f.message.contains("belongs to")), "{events:?}");
+    }
+
+    #[test]
+    fn a_directory_that_somebody_filled_before_us_is_left_with_what_is_in_it() {
+        let (dir, root) = root();
+        let theirs = dir.path().join("etc/kinstall/theirs");
+        fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+        fs::write(&theirs, "theirs").unwrap();
+        assert_eq!(crate::facts::collect(&root).filled_directories, ["/etc/kinstall"]);
+        apply(&root, state("x"), b"executable");
+        let manifest = manifest::load(&root).unwrap().unwrap();
+        let entry = manifest.entries.iter().find(|e| e.name == "/etc/kinstall").unwrap();
+        assert_eq!(entry.undo, hoststate::wire::Undo::Keep);
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct Facts {
     pub manifest: Option<HostManifest>,
     /// Signs of another cluster: path or process → what it is ("/etc/kubernetes/kubelet.conf": "kubeadm").
     pub other_kubernetes: std::collections::BTreeMap<String, String>,
+    /// Directories that would be ours, and that have something in them; of interest where there is no manifest.
+    #[serde(default)]
+    pub filled_directories: Vec<String>,
     /// Nameservers of /etc/resolv.conf (or systemd-resolved's upstream file, which is then `resolv_conf`).
     pub nameservers: Vec<String>,
     pub resolv_conf: String,

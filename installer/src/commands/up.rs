@@ -145,14 +145,20 @@ async fn apply_all(
         let host = member.host;
         let line = run.printer.host(&host.name, width);
         line.doing("starting");
-        let result = fleet
-            .bounded(
-                host,
-                member.session.apply(&state, bundle, &fleet.uploads, |event| {
-                    line.seen(event);
-                }),
-            )
-            .await;
+        let work = fleet.bounded(
+            host,
+            member.session.apply(&state, bundle, &fleet.uploads, |event| {
+                line.seen(event);
+            }),
+        );
+        // the control plane's own host goes on: what it says at its end is the reason
+        let mut started = start.subscribe();
+        let result = tokio::select! {
+            result = work => result,
+            Ok(_) = started.wait_for(|started| !host.control_plane && *started == Start::Failed) => {
+                Err(HostError::new(&host.name, "wait for the API server", "the control plane did not come up"))
+            }
+        };
         let round_trips = member.session.close().await;
         if host.control_plane && result.is_err() {
             start.send_replace(Start::Failed);

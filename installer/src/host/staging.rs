@@ -28,6 +28,8 @@ struct Probe {
     executable: Option<String>,
     /// kinstall was here.
     manifest: bool,
+    /// A session that ended badly left its executable.
+    staged: bool,
 }
 
 pub async fn connect(host: &Host, timeout: Duration) -> Result<Box<dyn Transport>, HostError> {
@@ -76,6 +78,10 @@ pub async fn open_session(
             upload(host, transport.as_ref(), is_root, &bundle.blob(&file.sha256), file, uploads).await?
         }
         (None, None) if !probe.manifest => {
+            if probe.staged {
+                let script = format!("rm -rf {STAGE}");
+                privileged::start(host, transport.as_ref(), is_root, "clean up", &script).await?.finish().await;
+            }
             transport.close().await;
             return Ok(None);
         }
@@ -93,7 +99,7 @@ pub async fn open_session(
 async fn probe(host: &Host, transport: &dyn Transport, sha256: Option<&str>, exact: bool) -> Result<Probe, HostError> {
     let mut script = format!(
         "echo; echo KINSTALL uid $(id -u); echo KINSTALL arch $(uname -m); \
-         if [ -e {MANIFEST} ]; then echo KINSTALL manifest; fi; "
+         if [ -e {MANIFEST} ]; then echo KINSTALL manifest; fi; if [ -e {STAGE} ]; then echo KINSTALL staged; fi; "
     );
     if !exact {
         script.push_str(&format!("if [ -x {INSTALLED} ]; then echo KINSTALL executable {INSTALLED}; exit 0; fi; "));
@@ -129,6 +135,7 @@ fn parse(lines: &[String]) -> Probe {
             ["KINSTALL", "uid", uid] => probe.uid = uid.parse().ok(),
             ["KINSTALL", "arch", arch] => probe.arch = (*arch).to_owned(),
             ["KINSTALL", "manifest"] => probe.manifest = true,
+            ["KINSTALL", "staged"] => probe.staged = true,
             ["KINSTALL", "executable", path] => probe.executable = Some((*path).to_owned()),
             _ => {}
         }
@@ -199,7 +206,13 @@ mod tests {
             .map(str::to_owned);
         assert_eq!(
             parse(&lines),
-            Probe { uid: Some(0), arch: "x86_64".into(), executable: Some("/x/y".into()), manifest: false }
+            Probe {
+                uid: Some(0),
+                arch: "x86_64".into(),
+                executable: Some("/x/y".into()),
+                manifest: false,
+                staged: false
+            }
         );
         assert_eq!(parse(&["This account is not available".to_owned()]).uid, None);
     }

@@ -13,13 +13,14 @@ pub struct Snapshot {
     sections: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Section and the command that prints it, run by root on the host. What changes on any running host by itself is left out.
+/// Section and the command that prints it, run by root on the host. What changes on any running host by itself is left out, and
+/// the mark that Debian's sudo makes at a user's first use of it.
 const SECTIONS: [(&str, &str); 10] = [
     (
         "files",
         "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
          -o -path /var/log/journal -o -path /var/lib/systemd -o -path /var/cache -o -path /root/.ssh \\) -prune \
-         -o ! -path '/var/log/*' -printf '%p %y %m %U:%G %l\\n'",
+         -o ! -path '/var/log/*' ! -name .sudo_as_admin_successful -printf '%p %y %m %U:%G %l\\n'",
     ),
     ("log directories", "find /var/log -type d ! -path '/var/log/journal*' -printf '%p %m\\n'"),
     ("configuration", "find /etc -xdev -type f ! -name '.updated' -exec sha256sum {} +"),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use hoststate::Facts;
 
+use crate::resources::directory;
 use crate::{Root, manifest};
 pub use kernel::module_present;
 
@@ -44,6 +45,7 @@ pub fn collect(root: &Root) -> Facts {
         uid: nix::unistd::geteuid().as_raw(),
         manifest: manifest::load(root).ok().flatten(),
         other_kubernetes: other_kubernetes(root),
+        filled_directories: filled_directories(root),
         nameservers,
         resolv_conf,
         can_lower_oom_score: system::can_lower_oom_score(),
@@ -64,6 +66,21 @@ const OTHERS: [(&str, &str); 10] = [
     ("/var/snap/microk8s", "MicroK8s"),
     ("/etc/systemd/system/kubelet.service", "a kubelet of another installer"),
 ];
+
+/// Directories that kinstall makes and `down` removes with everything in them.
+const OURS: [&str; 6] = [
+    "/opt/kinstall",
+    "/etc/kinstall",
+    "/var/lib/kinstall/store",
+    "/var/lib/kubelet",
+    "/var/log/pods",
+    "/var/log/containers",
+];
+
+fn filled_directories(root: &Root) -> Vec<String> {
+    let filled = |path: &&&str| directory::is_empty(root, path).is_ok_and(|empty| !empty);
+    OURS.iter().filter(filled).map(|path| (*path).to_owned()).collect()
+}
 
 fn other_kubernetes(root: &Root) -> BTreeMap<String, String> {
     OTHERS

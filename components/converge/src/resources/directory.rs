@@ -19,19 +19,24 @@ pub fn observe(root: &Root, path: &str, wanted: u32, contents: Contents) -> io::
         )),
         // What was there before us stays, with its mode.
         Ok(_) if contents == Contents::Foreign => Ok(Observation::new(Action::None, "", Undo::Keep)),
-        Ok(meta) if files::mode(&meta) == wanted => {
-            Ok(Observation::new(Action::None, "", Undo::RemoveDirectory { contents }))
+        Ok(meta) => {
+            // Preflight refuses a directory that somebody else has filled; whoever goes on all the same keeps what is in it.
+            let undo = if is_empty(root, path)? { Undo::RemoveDirectory { contents } } else { Undo::Keep };
+            Ok(match files::mode(&meta) {
+                mode if mode == wanted => Observation::new(Action::None, "", undo),
+                mode => Observation::new(Action::Update, format!("mode {mode:o} → {wanted:o}"), undo),
+            })
         }
-        Ok(meta) => Ok(Observation::new(
-            Action::Update,
-            format!("mode {:o} → {wanted:o}", files::mode(&meta)),
-            Undo::RemoveDirectory { contents },
-        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Ok(Observation::new(Action::Create, format!("mode {wanted:o}"), Undo::RemoveDirectory { contents }))
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether nothing is in an existing directory.
+pub fn is_empty(root: &Root, path: &str) -> io::Result<bool> {
+    Ok(fs::read_dir(root.path(path))?.next().is_none())
 }
 
 pub fn apply(root: &Root, path: &str, mode: u32) -> io::Result<()> {

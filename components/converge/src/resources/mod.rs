@@ -12,6 +12,7 @@ use hoststate::wire::{Failure, Undo};
 use hoststate::{Action, Resource};
 
 use crate::Root;
+use crate::abandon::Abandon;
 use crate::blobs::Blobs;
 use crate::sink::Sink;
 
@@ -21,6 +22,7 @@ pub struct Context<'a> {
     pub root: &'a Root,
     pub sink: &'a Sink,
     pub blobs: &'a Blobs,
+    pub abandon: &'a Abandon,
 }
 
 /// How a resource differs from what is wanted, and how the host would be put back.

@@ -5,7 +5,8 @@ use std::thread::JoinHandle;
 use hoststate::Action;
 use hoststate::wire::{Failure, Undo};
 
-use super::Observation;
+use super::{Context, Observation};
+use crate::abandon::Abandon;
 use crate::command;
 use crate::sink::Sink;
 
@@ -37,31 +38,50 @@ pub struct Starting {
     pub index: usize,
     pub name: String,
     started: std::time::Instant,
-    thread: JoinHandle<Result<(), Failure>>,
+    thread: JoinHandle<Result<(), Stopped>>,
+}
+
+/// Why a unit did not come up.
+pub struct Stopped {
+    pub failure: Failure,
+    /// It was not waited for any longer, for a reason that lies elsewhere.
+    pub abandoned: bool,
 }
 
 impl Starting {
     /// Waits until the unit is up; gives the milliseconds it took.
-    pub fn wait(self) -> Result<u64, Failure> {
+    pub fn wait(self) -> Result<u64, Stopped> {
         let result = self.thread.join().unwrap_or_else(|_| {
-            Err(super::io(
-                &format!("unit {}", self.name),
-                &std::io::Error::other("the thread that started it panicked"),
-            ))
+            let error = std::io::Error::other("the thread that started it panicked");
+            Err(Stopped { failure: super::io(&format!("unit {}", self.name), &error), abandoned: false })
         });
         result.map(|()| command::millis(self.started))
     }
 }
 
-/// Begins to bring a unit to its state; other units may be brought up at the same time.
-pub fn start(sink: &Sink, index: usize, name: &str, enabled: bool, active: bool, action: Action) -> Starting {
-    let (sink, unit) = (sink.clone(), name.to_owned());
+/// Begins to bring a unit to its state; other units may be brought up at the same time. One that fails is told to the others:
+/// what waits for it would wait in vain.
+pub fn start(context: Context<'_>, index: usize, name: &str, enabled: bool, active: bool, action: Action) -> Starting {
+    let (sink, abandon, unit) = (context.sink.clone(), context.abandon.clone(), name.to_owned());
     let started = std::time::Instant::now();
-    let thread = std::thread::spawn(move || bring(&sink, &unit, enabled, active, action));
+    let thread = std::thread::spawn(move || {
+        bring(&sink, &abandon, &unit, enabled, active, action).map_err(|failure| {
+            let abandoned = abandon.is_set();
+            abandon.set();
+            Stopped { failure, abandoned }
+        })
+    });
     Starting { index, name: name.to_owned(), started, thread }
 }
 
-fn bring(sink: &Sink, unit: &str, enabled: bool, active: bool, action: Action) -> Result<(), Failure> {
+fn bring(
+    sink: &Sink,
+    abandon: &Abandon,
+    unit: &str,
+    enabled: bool,
+    active: bool,
+    action: Action,
+) -> Result<(), Failure> {
     let step = format!("unit {unit}");
     command::run(sink, &step, "systemctl", &[if enabled { "enable" } else { "disable" }, "--quiet", "--", unit])?;
     let verb = match (active, action) {
@@ -69,7 +89,14 @@ fn bring(sink: &Sink, unit: &str, enabled: bool, active: bool, action: Action) -
         (true, Action::Restart) => "restart",
         (true, _) => "start",
     };
-    command::run(sink, &step, "systemctl", &[verb, "--", unit]).map(|_| ()).map_err(|failure| explain(failure, unit))
+    command::run_unless(sink, &step, "systemctl", &[verb, "--", unit], || abandon.is_set()).map(|_| ()).map_err(
+        |mut failure| {
+            if abandon.is_set() {
+                failure.message = "it was not ready yet, and is not waited for any longer".into();
+            }
+            explain(failure, unit)
+        },
+    )
 }
 
 /// What the unit itself said is worth more than systemctl's "see the journal".

@@ -1,6 +1,9 @@
 //! Taking the cluster down again.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
+use e2e::operator::{Inventory, both};
 use e2e::snapshot::{Snapshot, nft};
 use lab::Host;
 
@@ -36,8 +39,56 @@ pub fn keep_data(story: &Story) -> Result<()> {
     ensure!(kept.iter().any(|count| count.trim() != "0"), "no volume was kept: {kept:?}");
     let control_plane = story.lab.host(1).ssh_ok("ls /var/lib/kinstall/store")?;
     ensure!(control_plane.contains("store.db"), "the store was not kept: {control_plane}");
+    Ok(())
+}
+
+/// The store is damaged while the cluster is down: `up` must say so soon, not when systemd has lost its patience.
+pub fn control_plane_that_cannot_start(story: &Story) -> Result<()> {
+    let host = story.lab.host(1);
+    host.ssh_ok("cd /var/lib/kinstall && mv store store.good && mkdir -m 700 store && echo damaged > store/store.db")?;
+    let started = std::time::Instant::now();
+    let result = story
+        .operator
+        .fails_saying(&["up", "-i", "inventory.yaml", "--yes"], &["h1", "kinstall-control-plane", "store.db", "h2: "]);
+    let seconds = started.elapsed().as_secs_f64();
+    host.ssh_ok("systemctl stop kinstall-control-plane; cd /var/lib/kinstall && rm -r store && mv store.good store")?;
+    result?;
+    ensure!(seconds < 60.0, "it took {seconds:.0} s to tell that the control plane does not start");
+    Ok(())
+}
+
+pub fn up_over_kept_data(story: &Story) -> Result<()> {
     story.operator.ok(&["up", "-i", "inventory.yaml", "--yes"]).context("up over kept data")?;
     Ok(())
+}
+
+/// The same as an unprivileged user with a sudo password, without the sample; read back by the commands people have for it.
+pub fn as_sudo_user(story: &Story) -> Result<()> {
+    const PASSWORD: &str = "admin-password";
+    let password = story.operator.path("sudo-password");
+    std::fs::write(&password, PASSWORD)?;
+    let inventory = Inventory {
+        user: "admin".into(),
+        sudo_password_file: Some(password),
+        wordpress: false,
+        ..story.inventory.clone()
+    };
+    story.operator.write(&inventory)?;
+    let said = story.operator.ok(&["up", "-i", "inventory.yaml", "--yes", "--verbose"])?;
+    ensure!(!said.contains(PASSWORD), "the password is in the output:\n{said}");
+    let logged = Command::new("grep").args(["-rl", PASSWORD]).arg(story.operator.path(".kinstall")).output()?;
+    ensure!(logged.stdout.is_empty(), "the password is in {}", String::from_utf8_lossy(&logged.stdout));
+    let plan = story.operator.run(&["plan", "-i", "inventory.yaml"])?;
+    ensure!(plan.status.code() == Some(0), "plan after up ended with {}:\n{}", plan.status, both(&plan));
+    let status = story.operator.ok(&["status", "-i", "inventory.yaml", "--output", "json"])?;
+    for line in status.lines() {
+        serde_json::from_str::<serde_json::Value>(line).with_context(|| format!("status printed {line:?}"))?;
+    }
+    ensure!(["h1", "h2", "h3"].iter().all(|host| status.contains(host)), "status lacks a host:\n{status}");
+    let junit = story.operator.ok(&["validate", "-i", "inventory.yaml", "--output", "junit"])?;
+    ensure!(junit.contains("<testsuite") && junit.contains("<testcase"), "no JUnit document:\n{junit}");
+    ensure!(!junit.contains("<failure"), "a check failed:\n{junit}");
+    down_restores(story)
 }
 
 pub fn down_restores(story: &Story) -> Result<()> {

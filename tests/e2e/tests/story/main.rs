@@ -77,9 +77,12 @@ const LIFE: [(&str, Scenario); 11] = [
     ("a worker loses power and comes back", accidents::worker_power_cut),
 ];
 
-const END: [(&str, Scenario); 2] = [
-    ("down --keep-data keeps the volumes, the next up finds them", ending::keep_data),
+const END: [(&str, Scenario); 5] = [
+    ("down --keep-data keeps the volumes", ending::keep_data),
+    ("a control plane that cannot start is told soon, with its own words", ending::control_plane_that_cannot_start),
+    ("the next up finds the kept data", ending::up_over_kept_data),
     ("down leaves the hosts as they were", ending::down_restores),
+    ("the same with a sudo user: up, plan, status, validate, down", ending::as_sudo_user),
 ];
 
 fn tell(story: Story) -> ExitCode {
