@@ -24,7 +24,7 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
     let blobs = Arc::new(Blobs::new(root.path(STATE_DIR).join("blobs")));
     let mut input = BufReader::with_capacity(1 << 18, input);
     // While a state is applied on its own thread this one goes on reading: the blobs come through the same input.
-    let mut applying: Option<JoinHandle<()>> = None;
+    let mut applying: Option<JoinHandle<bool>> = None;
     // From the first request that changes something until the session ends.
     let mut lock: Option<HostLock> = None;
     let mut abandon = Abandon::default();
@@ -38,7 +38,7 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
                 continue;
             }
             // One thing at a time; a new request waits for the work before it.
-            _ => join(applying.take()),
+            _ => _ = join(applying.take()),
         }
         if matches!(request, Request::Apply { .. } | Request::Down { .. }) && lock.is_none() {
             match HostLock::take(root) {
@@ -55,8 +55,10 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
                 let (root, sink, blobs, abandon) = (root.clone(), sink.clone(), blobs.clone(), abandon.clone());
                 applying = Some(std::thread::spawn(move || {
                     let context = Context { root: &root, sink: &sink, blobs: &blobs, abandon: &abandon };
-                    let event = run_apply(context, &state).unwrap_or_else(Event::Failed);
-                    sink.send(&event);
+                    let result = run_apply(context, &state);
+                    let good = result.is_ok();
+                    sink.send(&result.unwrap_or_else(Event::Failed));
+                    good
                 }));
             }
             other => sink.send(&answer(Context { root, sink: &sink, blobs: &blobs, abandon: &abandon }, other)),
@@ -64,16 +66,18 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
     }
     blobs.end("the connection to the installer ended; run the command again");
     abandon.set();
-    join(applying);
+    let going_on = applying.as_ref().is_some_and(|thread| !thread.is_finished());
+    let cut_off = !join(applying) && going_on;
     drop(lock);
+    // then our executable stays where it was staged: the next installer may be about to start it
+    anyhow::ensure!(!cut_off, "the installer went away before the work was done");
     Ok(())
 }
 
-fn join(thread: Option<JoinHandle<()>>) {
-    if let Some(thread) = thread {
-        // A panic has been printed to stderr, which the installer shows.
-        let _ = thread.join();
-    }
+/// Whether the work was done.
+fn join(thread: Option<JoinHandle<bool>>) -> bool {
+    // a panic has been printed to stderr, which the installer shows
+    thread.is_none_or(|thread| thread.join().unwrap_or(false))
 }
 
 fn next(input: &mut impl BufRead) -> anyhow::Result<Option<Request>> {
@@ -171,7 +175,8 @@ mod tests {
 
     fn converse(root: &Root, requests: &[u8]) -> Vec<Event> {
         let output = Output::default();
-        serve(root, requests, output.clone()).unwrap();
+        // an input that ends early is one of the cases; what was sent tells the outcome
+        let _ended = serve(root, requests, output.clone());
         let bytes = output.0.lock().unwrap().clone();
         bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
     }
