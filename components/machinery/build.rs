@@ -28,6 +28,7 @@ use k8s_openapi::{
         storage::v1 as storage,
         storagemigration::v1 as storagemigration,
     },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
     apimachinery::pkg::apis::meta::v1 as meta,
     kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration,
 };
@@ -126,6 +127,7 @@ fn other_kinds(g: &mut SchemaGenerator) {
         meta::APIGroupList,
         meta::APIResourceList,
         meta::APIVersions,
+        apiextensions::CustomResourceDefinition,
         meta::DeleteOptions,
         meta::Status,
         admissionregistration::ValidatingWebhookConfiguration,

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::field::FieldError;
 
 mod admission;
+pub mod apiextensions;
 mod apps;
 mod autoscaling;
 mod cells;
@@ -273,6 +274,7 @@ static TABLES: &[&[Resource]] = &[
     core::RESOURCES,
     events::RESOURCES,
     apps::RESOURCES,
+    apiextensions::RESOURCES,
     autoscaling::RESOURCES,
     storage::RESOURCES,
     other::RESOURCES,

@@ -32,6 +32,8 @@ pub fn check(definition_name: &str, value: &mut Value, unknown: Unknown) -> Resu
     Ok(decoder.found)
 }
 
+const JSON_SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+
 enum Step {
     Field(String),
     Index(usize),
@@ -105,6 +107,20 @@ impl Decoder<'_> {
         }
         if self.unknown == Unknown::Prune {
             strangers.iter().for_each(|key| drop(map.remove(key)));
+        }
+        if name == JSON_SCHEMA {
+            self.schemas_below(map)?;
+        }
+        Ok(())
+    }
+
+    /// A schema may lie where the definition only says "something", as a schema or a simpler value may be there.
+    fn schemas_below(&mut self, map: &mut Map<String, Value>) -> Result<(), DecodeError> {
+        for key in ["items", "additionalProperties", "additionalItems"] {
+            let Some(inner) = map.get_mut(key).filter(|it| it.is_object()) else { continue };
+            self.path.push(Step::Field(key.to_owned()));
+            self.object(JSON_SCHEMA, inner)?;
+            self.path.pop();
         }
         Ok(())
     }
