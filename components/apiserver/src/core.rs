@@ -64,6 +64,8 @@ impl Core {
             signing_file.display()
         );
         let kubelets = KubeletClient::from_config(&config)?;
+        let callbacks = Arc::new(Callbacks::new(store.clone()));
+        let custom = Served::load(&*store, callbacks).await.context("cannot read the custom resource definitions")?;
         let observed = Observed::start(store.clone()).await.context("cannot read the store")?;
         Ok(Arc::new(Core {
             callbacks: Callbacks::new(store.clone()),
@@ -78,7 +80,7 @@ impl Core {
             metrics: Metrics::default(),
             memo: Memo::default(),
             published: Published::default(),
-            custom: Served::default(),
+            custom,
             stopping: CancellationToken::new(),
         }))
     }

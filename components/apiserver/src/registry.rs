@@ -8,7 +8,7 @@ use machinery::{ApiError, Resource, ResourceRef, encoding};
 use serde_json::Value;
 use store::{Event, Expect, KeyValue, Op, Revision, Txn, WatchItem};
 
-use crate::core::Core;
+use crate::{core::Core, crd};
 
 pub const ROOT: &str = "/registry/";
 
@@ -200,6 +200,14 @@ impl Write<'_> {
         object: &Value,
         expected: Option<Revision>,
     ) -> Result<(Bytes, Revision), WriteError> {
+        if expected.is_none() {
+            may_create(self.resource).map_err(WriteError::Failed)?;
+        }
+        let (settled, _names) = match crd::is_definition(self.resource) {
+            true => crd::names::settle(core, object).await,
+            false => (None, None),
+        };
+        let object = settled.as_ref().unwrap_or(object);
         let (value, served) = stored_form(self.resource, object).await.map_err(WriteError::Failed)?;
         let expect = expected.map_or(Expect::Absent, Expect::Revision);
         let op = Op::Put { key: key(self.resource, self.namespace, self.name), value, expect };
@@ -219,12 +227,25 @@ impl Write<'_> {
         let mut ops = vec![op];
         ops.extend(self.claims);
         match core.store.txn(Txn { ops }).await {
-            Ok(revision) => Ok(revision),
+            Ok(revision) => {
+                if crd::is_definition(self.resource) {
+                    core.custom.caught_up(revision).await;
+                }
+                Ok(revision)
+            }
             Err(store::Error::Conflict { key, .. }) if key == own => Err(WriteError::Lost),
             Err(store::Error::Conflict { key, .. }) => Err(WriteError::Taken(key)),
             Err(error) => Err(WriteError::Failed(store_error(error))),
         }
     }
+}
+
+/// A custom resource whose definition goes away takes no new objects.
+fn may_create(resource: &Resource) -> Result<(), ApiError> {
+    let Some(why) = resource.custom().and_then(|custom| custom.closed()) else { return Ok(()) };
+    let mut error = ApiError::method_not_allowed(resource.group, resource.plural, "create");
+    error.message = why;
+    Err(error)
 }
 
 /// What to store of an object, and what to answer of it: the same bytes, but for views and custom resources.

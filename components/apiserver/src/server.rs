@@ -30,6 +30,7 @@ use crate::{
     bootstrap,
     config::Config,
     core::Core,
+    crd,
     http::{ResponseBody, body::BoxError},
     identity::Identity,
     pipeline,
@@ -71,6 +72,7 @@ impl ApiServer {
         let address = listener.local_addr()?;
         let interval = Duration::from_secs(config.compaction_interval_seconds);
         let core = Core::open(config, store.clone()).await?;
+        crd::start(&core);
         bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
         store::spawn_compactor(&store, interval);
         let connections = TaskTracker::new();

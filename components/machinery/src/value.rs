@@ -68,6 +68,17 @@ pub fn get_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     path.split('.').try_fold(value, |v, step| v.get_mut(step))
 }
 
+/// Puts `new` at a dotted path; what lies on the way becomes an object if it is none.
+pub fn set(value: &mut Value, path: &str, new: Value) {
+    let place = path.split('.').fold(value, |place, step| {
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        &mut place[step]
+    });
+    *place = new;
+}
+
 pub fn name(object: &Value) -> &str {
     str_at(object, "metadata.name")
 }

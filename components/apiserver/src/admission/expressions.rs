@@ -73,10 +73,9 @@ impl Scene {
 fn request(attempt: &Attempt<'_>, within: &str) -> Value {
     let resource = &*attempt.target.resource;
     let who = &attempt.call.identity;
-    let (group, version, kind) =
-        attempt.kind.unwrap_or((resource.group.as_ref(), resource.version.as_ref(), resource.kind.as_ref()));
+    let (group, version, kind) = attempt.kind.unwrap_or((resource.group, resource.version, resource.kind));
     let kind = json!({"group": group, "version": version, "kind": kind});
-    let place = json!({"group": &*resource.group, "version": &*resource.version, "resource": &*resource.plural});
+    let place = json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
     let operation = match attempt.operation {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",

@@ -156,7 +156,8 @@ fn replaced(there: &Value, wanted: &Value, fields: &[&str]) -> Option<Value> {
     (new != *there).then_some(new)
 }
 
-async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> anyhow::Result<()> {
+/// An ordinary request of this server's own identity; anything but success is an error.
+pub(crate) async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> anyhow::Result<()> {
     let body = Full::new(Bytes::from(object.to_string())).map_err(|never| match never {}).boxed_unsync();
     let mut request: Request = http::Request::builder()
         .method(method)

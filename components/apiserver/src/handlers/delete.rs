@@ -195,6 +195,9 @@ fn mark(target: &Target, options: &DeleteOptions, old: &Value) -> Value {
         }
     }
     set_finalizers(metadata, options.propagation.as_deref());
+    if !already {
+        (target.resource.strategy.prepare_delete)(&mut new);
+    }
     if target.resource.plural == "namespaces" && !already {
         new["status"] = json!({"phase": "Terminating"});
     }

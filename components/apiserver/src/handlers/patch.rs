@@ -87,6 +87,11 @@ pub async fn patch(call: &Call, target: &Target, part: update::Part, request: Re
     let dry_run = options::check(call, "PatchOptions", false)?;
     let validation = FieldValidation::of(call)?;
     let (kind, patch, problems) = read(request).await?;
+    if matches!(kind, Kind::Strategic) && resource.custom().is_some() {
+        // nothing says how the lists of a custom resource merge
+        let accepted: Vec<&str> = ACCEPTED.iter().copied().filter(|it| !it.contains("strategic")).collect();
+        return Err(ApiError::unsupported_media_type(&accepted));
+    }
     let warnings = parking_lot::Mutex::new(Vec::new());
     let encoded = update::change(call, target, part, dry_run, |current| {
         let mut object = current.object.clone();

@@ -4,9 +4,10 @@ use http::{Method, StatusCode};
 use machinery::{
     ApiError,
     apply::{built_in, fits},
+    resources::ScalePaths,
     schema,
     selector::LabelSelector,
-    value::{get, int_at, map_at, str_at},
+    value::{get, int_at, map_at, set, str_at},
 };
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Re
     let scale = match method {
         Method::GET | Method::HEAD => {
             let stored = registry::read(&call.core, &target.resource, &target.namespace, &target.name).await?;
-            to_scale(&stored.object)
+            to_scale(target, &stored.object)?
         }
         Method::PUT => {
             let body = decode::any(request).await?.ok_or_else(|| ApiError::bad_request("the request has no body"))?;
@@ -35,7 +36,7 @@ pub async fn answer(call: &Call, target: &Target, request: Request) -> Result<Re
         Method::PATCH => {
             let (kind, changes, _) = patch::read(request).await?;
             write(call, target, |current| {
-                let mut scale = to_scale(&current.object);
+                let mut scale = to_scale(target, &current.object)?;
                 kind.apply(DEFINITION, &mut scale, &changes)?;
                 if get(&scale, "spec.replicas").is_none_or(Value::is_null) {
                     return Err(ApiError::bad_request("the patch takes spec.replicas away"));
@@ -77,7 +78,7 @@ async fn write(
             return Err(ApiError::new(422, "Invalid", format!("Scale.autoscaling \"{}\" is invalid: spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0", target.name)));
         }
         let mut object = current.object.clone();
-        object["spec"]["replicas"] = replicas.into();
+        set_replicas(target, &mut object, replicas.into());
         for precondition in ["resourceVersion", "uid"] {
             let wanted = str_at(&scale["metadata"], precondition);
             if !wanted.is_empty() {
@@ -87,7 +88,7 @@ async fn write(
         Ok(object)
     })
     .await?;
-    Ok(to_scale(&registry::decode(&target.resource, &value, revision)?))
+    to_scale(target, &registry::decode(&target.resource, &value, revision)?)
 }
 
 /// An applied Scale is a configuration of the object with nothing but `spec.replicas`.
@@ -103,18 +104,40 @@ async fn apply_scale(call: &Call, target: &Target, request: Request) -> Result<V
     })?;
     let mut config = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
     if let Some(wanted) = int_at(&applied.config, "spec.replicas") {
-        config["spec"] = json!({"replicas": wanted});
+        set_replicas(target, &mut config, wanted.into());
     }
     let part = update::Part::Scale;
     let Encoded { value, revision } = update::change_applied(call, target, part, applied.dry_run, |current| {
         managed::applied(call, target, part, Some(&current.object), &config, applied.force)
     })
     .await?;
-    Ok(to_scale(&registry::decode(resource, &value, revision)?))
+    to_scale(target, &registry::decode(resource, &value, revision)?)
 }
 
-pub fn to_scale(object: &Value) -> Value {
-    let metadata = &object["metadata"];
+/// Where the number lies that a Scale asks for.
+fn spec_replicas(target: &Target) -> &str {
+    let paths = target.resource.custom().and_then(|custom| custom.scale());
+    paths.map_or("spec.replicas", |paths| paths.spec_replicas.as_str())
+}
+
+/// Puts the number there.
+pub fn set_replicas(target: &Target, object: &mut Value, replicas: Value) {
+    set(object, spec_replicas(target), replicas);
+}
+
+/// A custom resource says itself where its numbers and its selector are.
+fn custom_scale(object: &Value, paths: &ScalePaths) -> Result<Value, ApiError> {
+    let replicas = int_at(object, &paths.spec_replicas).ok_or_else(|| {
+        ApiError::internal(format!("the spec replicas field \".{}\" does not exist", paths.spec_replicas))
+    })?;
+    let selector = paths.selector.as_deref().map(|path| str_at(object, path)).unwrap_or_default();
+    Ok(scale(object, replicas, int_at(object, &paths.status_replicas).unwrap_or(0), selector))
+}
+
+pub fn to_scale(target: &Target, object: &Value) -> Result<Value, ApiError> {
+    if let Some(paths) = target.resource.custom().and_then(|custom| custom.scale()) {
+        return custom_scale(object, paths);
+    }
     let selector = match (str_at(object, "kind"), map_at(object, "spec.selector")) {
         // its selector is a map of labels, as in the days before expressions
         ("ReplicationController", Some(labels)) => {
@@ -123,15 +146,24 @@ pub fn to_scale(object: &Value) -> Value {
         }
         _ => LabelSelector::from_object(get(object, "spec.selector")).map(|s| selector_text(&s)).unwrap_or_default(),
     };
-    json!({
+    let number = |path: &str| int_at(object, path).unwrap_or(0);
+    Ok(scale(object, number("spec.replicas"), number("status.replicas"), &selector))
+}
+
+fn scale(object: &Value, wanted: i64, there: i64, selector: &str) -> Value {
+    let metadata = &object["metadata"];
+    let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {
             "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": int_at(object, "spec.replicas").unwrap_or(0)},
-        "status": {"replicas": int_at(object, "status.replicas").unwrap_or(0), "selector": selector},
-    })
+        "spec": {"replicas": wanted}, "status": {"replicas": there},
+    });
+    if !selector.is_empty() {
+        scale["status"]["selector"] = selector.into();
+    }
+    scale
 }
 
 /// The selector in its string form.

@@ -209,9 +209,9 @@ async fn attempt(
     if part.is_content() {
         (resource.strategy.prepare_update)(&mut new, old);
     }
-    let scales = (part == Part::Scale).then(|| [scale::to_scale(&new), scale::to_scale(old)]);
-    let attempt = match &scales {
-        Some([_, old]) => {
+    let old_scale = if part == Part::Scale { Some(scale::to_scale(target, old)?) } else { None };
+    let attempt = match &old_scale {
+        Some(old) => {
             Attempt::new(call, target, Operation::Update, "scale", Some(old)).of_kind("autoscaling", "v1", "Scale")
         }
         None => Attempt::new(call, target, Operation::Update, part.subresource(), Some(old)),
@@ -226,7 +226,7 @@ async fn attempt(
     }
     match part {
         Part::Own => {}
-        Part::Scale => admission::review(&attempt, &scale::to_scale(&new)).await?,
+        Part::Scale => admission::review(&attempt, &scale::to_scale(target, &new)?).await?,
         _ => admission::review(&attempt, &new).await?,
     }
     if resource.strategy.generation && part != Part::Status && content_changed(resource, &new, old) {
@@ -267,14 +267,15 @@ async fn attempt(
 /// Lets plugins change the object, within what the request may change.
 async fn admit(attempt: &Attempt<'_>, part: Part, new: &mut Value, old: &Value) -> Result<(), ApiError> {
     if part == Part::Scale {
-        let mut scale = scale::to_scale(new);
+        let mut scale = scale::to_scale(attempt.target, new)?;
         admission::admit(attempt, &mut scale).await?;
-        new["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+        scale::set_replicas(attempt.target, new, scale["spec"]["replicas"].clone());
         return Ok(());
     }
     if admission::admit(attempt, new).await? {
         *new = restrict(&attempt.target.resource, part, std::mem::take(new), old);
         keep_system_metadata(new, old);
+        attempt.target.resource.default(new);
         if part == Part::Main {
             (attempt.target.resource.strategy.prepare_update)(new, old);
         }

@@ -107,13 +107,13 @@ fn kind_text(resource: &Resource) -> String {
 fn typed(spec: &Value, kind: &Resource) -> Env {
     let params = spec.get("paramKind").filter(|k| k.is_object());
     let declared = Declared { params: params.is_some(), authorizer: true, mutations: false };
-    let shape = built_in(&kind.definition);
+    let shape = built_in(kind.definition);
     let mut env = environment(declared).with("object", shape.clone()).with("oldObject", shape);
     if let Some(params) = params {
         let (version, kind) = (str_at(params, "apiVersion"), str_at(params, "kind"));
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         if let Some(found) = resources::find_kind(group, version, kind) {
-            env = env.with("params", built_in(&found.definition));
+            env = env.with("params", built_in(found.definition));
         }
     }
     let mut types: BTreeMap<String, cel::Type> = BTreeMap::new();

@@ -90,6 +90,8 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Value),
     /// Before an update of the main resource is validated: (new, old).
     pub prepare_update: fn(&mut Value, &Value),
+    /// When an object is first marked as deleted: what it has to wait for.
+    pub prepare_delete: fn(&mut Value),
     pub validate_create: fn(&Value) -> Vec<FieldError>,
     /// (new, old); runs with `validate_create`'s checks included where they apply.
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
@@ -230,6 +232,7 @@ const PLAIN: Strategy = Strategy {
     default: |_| {},
     prepare_create: |_| {},
     prepare_update: |_, _| {},
+    prepare_delete: |_| {},
     validate_create: |_| Vec::new(),
     validate_update: |_, _| Vec::new(),
     validate_status_update: |_, _| Vec::new(),

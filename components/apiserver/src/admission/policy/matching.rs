@@ -71,7 +71,7 @@ impl Matching {
         let own = &*attempt.target.resource;
         let others = registry::served(&attempt.call.core);
         others.iter().filter(|other| other.stored_as() == own.stored_as()).any(|other| {
-            let asked = Asked { group: &other.group, version: &other.version, resource: &other.plural, ..*asked };
+            let asked = Asked { group: other.group, version: other.version, resource: other.plural, ..*asked };
             rules.iter().any(|rule| rule.matches(&asked, name))
         })
     }
@@ -81,9 +81,9 @@ impl Matching {
         let resource = &*attempt.target.resource;
         let asked = Asked {
             operation: attempt.operation,
-            group: &resource.group,
-            version: &resource.version,
-            resource: &resource.plural,
+            group: resource.group,
+            version: resource.version,
+            resource: resource.plural,
             subresource: attempt.subresource,
             namespace: if is_namespace(attempt) { &attempt.target.name } else { &attempt.target.namespace },
         };

@@ -102,5 +102,5 @@ fn is_exempt(attempt: &Attempt<'_>) -> bool {
         "validatingadmissionpolicybindings",
     ];
     let resource = &*attempt.target.resource;
-    resource.group == GROUP && EXEMPT.contains(&&*resource.plural)
+    resource.group == GROUP && EXEMPT.contains(&resource.plural)
 }

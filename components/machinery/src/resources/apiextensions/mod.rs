@@ -23,6 +23,7 @@ pub(super) static RESOURCES: &[Resource] = &[Resource {
         default: defaults,
         prepare_create,
         prepare_update,
+        prepare_delete,
         validate_create: definition::validate,
         validate_update: definition::validate_update,
         validate_status_update: |new, _| definition::status(new),
@@ -88,6 +89,38 @@ fn prepare_create(object: &mut Value) {
 fn prepare_update(new: &mut Value, old: &Value) {
     keep_status(new, old);
     add_stored_version(new);
+}
+
+/// A definition goes when its objects are gone.
+pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+fn prepare_delete(object: &mut Value) {
+    let mut finalizers = list_at(object, "metadata.finalizers").to_vec();
+    if !finalizers.iter().any(|f| f == CLEANUP) {
+        finalizers.push(CLEANUP.into());
+    }
+    object["metadata"]["finalizers"] = finalizers.into();
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    set_condition(object, "Terminating", "True", "InstanceDeletionPending", message);
+}
+
+/// Sets a condition of a definition; its time moves only with its status.
+pub fn set_condition(object: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
+    let mut all = list_at(object, "status.conditions").to_vec();
+    let before = all.iter().position(|c| str_at(c, "type") == kind);
+    let since = before.map(|i| &all[i]).filter(|c| c["status"] == status).map(|c| c["lastTransitionTime"].clone());
+    let new = json!({
+        "type": kind, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": since.unwrap_or_else(|| crate::time::now().into()),
+    });
+    match before {
+        Some(index) => all[index] = new,
+        None => all.push(new),
+    }
+    if !object["status"].is_object() {
+        object["status"] = json!({});
+    }
+    object["status"]["conditions"] = all.into();
 }
 
 /// The storage version has been stored as soon as it is the storage version.
