@@ -1,5 +1,7 @@
 //! What the API server is told.
 
+mod security;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -8,6 +10,10 @@ use std::{
 use anyhow::{Context, bail};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+
+pub use security::{
+    Anonymous, Audit, Fairness, Limits, Oidc, PodSecurity, PodSecurityDefaults, PodSecurityExemptions, RequestHeader,
+};
 
 /// Every field, as it stands in the YAML file (camelCase); unknown fields are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -54,6 +60,46 @@ pub struct Config {
     /// How long history is kept for watches and paged lists.
     #[serde(default = "default_compaction_seconds")]
     pub compaction_interval_seconds: u64,
+    /// VersionTLS12 (also when absent) or VersionTLS13.
+    #[serde(default)]
+    pub tls_min_version: Option<String>,
+    /// IANA names of suites for TLS 1.2; empty: all that are safe. TLS 1.3 has its own.
+    #[serde(default)]
+    pub tls_cipher_suites: Vec<String>,
+    /// Who may come without credentials.
+    #[serde(default)]
+    pub anonymous: Anonymous,
+    /// Whether Secrets of type bootstrap.kubernetes.io/token in kube-system are credentials.
+    #[serde(default = "security::yes")]
+    pub bootstrap_token_auth: bool,
+    /// Longest life of a service-account token; longer wishes are shortened with a warning. Absent: no bound but 2^32 s.
+    #[serde(default)]
+    pub service_account_max_token_expiration_seconds: Option<i64>,
+    /// Whether tokens that pods get by admission (3607 s) live for a year, for clients that never read their token again.
+    #[serde(default = "security::yes")]
+    pub service_account_extend_token_expiration: bool,
+    /// Where others fetch the keys of service-account tokens; absent: below the issuer.
+    #[serde(default)]
+    pub service_account_jwks_uri: Option<String>,
+    /// A provider of identities outside of the cluster.
+    #[serde(default)]
+    pub oidc: Option<Oidc>,
+    /// A proxy that authenticates for others.
+    #[serde(default)]
+    pub request_header: Option<RequestHeader>,
+    #[serde(default)]
+    pub pod_security: PodSecurity,
+    /// Absent: nothing is audited.
+    #[serde(default)]
+    pub audit: Option<Audit>,
+    /// An EncryptionConfiguration of apiserver.config.k8s.io/v1; read again when it changes. Absent: values lie in the store as
+    /// they are.
+    #[serde(default)]
+    pub encryption_provider_config: Option<PathBuf>,
+    #[serde(default)]
+    pub fairness: Fairness,
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 fn default_bind_address() -> IpAddr {
@@ -138,6 +184,20 @@ impl Config {
             kubelet_ca_file: Some(file("ca.crt")),
             cluster_domain: default_domain(),
             compaction_interval_seconds: default_compaction_seconds(),
+            tls_min_version: None,
+            tls_cipher_suites: Vec::new(),
+            anonymous: Anonymous::default(),
+            bootstrap_token_auth: true,
+            service_account_max_token_expiration_seconds: None,
+            service_account_extend_token_expiration: true,
+            service_account_jwks_uri: None,
+            oidc: None,
+            request_header: None,
+            pod_security: PodSecurity::default(),
+            audit: None,
+            encryption_provider_config: None,
+            fairness: Fairness::default(),
+            limits: Limits::default(),
         }
     }
 

@@ -7,11 +7,17 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{policy::Policies, webhook::Webhooks},
-    authn::keys::{SigningKey, VerifyingKey},
+    admission::{pod_security::PodSecurity, policy::Policies, webhook::Webhooks},
+    audit::Audit,
+    authn::{
+        Authn,
+        keys::{SigningKey, VerifyingKey},
+    },
     callback::Callbacks,
     config::Config,
     crd::Served,
+    encryption::EncryptedStore,
+    flowcontrol::FlowControl,
     kubelet::KubeletClient,
     memo::Memo,
     metrics::Metrics,
@@ -21,8 +27,16 @@ use crate::{
 
 pub struct Core {
     pub config: Config,
+    /// Gives plain objects, whatever lies on disk.
     pub store: Arc<dyn Store>,
+    /// The same, if values are encrypted.
+    pub encryption: Option<Arc<EncryptedStore>>,
     pub observed: Arc<Observed>,
+    pub authn: Authn,
+    /// `None`: nothing is audited.
+    pub audit: Option<Arc<Audit>>,
+    pub flow: Arc<FlowControl>,
+    pub pod_security: PodSecurity,
     pub verifying_keys: Vec<VerifyingKey>,
     pub signing_key: SigningKey,
     pub kubelets: Option<KubeletClient>,
@@ -64,16 +78,35 @@ impl Core {
             signing_file.display()
         );
         let kubelets = KubeletClient::from_config(&config)?;
+        let authn = Authn::from_config(&config)?;
+        let stopping = CancellationToken::new();
+        let file = config.encryption_provider_config.as_ref();
+        let encryption = file.map(|file| EncryptedStore::open(store.clone(), file)).transpose()?;
+        let store = match &encryption {
+            Some(encrypted) => {
+                encrypted.reload_when_changed(stopping.clone());
+                encrypted.clone() as Arc<dyn Store>
+            }
+            None => store,
+        };
         let callbacks = Arc::new(Callbacks::new(store.clone()));
         let custom = Served::load(&*store, callbacks).await.context("cannot read the custom resource definitions")?;
-        let observed = Observed::start(store.clone()).await.context("cannot read the store")?;
+        let audit = config.audit.as_ref().map(Audit::from_config).transpose()?;
+        let flow = FlowControl::new(&config.fairness);
+        let pod_security = PodSecurity::from_config(&config.pod_security)?;
+        let observed = Observed::start(store.clone(), flow.clone()).await.context("cannot read the store")?;
         Ok(Arc::new(Core {
             callbacks: Callbacks::new(store.clone()),
             webhooks: Webhooks::default(),
             policies: Policies::default(),
             config,
             store,
+            encryption,
             observed,
+            authn,
+            audit,
+            flow,
+            pod_security,
             verifying_keys,
             signing_key,
             kubelets,
@@ -81,7 +114,21 @@ impl Core {
             memo: Memo::default(),
             published: Published::default(),
             custom,
-            stopping: CancellationToken::new(),
+            stopping,
         }))
+    }
+
+    /// Everything that is counted, in the Prometheus text format.
+    pub fn render_metrics(&self) -> String {
+        let mut out = self.metrics.render();
+        self.flow.render(&mut out);
+        self.pod_security.render(&mut out);
+        if let Some(audit) = &self.audit {
+            audit.render(&mut out);
+        }
+        if let Some(encryption) = &self.encryption {
+            encryption.render(&mut out);
+        }
+        out
     }
 }

@@ -1,80 +1,117 @@
-//! `Impersonate-*` headers: acting as somebody else, after the verb `impersonate` was granted for every part of him.
+//! `Impersonate-*` headers: acting as somebody else, after the verb `impersonate` was granted for every part of him
+//! (upstream: apiserver pkg/endpoints/filters/impersonation).
 
-use http::HeaderMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
 use machinery::ApiError;
-use percent_encoding::percent_decode_str;
 
 use crate::{
+    authn::front_proxy::extra,
     authz::{self, Attributes},
     core::Core,
     identity::{ANONYMOUS, AUTHENTICATED, Identity, UNAUTHENTICATED},
 };
 
+const PREFIX: &str = "impersonate-";
 const EXTRA: &str = "impersonate-extra-";
+
+/// One part of somebody that is asked for.
+struct Part {
+    resource: &'static str,
+    namespace: String,
+    name: String,
+    /// The key of an extra.
+    subresource: String,
+}
+
+impl Part {
+    fn new(resource: &'static str, name: impl Into<String>) -> Self {
+        Part { resource, namespace: String::new(), name: name.into(), subresource: String::new() }
+    }
+
+    fn attributes(&self) -> Attributes {
+        let identity = matches!(self.resource, "userextras" | "uids");
+        Attributes {
+            verb: "impersonate".into(),
+            is_resource: true,
+            group: if identity { "authentication.k8s.io".into() } else { String::new() },
+            version: if identity { "v1".into() } else { String::new() },
+            resource: self.resource.into(),
+            subresource: self.subresource.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            ..Attributes::default()
+        }
+    }
+}
 
 fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
     headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
 }
 
-pub async fn apply(core: &Core, who: Identity, headers: &HeaderMap) -> Result<Identity, ApiError> {
-    let users = all(headers, "impersonate-user");
+/// Who acts from here on; `None`: the one who asked. The headers are taken out.
+pub async fn apply(core: &Core, who: &Identity, headers: &mut HeaderMap) -> Result<Option<Arc<Identity>>, ApiError> {
+    if !headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
+        return Ok(None);
+    }
+    let user = all(headers, "impersonate-user").into_iter().next().unwrap_or_default();
     let groups = all(headers, "impersonate-group");
     let uid = all(headers, "impersonate-uid").into_iter().next().unwrap_or_default();
-    let extras: Vec<(String, String)> = headers
-        .iter()
-        .filter_map(|(name, value)| {
-            let key = percent_decode_str(name.as_str().strip_prefix(EXTRA)?).decode_utf8_lossy().into_owned();
-            Some((key, value.to_str().ok()?.to_owned()))
-        })
-        .collect();
-    let Some(user) = users.into_iter().next().filter(|u| !u.is_empty()) else {
-        let nobody = groups.is_empty() && uid.is_empty() && extras.is_empty();
-        return if nobody {
-            Ok(who)
-        } else {
-            Err(ApiError::bad_request("requested groups, uid or extra without impersonating a user"))
-        };
-    };
-    check_user(core, &who, &user).await?;
-    for group in &groups {
-        check(core, &who, asked("", "groups", "", group)).await?;
+    let extras: Vec<(String, String)> = extra(headers, EXTRA).collect();
+    let parts = parts(&user, &groups, &extras, &uid);
+    if user.is_empty() {
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        return Err(ApiError::bad_request(format!("requested {} without impersonating a user", listed(&parts))));
     }
-    for (key, value) in &extras {
-        let what = Attributes { subresource: key.clone(), ..asked("authentication.k8s.io", "userextras", "", value) };
-        check(core, &who, what).await?;
+    for part in &parts {
+        authz::authorize(core, who, &part.attributes()).await?;
     }
-    if !uid.is_empty() {
-        check(core, &who, asked("authentication.k8s.io", "uids", "", &uid)).await?;
+    let gone: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with(PREFIX)).cloned().collect();
+    for name in gone {
+        headers.remove(name);
     }
-    Ok(become_user(user, groups, uid, extras))
+    Ok(Some(Arc::new(become_user(user, groups, uid, extras))))
 }
 
-fn asked(group: &str, resource: &str, namespace: &str, name: &str) -> Attributes {
-    Attributes {
-        verb: "impersonate".into(),
-        is_resource: true,
-        group: group.into(),
-        version: "v1".into(),
-        resource: resource.into(),
-        namespace: namespace.into(),
-        name: name.into(),
-        ..Attributes::default()
-    }
-}
-
-async fn check(core: &Core, who: &Identity, what: Attributes) -> Result<(), ApiError> {
-    authz::authorize(core, who, &what).await
-}
-
-async fn check_user(core: &Core, who: &Identity, user: &str) -> Result<(), ApiError> {
+fn parts(user: &str, groups: &[String], extras: &[(String, String)], uid: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
     match service_account(user) {
-        Some((namespace, name)) => check(core, who, asked("", "serviceaccounts", namespace, name)).await,
-        None => check(core, who, asked("", "users", "", user)).await,
+        Some((namespace, name)) => {
+            parts.push(Part { namespace: namespace.into(), ..Part::new("serviceaccounts", name) });
+        }
+        None if !user.is_empty() => parts.push(Part::new("users", user)),
+        None => {}
     }
+    parts.extend(groups.iter().map(|group| Part::new("groups", group)));
+    parts.extend(extras.iter().map(|(key, value)| Part { subresource: key.clone(), ..Part::new("userextras", value) }));
+    if !uid.is_empty() {
+        parts.push(Part::new("uids", uid));
+    }
+    parts
+}
+
+/// The parts as Go prints the object references upstream makes of them.
+fn listed(parts: &[Part]) -> String {
+    let one = |part: &Part| {
+        let (kind, version) = match part.resource {
+            "groups" => ("Group", ""),
+            "userextras" => ("UserExtra", "authentication.k8s.io/v1"),
+            "uids" => ("UID", "authentication.k8s.io/v1"),
+            _ => ("User", ""),
+        };
+        format!("{{{kind}  {}  {version}  {}}}", part.name, part.subresource)
+    };
+    format!("[{}]", parts.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
 fn service_account(user: &str) -> Option<(&str, &str)> {
-    user.strip_prefix("system:serviceaccount:")?.split_once(':')
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let valid =
+        machinery::names::dns1123_label(namespace).is_empty() && machinery::names::dns1123_subdomain(name).is_empty();
+    valid.then_some((namespace, name))
 }
 
 fn become_user(user: String, mut groups: Vec<String>, uid: String, extras: Vec<(String, String)>) -> Identity {
@@ -90,4 +127,27 @@ fn become_user(user: String, mut groups: Vec<String>, uid: String, extras: Vec<(
         identity.extra.entry(key).or_default().push(value);
     }
     identity
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_that_are_said_are_the_groups() {
+        let plain = become_user("joe".into(), vec!["dev".into()], String::new(), Vec::new());
+        assert_eq!(plain.groups, ["dev", AUTHENTICATED]);
+        let account = become_user("system:serviceaccount:a:b".into(), Vec::new(), String::new(), Vec::new());
+        assert_eq!(account.groups, ["system:serviceaccounts", "system:serviceaccounts:a", AUTHENTICATED]);
+        let outside = become_user("joe".into(), vec![UNAUTHENTICATED.into()], String::new(), Vec::new());
+        assert_eq!(outside.groups, [UNAUTHENTICATED]);
+        assert_eq!(become_user(ANONYMOUS.into(), Vec::new(), String::new(), Vec::new()).groups, [UNAUTHENTICATED]);
+    }
+
+    #[test]
+    fn names_that_are_no_accounts_are_users() {
+        assert_eq!(service_account("system:serviceaccount:ns:sa"), Some(("ns", "sa")));
+        assert_eq!(service_account("system:serviceaccount:ns:a:b"), None);
+        assert_eq!(service_account("system:serviceaccount::b"), None);
+    }
 }

@@ -6,15 +6,20 @@
 //! and `certs`, on no client of the API.
 
 pub mod admission;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod backend;
 pub mod bootstrap;
 pub mod callback;
 pub mod config;
+pub mod connection;
 pub mod core;
 pub mod crd;
 pub mod discovery;
+mod encryption;
+mod files;
+pub mod flowcontrol;
 pub mod handlers;
 pub mod http;
 pub mod identity;
@@ -29,6 +34,7 @@ pub mod registry;
 pub mod server;
 pub mod services;
 pub mod testing;
+pub mod tls;
 
 pub use config::{Config, PortRange};
 pub use http::ResponseBody;

@@ -12,7 +12,8 @@ use store::{EventKind, RangeRequest, Revision, Store, WatchItem};
 use tokio::sync::watch;
 
 use crate::{
-    authz::{node::Graph, rbac::Index},
+    authz::{graph::Graph, rbac::Index},
+    flowcontrol::{self, FlowControl},
     registry,
 };
 
@@ -23,7 +24,11 @@ const FOLLOWED: &[(&str, &str)] = &[
     ("rbac.authorization.k8s.io", "rolebindings"),
     ("rbac.authorization.k8s.io", "clusterrolebindings"),
     ("", "pods"),
-    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("resource.k8s.io", "resourceslices"),
+    (flowcontrol::GROUP, "flowschemas"),
+    (flowcontrol::GROUP, "prioritylevelconfigurations"),
 ];
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -35,13 +40,14 @@ pub struct State {
 
 pub struct Observed {
     pub state: RwLock<State>,
+    flow: Arc<FlowControl>,
     revision: watch::Sender<Revision>,
 }
 
 impl Observed {
     /// Reads the present state and follows it from there.
-    pub async fn start(store: Arc<dyn Store>) -> anyhow::Result<Arc<Self>> {
-        let observed = Arc::new(Observed { state: RwLock::default(), revision: watch::channel(0).0 });
+    pub async fn start(store: Arc<dyn Store>, flow: Arc<FlowControl>) -> anyhow::Result<Arc<Self>> {
+        let observed = Arc::new(Observed { state: RwLock::default(), flow, revision: watch::channel(0).0 });
         let revision = observed.load(&*store).await?;
         let follower = observed.clone();
         tokio::spawn(async move { follower.follow(store, revision).await });
@@ -61,12 +67,13 @@ impl Observed {
     async fn load(&self, store: &dyn Store) -> anyhow::Result<Revision> {
         let revision = store.revision();
         let mut state = State::default();
+        self.flow.clear();
         for (group, plural) in FOLLOWED {
             let Some(resource) = row(group, plural) else { continue };
             let request =
                 RangeRequest { prefix: registry::prefix(resource, ""), revision: Some(revision), ..Default::default() };
             for kv in store.range(request).await?.items {
-                apply(&mut state, resource, &kv.key, Some(&kv.value), kv.mod_revision);
+                self.apply(&mut state, resource, &kv.key, Some(&kv.value), kv.mod_revision);
             }
         }
         *self.state.write() = state;
@@ -98,7 +105,7 @@ impl Observed {
                 WatchItem::Event(event) => {
                     if let Some(resource) = followed_row(&event.kv.key) {
                         let value = (event.kind == EventKind::Put).then_some(&event.kv.value);
-                        apply(
+                        self.apply(
                             &mut self.state.write(),
                             resource,
                             &event.kv.key,
@@ -126,13 +133,19 @@ fn followed_row(key: &str) -> Option<&'static Resource> {
     FOLLOWED.contains(&(group, plural)).then(|| row(group, plural)).flatten()
 }
 
-fn apply(state: &mut State, resource: &Resource, key: &str, value: Option<&[u8]>, revision: Revision) {
-    let decoded = value.and_then(|v| encoding::decode_stored(v, &resource.api_version(), resource.kind, revision).ok());
-    let rest = key.strip_prefix(&registry::prefix(resource, "")).unwrap_or_default();
-    let (namespace, name) = if resource.namespaced { rest.split_once('/').unwrap_or_default() } else { ("", rest) };
-    match resource.plural {
-        "pods" => state.graph.set_pod(namespace, name, decoded.as_ref()),
-        "persistentvolumeclaims" => state.graph.set_claim(namespace, name, decoded.as_ref()),
-        _ => state.rbac.set(resource.plural, namespace, name, decoded.as_ref()),
+impl Observed {
+    fn apply(&self, state: &mut State, resource: &Resource, key: &str, value: Option<&[u8]>, revision: Revision) {
+        let decoded =
+            value.and_then(|v| encoding::decode_stored(v, &resource.api_version(), resource.kind, revision).ok());
+        let rest = key.strip_prefix(&registry::prefix(resource, "")).unwrap_or_default();
+        let (namespace, name) = if resource.namespaced { rest.split_once('/').unwrap_or_default() } else { ("", rest) };
+        match resource.plural {
+            "pods" => state.graph.set_pod(namespace, name, decoded.as_ref()),
+            "persistentvolumes" => state.graph.set_volume(name, decoded.as_ref()),
+            "volumeattachments" => state.graph.set_attachment(name, decoded.as_ref()),
+            "resourceslices" => state.graph.set_slice(name, decoded.as_ref()),
+            "flowschemas" | "prioritylevelconfigurations" => self.flow.set(resource.plural, name, decoded.as_ref()),
+            _ => state.rbac.set(resource.plural, namespace, name, decoded.as_ref()),
+        }
     }
 }

@@ -1,22 +1,34 @@
-//! The way of a request, in one visible order: panic guard → request info → authentication → impersonation →
-//! authorization → handler → counters.
+//! The way of a request, in one visible order: panic guard, deadline → authentication → audit → impersonation → priority and
+//! fairness → authorization → handler → counters.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, future::BoxFuture};
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use machinery::{ApiError, request_info::RequestInfo};
 use parking_lot::Mutex;
+use time::OffsetDateTime;
 
 use crate::{
-    authn,
+    audit, authn,
     authz::{self, Attributes},
+    connection::Connection,
     core::Core,
+    flowcontrol::{Flow, Seat},
     handlers,
-    http::{Accept, Query, Request, Response, accept, compress, respond},
+    http::{Accept, Query, Request, Response, ResponseBody, accept, compress, respond},
     identity::Identity,
     impersonation,
 };
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// A client may name its request, but not at any length.
+const AUDIT_ID_LENGTH: usize = 64;
 
 /// A request on its way, after authentication.
 pub struct Call {
@@ -29,7 +41,7 @@ pub struct Call {
     pub if_none_match: Option<String>,
     /// The client takes gzip.
     pub gzip: bool,
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// The client's program, as it says itself.
     pub user_agent: String,
     pub notes: Arc<Notes>,
@@ -38,6 +50,8 @@ pub struct Call {
 /// What a request gathers on its way: warnings for the client, annotations for the audit log.
 #[derive(Default)]
 pub struct Notes {
+    record: OnceLock<Arc<audit::Record>>,
+    flow: OnceLock<Arc<Flow>>,
     warnings: Mutex<Vec<String>>,
     annotations: Mutex<BTreeMap<String, String>>,
 }
@@ -53,7 +67,11 @@ impl Notes {
 
     /// The first word on a key counts, as upstream.
     pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
-        self.annotations.lock().entry(key.into()).or_insert_with(|| value.into());
+        let (key, value) = (key.into(), value.into());
+        if let Some(record) = self.record.get() {
+            record.annotate(&key, value.clone());
+        }
+        self.annotations.lock().entry(key).or_insert(value);
     }
 
     pub fn annotations(&self) -> BTreeMap<String, String> {
@@ -61,33 +79,74 @@ impl Notes {
     }
 }
 
+impl Call {
+    pub fn annotate(&self, key: &str, value: impl Into<String>) {
+        self.notes.annotate(key, value);
+    }
+
+    /// Tells the audit log the name of an object that the URL does not name.
+    pub fn named(&self, name: &str) {
+        if let Some(record) = self.notes.record.get() {
+            record.named(name);
+        }
+    }
+
+    pub fn warn(&self, text: impl Into<String>) {
+        self.notes.warn(text);
+    }
+}
+
 /// Answers one request; never fails and never panics.
-pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Request) -> Response {
+pub async fn serve(core: Arc<Core>, connection: Option<Arc<Connection>>, request: Request) -> Response {
     let begun = Instant::now();
-    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
+    let query = request.uri().query().unwrap_or_default();
+    let info = RequestInfo::parse(request.method(), request.uri().path(), query);
     let verb = info.verb;
     // only names that exist become labels, or anybody could fill the memory
-    let [group, resource, subresource] = handlers::known_names(&core, &info);
+    let names = handlers::known_names(&core, &info);
+    let [group, resource, subresource] = names;
     let head = request.method() == Method::HEAD;
     let accept = Accept::from_headers(request.headers(), handlers::able(&info));
     let gzip = compress::wanted(request.headers());
+    let long_running = is_long_running(&info);
+    let audit_id = audit_id(request.headers());
     let notes = Arc::new(Notes::default());
-    let answering = answer(core.clone(), peer, info, accept, notes.clone(), request);
-    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    let deadline = match long_running {
+        true => Ok(None),
+        false => deadline(&core, query).map(Some),
+    };
+    let way = Way { core: core.clone(), names, audit_id: audit_id.clone(), notes: notes.clone() };
+    let answered = match deadline {
+        Err(error) => Ok(Err(error)),
+        Ok(deadline) => {
+            let answering = way.answer(connection, info, accept, request);
+            AssertUnwindSafe(in_time(deadline, answering)).catch_unwind().await
+        }
+    };
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => respond::error_as(accept.unwrap_or_default().syntax, &error),
         Err(_) => {
             tracing::error!(verb, group, resource, subresource, "a handler panicked");
+            if let Some(record) = notes.record.get() {
+                record.panicked();
+            }
             respond::error(&ApiError::internal("the request's handler failed; see the API server's log"))
         }
     };
-    respond::add_warnings(&mut response, &notes.warnings.lock());
-    if response.status() == http::StatusCode::UNAUTHORIZED {
+    if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    response.headers_mut().insert(AUDIT_ID, audit_id);
+    if let Some(flow) = notes.flow.get() {
+        flow.mark(response.headers_mut());
+    }
+    respond::add_warnings(&mut response, &std::mem::take(&mut *notes.warnings.lock()));
+    if let Some(record) = notes.record.get() {
+        response = record.clone().answered(response, long_running);
+    }
     if head {
-        *response.body_mut() = crate::http::ResponseBody::empty();
+        *response.body_mut() = ResponseBody::empty();
     }
     if gzip {
         response = compress::large(response).await;
@@ -96,50 +155,228 @@ pub async fn serve(core: Arc<Core>, peer: Option<Arc<Identity>>, request: Reques
     response
 }
 
-async fn answer(
-    core: Arc<Core>,
-    peer: Option<Arc<Identity>>,
-    info: RequestInfo,
-    accept: Option<Accept>,
-    notes: Arc<Notes>,
-    mut request: Request,
-) -> Result<Response, ApiError> {
-    let given = request.extensions_mut().remove::<Identity>();
-    let identity = match given {
-        Some(identity) => identity,
-        None => authn::authenticate(&core, request.headers(), &info.path, peer.as_deref()).await?,
-    };
-    let identity = impersonation::apply(&core, identity, request.headers()).await?;
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    authorize(&core, &identity, &info, &query).await?;
-    // proxied requests and discovery negotiate for themselves
-    let proxied = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
-    let accept = match accept {
-        Some(accept) => accept,
-        None if proxied || !info.is_resource => Accept::default(),
-        None => return Err(ApiError::not_acceptable(handlers::able(&info).media_types())),
-    };
-    let user_agent =
-        request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    let if_none_match = request.headers().get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let gzip = compress::wanted(request.headers());
-    let wants = accept::ranges(request.headers()).map(str::to_owned).collect();
-    let handling: BoxFuture<'static, Result<Response, ApiError>> = Box::pin(handlers::dispatch(
-        Call { core, wants, if_none_match, gzip, info, query, accept, identity, user_agent, notes },
-        request,
-    ));
-    handling.await
+/// Watches, logs and tunnels last as long as they last.
+fn is_long_running(info: &RequestInfo) -> bool {
+    matches!(info.verb, "watch" | "proxy" | "connect")
+        || matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
 }
 
-async fn authorize(core: &Core, identity: &Identity, info: &RequestInfo, query: &Query) -> Result<(), ApiError> {
-    let what = Attributes::of(info, query.get("fieldSelector"));
-    authz::authorize(core, identity, &what).await?;
-    // a WebSocket begins with GET, but running something in a pod is never only reading
-    if info.is_resource
-        && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward")
-        && what.verb != "create"
-    {
-        authz::authorize(core, identity, &what.with_verb("create")).await?;
+/// How long this request may take: what the client says in `timeout`, but never longer than the server allows.
+fn deadline(core: &Core, query: &str) -> Result<Duration, ApiError> {
+    let longest = Duration::from_secs(core.config.limits.request_timeout_seconds);
+    if !query.contains("timeout=") {
+        return Ok(longest);
     }
-    Ok(())
+    match Query::parse(query).get("timeout") {
+        None => Ok(longest),
+        Some(text) => match go_duration(text) {
+            Some(wanted) if wanted.is_zero() => Ok(longest),
+            Some(wanted) => Ok(wanted.min(longest)),
+            None => Err(ApiError::bad_request(format!(
+                "invalid timeout specified in the request URL - time: invalid duration {text:?}"
+            ))),
+        },
+    }
+}
+
+/// `300ms`, `1m30s`, `1.5h`: what Go's time.ParseDuration reads, without signs.
+fn go_duration(text: &str) -> Option<Duration> {
+    const UNITS: &[(&str, f64)] =
+        &[("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        seconds += number * UNITS.iter().find(|(name, _)| *name == &rest[..unit])?.1;
+        rest = &rest[unit..];
+    }
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
+}
+
+async fn in_time(
+    deadline: Option<Duration>,
+    answering: impl Future<Output = Result<Response, ApiError>>,
+) -> Result<Response, ApiError> {
+    match deadline {
+        None => answering.await,
+        Some(deadline) => tokio::time::timeout(deadline, answering)
+            .await
+            .unwrap_or_else(|_| Err(ApiError::timeout("request did not complete within the allotted timeout", 0))),
+    }
+}
+
+fn audit_id(headers: &http::HeaderMap) -> HeaderValue {
+    let given = headers.get(&AUDIT_ID).filter(|id| !id.is_empty() && id.to_str().is_ok());
+    if let Some(given) = given {
+        let end = given.len().min(AUDIT_ID_LENGTH);
+        return HeaderValue::from_bytes(&given.as_bytes()[..end]).unwrap_or_else(|_| given.clone());
+    }
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// One request between its head and its answer.
+struct Way {
+    core: Arc<Core>,
+    names: [&'static str; 3],
+    audit_id: HeaderValue,
+    notes: Arc<Notes>,
+}
+
+impl Way {
+    async fn answer(
+        self,
+        connection: Option<Arc<Connection>>,
+        info: RequestInfo,
+        accept: Option<Accept>,
+        mut request: Request,
+    ) -> Result<Response, ApiError> {
+        let core = &self.core;
+        let who = match given(&mut request) {
+            Some(identity) => Ok(identity),
+            None => {
+                let peer = connection.as_ref().and_then(|c| c.peer.as_ref());
+                authn::authenticate(core, request.headers_mut(), &info.path, peer).await
+            }
+        };
+        self.begin_audit(connection.as_deref(), &who, &info, &request);
+        let mut identity = who?;
+        if let Some(other) = impersonation::apply(core, &identity, request.headers_mut()).await? {
+            if let Some(record) = self.notes.record.get() {
+                record.impersonated(&other);
+            }
+            identity = other;
+        }
+        let seat = match self.enter(&identity, &info).await {
+            Ok(seat) => seat,
+            Err(response) => return Ok(response),
+        };
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        self.authorize(&identity, &info, &query).await?;
+        // proxied requests and discovery negotiate for themselves
+        let proxied = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
+        let accept = match accept {
+            Some(accept) => accept,
+            None if proxied || !info.is_resource => Accept::default(),
+            None => return Err(ApiError::not_acceptable(handlers::able(&info).media_types())),
+        };
+        let wants = accept::ranges(request.headers()).map(str::to_owned).collect();
+        if let Some(record) = self.notes.record.get() {
+            request = record.listen(request);
+        }
+        let listed = (info.verb == "list").then(|| info.clone());
+        let notes = self.notes.clone();
+        let user_agent =
+            request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let if_none_match =
+            request.headers().get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let gzip = compress::wanted(request.headers());
+        let core = core.clone();
+        let call = Call { core, wants, if_none_match, gzip, info, query, accept, identity, user_agent, notes };
+        let handling: BoxFuture<'static, Result<Response, ApiError>> = Box::pin(handlers::dispatch(call, request));
+        let response = handling.await;
+        drop(seat);
+        if let (Some(info), Ok(response)) = (listed, &response)
+            && let ResponseBody::Full(Some(bytes)) = response.body()
+        {
+            self.core.flow.listed(&info, self.names, bytes.len());
+        }
+        response
+    }
+
+    fn begin_audit(
+        &self,
+        connection: Option<&Connection>,
+        who: &Result<Arc<Identity>, ApiError>,
+        info: &RequestInfo,
+        request: &Request,
+    ) {
+        let Some(audit) = &self.core.audit else { return };
+        let asked = audit::Asked {
+            id: self.audit_id.to_str().unwrap_or_default(),
+            info,
+            uri: request.uri(),
+            headers: request.headers(),
+            peer: connection.and_then(|c| c.address),
+            received: OffsetDateTime::now_utc(),
+        };
+        if let Some(record) = audit.begin(who.as_ref().ok(), asked) {
+            // set once, here
+            let _ = self.notes.record.set(record);
+        }
+    }
+
+    /// A seat, or the answer to who finds none.
+    async fn enter(&self, who: &Identity, info: &RequestInfo) -> Result<Option<Seat>, Response> {
+        if is_long_running(info) && info.verb != "watch" {
+            return Ok(None);
+        }
+        let entered = self.core.flow.enter(who, info, self.names).await;
+        let flow = match &entered {
+            Ok(seat) => seat.as_ref().map(|s| s.flow().clone()),
+            Err(refused) => Some(refused.flow.clone()),
+        };
+        if let Some(flow) = flow {
+            let _ = self.notes.flow.set(flow);
+        }
+        entered.map_err(|_| {
+            let mut response =
+                respond::text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n");
+            response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+            response
+        })
+    }
+
+    async fn authorize(&self, identity: &Identity, info: &RequestInfo, query: &Query) -> Result<(), ApiError> {
+        let what = Attributes::of(info, query.get("fieldSelector"));
+        let mut decided = authz::authorize(&self.core, identity, &what).await;
+        // a WebSocket begins with GET, but running something in a pod is never only reading
+        if decided.is_ok()
+            && info.is_resource
+            && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward")
+            && what.verb != "create"
+        {
+            decided = authz::authorize(&self.core, identity, &what.with_verb("create")).await;
+        }
+        if let Some(record) = self.notes.record.get() {
+            record
+                .annotate("authorization.k8s.io/decision", if decided.is_ok() { "allow" } else { "forbid" }.to_owned());
+            record.annotate("authorization.k8s.io/reason", authz::reason(&self.core, identity, &what));
+        }
+        decided
+    }
+}
+
+/// The identity that a caller in this process came with.
+fn given(request: &mut Request) -> Option<Arc<Identity>> {
+    let extensions = request.extensions_mut();
+    extensions.remove::<Arc<Identity>>().or_else(|| extensions.remove::<Identity>().map(Arc::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, wanted) in [
+            ("30s", Some(Duration::from_secs(30))),
+            ("1m30s", Some(Duration::from_secs(90))),
+            ("300ms", Some(Duration::from_millis(300))),
+            ("1.5h", Some(Duration::from_secs(5400))),
+            ("0", Some(Duration::ZERO)),
+            ("30", None),
+            ("", None),
+            ("-1s", None),
+            ("s", None),
+        ] {
+            assert_eq!(go_duration(text), wanted, "{text:?}");
+        }
+    }
 }

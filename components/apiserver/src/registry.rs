@@ -147,7 +147,10 @@ pub async fn read_raw(core: &Core, resource: &Resource, namespace: &str, name: &
 
 pub async fn read(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<Stored, ApiError> {
     let kv = raw(core, resource, namespace, name).await?;
-    let stale = resource.custom().is_some_and(|custom| custom.is_stale(encoding::split_note(&kv.value).1));
+    let mut stale = resource.custom().is_some_and(|custom| custom.is_stale(encoding::split_note(&kv.value).1));
+    if let Some(encryption) = &core.encryption {
+        stale |= encryption.is_stale(&kv.key).await;
+    }
     let kv = present_one(resource, kv).await?;
     Ok(Stored { object: decode(resource, &kv.value, kv.mod_revision)?, revision: kv.mod_revision, stale })
 }

@@ -18,22 +18,24 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::EmbeddedStore;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    authn::x509,
+    authn::x509::Peer,
     bootstrap,
     config::Config,
+    connection::Connection,
     core::Core,
-    crd,
+    crd, files,
     http::{ResponseBody, body::BoxError},
     identity::Identity,
-    pipeline,
+    pipeline, tls,
 };
 
 /// How long a client may take over its part.
@@ -47,8 +49,8 @@ struct Patience {
 const PATIENCE: Patience = Patience { handshake: Duration::from_secs(10), headers: Duration::from_secs(30) };
 /// How long connections may take to end after the listener closed.
 const DRAIN: Duration = Duration::from_secs(5);
-/// HTTP/2 clients hold many watches on one connection.
-const STREAMS: u32 = 1000;
+/// Streams a client may open and reset before anything is done for them, and so for nothing.
+const RESET_STREAMS: usize = 100;
 
 /// A running API server.
 pub struct ApiServer {
@@ -67,7 +69,8 @@ impl ApiServer {
     async fn start_with(config: Config, patience: Patience) -> anyhow::Result<ApiServer> {
         let store = EmbeddedStore::open(&config.data_dir)
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
-        let acceptor = acceptor(&config)?;
+        let (tls, serving) = tls::server_config(&config)?;
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = listen(SocketAddr::new(config.bind_address, config.secure_port)).await?;
         let address = listener.local_addr()?;
         let interval = Duration::from_secs(config.compaction_interval_seconds);
@@ -75,6 +78,7 @@ impl ApiServer {
         crd::start(&core);
         bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
         store::spawn_compactor(&store, interval);
+        reload_when_changed(&core, serving);
         let connections = TaskTracker::new();
         connections.spawn(accept(core.clone(), listener, acceptor, connections.clone(), patience));
         tracing::info!(%address, "the API server listens");
@@ -93,7 +97,7 @@ impl ApiServer {
 
     /// As [`ApiServer::handler`], for one fixed identity: what `kube::Client::new` wants.
     pub fn handler_as(&self, identity: Identity) -> Handler {
-        Handler { core: self.core.clone(), identity: Some(identity) }
+        Handler { core: self.core.clone(), identity: Some(Arc::new(identity)) }
     }
 
     /// Ends watches, lets the requests under way finish, closes the store.
@@ -103,6 +107,10 @@ impl ApiServer {
         if tokio::time::timeout(DRAIN, self.connections.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time and were dropped");
         }
+        if let Some(audit) = self.core.audit.clone() {
+            // its last events are written in a thread; waiting for that must not hold up others
+            let _ = tokio::task::spawn_blocking(move || audit.close()).await;
+        }
         self.store.close();
     }
 }
@@ -111,31 +119,20 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-fn acceptor(config: &Config) -> anyhow::Result<TlsAcceptor> {
-    let mut roots = rustls::RootCertStore::empty();
-    for authority in certificates(&config.client_ca_file)? {
-        roots
-            .add(authority)
-            .with_context(|| format!("{} holds no usable authority", config.client_ca_file.display()))?;
+/// Certificates and authorities are read again when their files change.
+fn reload_when_changed(core: &Arc<Core>, serving: Arc<tls::Serving>) {
+    let config = &core.config;
+    let mut judges = vec![core.authn.client_authorities.clone()];
+    judges.extend(core.authn.front_proxy.as_ref().map(|proxy| proxy.authorities.clone()));
+    let mut paths = vec![config.tls_cert_file.clone(), config.tls_private_key_file.clone()];
+    paths.extend(judges.iter().map(|judge| judge.file().to_owned()));
+    let watching = files::watch(paths, core.stopping.clone(), move || {
+        serving.reload();
+        judges.iter().for_each(|judge| judge.reload());
+    });
+    if let Err(error) = watching {
+        tracing::warn!(error = format!("{error:#}"), "changed certificates need a restart");
     }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .allow_unauthenticated()
-        .build()
-        .context("cannot verify client certificates")?;
-    let key_file = &config.tls_private_key_file;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", key_file.display()))?;
-    let mut tls = rustls::ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&config.tls_cert_file)?, key)
-        .context("the serving certificate and key do not fit")?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(tls)))
-}
-
-fn certificates(path: &std::path::Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    read.map_err(|e| anyhow::anyhow!("cannot read certificates from {}: {e}", path.display()))
 }
 
 async fn accept(
@@ -145,11 +142,16 @@ async fn accept(
     connections: TaskTracker,
     patience: Patience,
 ) {
+    let places = Arc::new(Semaphore::new(core.config.limits.max_connections));
     loop {
-        let stream = tokio::select! {
+        let place = tokio::select! {
+            () = core.stopping.cancelled() => return,
+            place = places.clone().acquire_owned() => place,
+        };
+        let (stream, address) = tokio::select! {
             () = core.stopping.cancelled() => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // out of file descriptors: others must end first
                     tracing::warn!(%error, "cannot accept a connection");
@@ -158,11 +160,21 @@ async fn accept(
                 }
             },
         };
-        connections.spawn(connection(core.clone(), stream, acceptor.clone(), patience));
+        let serving = connection(core.clone(), stream, address, acceptor.clone(), patience);
+        connections.spawn(async move {
+            serving.await;
+            drop(place);
+        });
     }
 }
 
-async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: TlsAcceptor, patience: Patience) {
+async fn connection(
+    core: Arc<Core>,
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    patience: Patience,
+) {
     let _ = stream.set_nodelay(true);
     let tls = match tokio::time::timeout(patience.handshake, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
@@ -170,30 +182,43 @@ async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: TlsAcceptor, p
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
     let session = tls.get_ref().1;
-    let peer = session.peer_certificates().and_then(|c| x509::identity(c.first()?)).map(Arc::new);
+    let peer = session.peer_certificates().and_then(|chain| {
+        let proxy = core.authn.front_proxy.as_ref().map(|proxy| proxy.authorities.accepts(chain));
+        Peer::judge(chain, core.authn.client_authorities.accepts(chain), proxy)
+    });
+    let about = Arc::new(Connection { address: Some(address.ip()), peer });
     let http2 = session.alpn_protocol() == Some(b"h2");
     let asked = Arc::new(AtomicBool::new(false));
     let service = {
         let (core, asked) = (core.clone(), asked.clone());
         hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            let (core, peer) = (core.clone(), peer.clone());
+            let (core, about) = (core.clone(), about.clone());
             async move {
                 let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-                Ok::<_, Infallible>(pipeline::serve(core, peer, request).await)
+                Ok::<_, Infallible>(pipeline::serve(core, Some(about), request).await)
             }
         })
     };
     // the protocol is what TLS agreed on: telling it from the first bytes would wait for them without a limit
     let io = TokioIo::new(tls);
+    let limits = &core.config.limits;
     let ended = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(Duration::from_secs(30));
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_max_streams_per_connection)
+            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(RESET_STREAMS)
+            .keep_alive_interval(Duration::from_secs(30));
         let serving = builder.serve_connection(io, service);
         run(&core, serving, |it| it.graceful_shutdown(), patience.headers, &asked).await
     } else {
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(patience.headers);
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience.headers)
+            .max_buf_size(limits.max_header_bytes.max(8192));
         let serving = builder.serve_connection(io, service).with_upgrades();
         run(&core, serving, |it| it.graceful_shutdown(), patience.headers, &asked).await
     };
@@ -236,7 +261,7 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
 #[derive(Clone)]
 pub struct Handler {
     core: Arc<Core>,
-    identity: Option<Identity>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl<B> tower::Service<http::Request<B>> for Handler
@@ -277,7 +302,7 @@ mod tests {
         let server = ApiServer::start_with(Config::in_dir(dir.path(), 0), patience).await.unwrap();
         for protocol in ["", "http/1.1", "h2"] {
             let mut roots = rustls::RootCertStore::empty();
-            certificates(&dir.path().join("ca.crt")).unwrap().into_iter().for_each(|it| roots.add(it).unwrap());
+            tls::certificates(&dir.path().join("ca.crt")).unwrap().into_iter().for_each(|it| roots.add(it).unwrap());
             let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
             tls.alpn_protocols = Some(protocol.as_bytes().to_vec()).filter(|it| !it.is_empty()).into_iter().collect();
             let stream = TcpStream::connect(server.address()).await.unwrap();

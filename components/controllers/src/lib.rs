@@ -6,6 +6,7 @@
 //! informer for each kind, event-driven queues; every other module is one controller: pure rules with tests, and a thin part
 //! that reads and writes. Behaviour is kube-controller-manager's.
 
+mod cluster_role_aggregation;
 mod core;
 mod cronjob;
 mod csr;
@@ -129,4 +130,5 @@ fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, ca: certs::Ca, root_ca: String) {
     volumes::start(ctx, tasks);
     csr::start(ctx, tasks, ca);
     pdb::start(ctx, tasks);
+    cluster_role_aggregation::start(ctx, tasks);
 }

@@ -8,11 +8,13 @@ mod limit_range;
 mod namespace;
 mod node;
 mod pod;
+pub mod pod_security;
 pub mod policy;
 pub mod quota;
 mod runtime_class;
 mod service_account;
 mod storage;
+mod token_secret;
 pub mod webhook;
 
 use machinery::ApiError;
@@ -124,6 +126,7 @@ async fn plugins(attempt: &Attempt<'_>, new: &mut Value) -> Result<(), ApiError>
     limit_range::fill(attempt, new).await?;
     service_account::admit(attempt, new).await?;
     node::restrict(attempt, new).await?;
+    token_secret::fill(attempt, new).await?;
     node::taint(attempt, new);
     pod::priority(attempt, new).await?;
     pod::default_tolerations(attempt, new);
@@ -137,6 +140,7 @@ async fn plugins(attempt: &Attempt<'_>, new: &mut Value) -> Result<(), ApiError>
 
 /// Second phase, on the object as it will be stored: plugins that only say yes or no.
 pub async fn review(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError> {
+    pod_security::check(attempt, new).await?;
     limit_range::check(attempt, new).await?;
     pod::one_default(attempt, new).await?;
     storage::resize(attempt, new).await?;

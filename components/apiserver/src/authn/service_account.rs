@@ -1,30 +1,27 @@
-//! Service-account tokens (KEP-1205): issued by TokenRequest, believed while the account, and the pod they are bound to, exist.
+//! Service-account tokens (KEP-1205): issued by TokenRequest, believed while the account, and what they are bound to, exist.
 
-use anyhow::{Context, bail};
+use std::sync::Arc;
+
 use machinery::value::{get, str_at};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use super::jwt;
-use crate::{core::Core, identity::Identity};
+use super::{Accepted, CREDENTIAL_ID, Proof, Refused, jwks::Parts, jwt};
+use crate::{core::Core, identity::Identity, registry};
 
 /// A token dies this long after its bound object was deleted: the pod may still be stopping.
 const DELETED_LEEWAY: Duration = Duration::seconds(60);
 /// Clocks of signers and verifiers may differ.
-const CLOCK_LEEWAY: i64 = 10;
+const CLOCK_LEEWAY: i64 = 60;
 
-pub struct Accepted {
-    pub identity: Identity,
-    /// Those of the wanted audiences that the token names.
-    pub audiences: Vec<String>,
-}
+const INVALIDATED: &str = "service account token has been invalidated";
 
 /// The object a token dies with.
 pub struct Bound {
     pub kind: &'static str,
     pub name: String,
     pub uid: String,
-    /// For a pod that is on a node.
+    /// For a pod that is on a node: its name and, if the node exists, its uid.
     pub node: Option<(String, String)>,
 }
 
@@ -33,14 +30,16 @@ pub struct Grant<'a> {
     pub name: &'a str,
     pub uid: &'a str,
     pub audiences: &'a [String],
+    /// How long the token holds.
     pub seconds: i64,
+    /// After how long its use is remarkable, though it still holds.
+    pub warn_after: Option<i64>,
     pub bound: Option<&'a Bound>,
 }
 
-/// Makes a token; also when it expires.
-pub fn issue(core: &Core, grant: &Grant<'_>) -> anyhow::Result<(String, OffsetDateTime)> {
-    let now = OffsetDateTime::now_utc();
-    let expires = now + Duration::seconds(grant.seconds);
+/// Makes a token; also its identifier.
+pub fn issue(core: &Core, grant: &Grant<'_>) -> anyhow::Result<(String, String)> {
+    let now = super::now();
     let mut kubernetes = json!({
         "namespace": grant.namespace,
         "serviceaccount": {"name": grant.name, "uid": grant.uid},
@@ -48,73 +47,92 @@ pub fn issue(core: &Core, grant: &Grant<'_>) -> anyhow::Result<(String, OffsetDa
     if let Some(bound) = grant.bound {
         kubernetes[bound.kind.to_ascii_lowercase()] = json!({"name": bound.name, "uid": bound.uid});
         if let Some((name, uid)) = &bound.node {
-            kubernetes["node"] = json!({"name": name, "uid": uid});
+            kubernetes["node"] = match uid.is_empty() {
+                true => json!({"name": name}),
+                false => json!({"name": name, "uid": uid}),
+            };
         }
     }
+    if let Some(after) = grant.warn_after {
+        kubernetes["warnafter"] = (now + after).into();
+    }
+    let id = machinery::names::uid();
     let claims = json!({
         "iss": core.config.service_account_issuer,
-        "sub": format!("system:serviceaccount:{}:{}", grant.namespace, grant.name),
+        "sub": username(grant.namespace, grant.name),
         "aud": grant.audiences,
-        "exp": expires.unix_timestamp(),
-        "iat": now.unix_timestamp(),
-        "nbf": now.unix_timestamp(),
-        "jti": machinery::names::uid(),
+        "exp": now + grant.seconds,
+        "iat": now,
+        "nbf": now,
+        "jti": id,
         "kubernetes.io": kubernetes,
     });
-    Ok((jwt::sign(&core.signing_key, &claims)?, expires))
+    Ok((jwt::sign(&core.signing_key, &claims)?, id))
 }
 
-pub async fn authenticate(core: &Core, token: &str, wanted: &[String]) -> anyhow::Result<Accepted> {
+fn username(namespace: &str, name: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{name}")
+}
+
+pub fn identity(namespace: &str, name: &str, uid: &str) -> Identity {
+    let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+    Identity { uid: uid.to_owned(), ..Identity::new(username(namespace, name), groups) }
+}
+
+pub async fn authenticate(core: &Core, token: &str, wanted: &[String]) -> Result<Accepted, Refused> {
+    let Ok(parts) = Parts::of(token) else { return Err(Refused::NotMine) };
+    let issuer = &core.config.service_account_issuer;
+    if str_at(&parts.claims, "iss") != issuer {
+        return Err(Refused::NotMine);
+    }
     let claims = jwt::verify(&core.verifying_keys, token)?;
-    let audiences = check_claims(&claims, &core.config.service_account_issuer, wanted)?;
+    let audiences = check_claims(&claims, wanted)?;
     let about = &claims["kubernetes.io"];
     let (namespace, name) = (str_at(about, "namespace"), str_at(about, "serviceaccount.name"));
-    if str_at(&claims, "sub") != format!("system:serviceaccount:{namespace}:{name}") {
-        bail!("the token's subject is not its service account");
+    if str_at(&claims, "sub") != username(namespace, name) {
+        return Err("the token's subject is not its service account".to_owned().into());
     }
     let uid = str_at(about, "serviceaccount.uid");
-    check_alive(core, "serviceaccounts", namespace, name, uid).await?;
-    let mut identity = Identity::new(
-        format!("system:serviceaccount:{namespace}:{name}"),
-        ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
-    );
-    identity.uid = uid.to_owned();
-    add_extra(&mut identity, "credential-id", claims["jti"].as_str().map(|id| format!("JTI={id}")));
-    for (kind, resource) in [("pod", "pods"), ("secret", "secrets")] {
+    let mut alive_all = vec![alive(core, "serviceaccounts", namespace, name, uid).await?];
+    let mut identity = identity(namespace, name, uid);
+    let mut add = |key: &str, value: &str| {
+        if !value.is_empty() {
+            identity.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+        }
+    };
+    for (kind, resource) in [("pod", "pods"), ("secret", "secrets"), ("node", "nodes")] {
         let Some(bound) = get(about, kind) else { continue };
-        check_alive(core, resource, namespace, str_at(bound, "name"), str_at(bound, "uid")).await?;
-        if kind == "pod" {
-            add_extra(&mut identity, "pod-name", bound["name"].as_str().map(Into::into));
-            add_extra(&mut identity, "pod-uid", bound["uid"].as_str().map(Into::into));
+        let (name, uid) = (str_at(bound, "name"), str_at(bound, "uid"));
+        // the node of a pod is told, not asked about: the token lives with the pod
+        if kind != "node" || get(about, "pod").is_none() {
+            let namespace = if kind == "node" { "" } else { namespace };
+            alive_all.push(alive(core, resource, namespace, name, uid).await?);
+        }
+        if kind != "secret" {
+            add(&format!("{kind}-name"), name);
+            add(&format!("{kind}-uid"), uid);
         }
     }
-    if let Some(node) = get(about, "node") {
-        if get(about, "pod").is_none() {
-            check_alive(core, "nodes", "", str_at(node, "name"), str_at(node, "uid")).await?;
-        }
-        add_extra(&mut identity, "node-name", node["name"].as_str().map(Into::into));
-        add_extra(&mut identity, "node-uid", node["uid"].as_str().map(Into::into));
+    if let Some(id) = claims["jti"].as_str().filter(|id| !id.is_empty()) {
+        identity.extra.insert(CREDENTIAL_ID.into(), vec![format!("JTI={id}")]);
     }
-    Ok(Accepted { identity, audiences })
+    let expires = claims["exp"].as_i64().unwrap_or_default() + CLOCK_LEEWAY;
+    Ok(Accepted {
+        identity: Arc::new(identity),
+        audiences,
+        until: alive_all.iter().map(|a| a.until).fold(expires, i64::min),
+        proofs: alive_all.into_iter().map(|a| a.proof).collect(),
+    })
 }
 
-fn add_extra(identity: &mut Identity, key: &str, value: Option<String>) {
-    if let Some(value) = value {
-        identity.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
-    }
-}
-
-/// Issuer, times and audiences; returns the audiences both sides name.
-fn check_claims(claims: &Value, issuer: &str, wanted: &[String]) -> anyhow::Result<Vec<String>> {
-    if claims["iss"].as_str() != Some(issuer) {
-        bail!("the token was issued by somebody else");
-    }
-    let now = OffsetDateTime::now_utc().unix_timestamp();
+/// Times and audiences of verified claims; returns the audiences both sides name.
+fn check_claims(claims: &Value, wanted: &[String]) -> Result<Vec<String>, String> {
+    let now = super::now();
     if claims["exp"].as_i64().is_none_or(|exp| exp + CLOCK_LEEWAY < now) {
-        bail!("the token has expired");
+        return Err("service account token has expired".into());
     }
     if claims["nbf"].as_i64().is_some_and(|nbf| nbf - CLOCK_LEEWAY > now) {
-        bail!("the token is not valid yet");
+        return Err("service account token is not valid yet".into());
     }
     let named: Vec<&str> = match &claims["aud"] {
         Value::String(one) => vec![one],
@@ -123,23 +141,63 @@ fn check_claims(claims: &Value, issuer: &str, wanted: &[String]) -> anyhow::Resu
     };
     let common: Vec<String> = wanted.iter().filter(|w| named.contains(&w.as_str())).cloned().collect();
     if common.is_empty() {
-        bail!("the token is for other audiences: {named:?}");
+        let quoted = |list: Vec<&str>| list.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>().join(" ");
+        return Err(format!(
+            "token audiences [{}] is invalid for the target audiences [{}]",
+            quoted(named),
+            quoted(wanted.iter().map(String::as_str).collect())
+        ));
     }
     Ok(common)
 }
 
+/// An object that is there, and until when that is enough.
+pub struct Alive {
+    pub proof: Proof,
+    pub until: i64,
+}
+
+pub async fn existing(core: &Core, plural: &str, namespace: &str, name: &str) -> Result<(Value, Proof), String> {
+    let resource = registry::find("", "v1", plural).ok_or_else(|| INVALIDATED.to_owned())?;
+    let stored = registry::read(core, resource, namespace, name).await.map_err(|_| INVALIDATED.to_owned())?;
+    let proof = Proof { key: registry::key(resource, namespace, name), revision: Some(stored.revision) };
+    Ok((stored.object, proof))
+}
+
 /// The object must be there with the same uid, and not deleted for long.
-async fn check_alive(core: &Core, plural: &str, namespace: &str, name: &str, uid: &str) -> anyhow::Result<()> {
-    let resource = crate::registry::find("", "v1", plural).context("unknown kind")?;
-    let stored = crate::registry::read(core, resource, namespace, name)
-        .await
-        .map_err(|_| anyhow::anyhow!("{plural} {namespace}/{name} is gone"))?;
-    if str_at(&stored.object, "metadata.uid") != uid {
-        bail!("{plural} {namespace}/{name} is another one now");
+pub async fn alive(core: &Core, plural: &str, namespace: &str, name: &str, uid: &str) -> Result<Alive, String> {
+    let (object, proof) = existing(core, plural, namespace, name).await?;
+    if str_at(&object, "metadata.uid") != uid {
+        return Err(INVALIDATED.into());
     }
-    let deleted = machinery::time::parse(str_at(&stored.object, "metadata.deletionTimestamp"));
-    if deleted.is_some_and(|at| at + DELETED_LEEWAY < OffsetDateTime::now_utc()) {
-        bail!("{plural} {namespace}/{name} has been deleted");
+    let until = match machinery::time::parse(str_at(&object, "metadata.deletionTimestamp")) {
+        Some(deleted) if deleted + DELETED_LEEWAY < OffsetDateTime::now_utc() => return Err(INVALIDATED.into()),
+        Some(deleted) => (deleted + DELETED_LEEWAY).unix_timestamp(),
+        None => i64::MAX,
+    };
+    Ok(Alive { proof, until })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn times_and_audiences() {
+        let now = crate::authn::now();
+        let wanted = ["a".to_owned(), "b".to_owned()];
+        let check = |claims: Value| check_claims(&claims, &wanted);
+        assert_eq!(check(json!({"exp": now + 9, "aud": ["b", "c"]})).unwrap(), ["b"]);
+        assert_eq!(check(json!({"exp": now - 99, "aud": "a"})).unwrap_err(), "service account token has expired");
+        assert_eq!(
+            check(json!({"exp": now + 999, "nbf": now + 99, "aud": "a"})).unwrap_err(),
+            "service account token is not valid yet"
+        );
+        assert_eq!(
+            check(json!({"exp": now + 9, "aud": ["c"]})).unwrap_err(),
+            "token audiences [\"c\"] is invalid for the target audiences [\"a\" \"b\"]"
+        );
+        assert!(check(json!({"aud": "a"})).is_err(), "a token without an end is none");
     }
-    Ok(())
 }

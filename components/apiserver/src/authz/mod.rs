@@ -1,6 +1,7 @@
 //! Authorization: `system:masters` may everything; then the Node authorizer and RBAC, any of which may say yes.
 
-pub mod node;
+pub mod graph;
+mod node;
 pub mod rbac;
 
 use machinery::{ApiError, request_info::RequestInfo};
@@ -83,12 +84,34 @@ pub async fn allows(core: &Core, who: &Identity, what: &Attributes) -> bool {
 
 /// As [`allows`], with the refusal clients know.
 pub async fn authorize(core: &Core, who: &Identity, what: &Attributes) -> Result<(), ApiError> {
-    if allows(core, who, what).await { Ok(()) } else { Err(refusal(who, what)) }
+    if allows(core, who, what).await { Ok(()) } else { Err(refusal(core, who, what)) }
 }
 
-pub fn refusal(who: &Identity, what: &Attributes) -> ApiError {
+/// Why the answer is what it is, in upstream's words; costs a second look, so only for who wants to know.
+pub fn reason(core: &Core, who: &Identity, what: &Attributes) -> String {
+    if who.in_group(MASTERS) {
+        return String::new();
+    }
+    let state = core.observed.state.read();
+    let node = who.node().map_or(Ok(()), |node| state.graph.decide(node, what));
+    if who.node().is_some() && node.is_ok() {
+        return String::new();
+    }
+    if let Some(allowed) = state.rbac.explain(who, what) {
+        return allowed;
+    }
+    let missing = state.rbac.missing_roles(who, what);
+    let rbac = if missing.is_empty() { String::new() } else { format!("RBAC: {missing}") };
+    [node.err().unwrap_or_default(), rbac].into_iter().filter(|r| !r.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+pub fn refusal(core: &Core, who: &Identity, what: &Attributes) -> ApiError {
+    let reason = match reason(core, who, what) {
+        reason if reason.is_empty() => reason,
+        reason => format!(": {reason}"),
+    };
     if !what.is_resource {
-        let why = format!("User \"{}\" cannot {} path \"{}\"", who.user, what.verb, what.path);
+        let why = format!("User \"{}\" cannot {} path \"{}\"{reason}", who.user, what.verb, what.path);
         return ApiError::forbidden("", "", "", &why);
     }
     let scope = if what.namespace.is_empty() {
@@ -98,7 +121,7 @@ pub fn refusal(who: &Identity, what: &Attributes) -> ApiError {
     };
     let resource = what.qualified_resource();
     let why = format!(
-        "User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}",
+        "User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}{reason}",
         who.user, what.verb, what.group
     );
     ApiError::forbidden(&what.group, &what.resource, &what.name, &why)

@@ -75,6 +75,8 @@ fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {
 enum Subject {
     User(String),
     Group(String),
+    /// The account's user name, and `name/namespace`.
+    Account(String, String),
 }
 
 impl Subject {
@@ -88,7 +90,9 @@ impl Subject {
                     "" => binding_namespace,
                     namespace => namespace,
                 };
-                (!namespace.is_empty()).then(|| Subject::User(format!("system:serviceaccount:{namespace}:{name}")))
+                (!namespace.is_empty()).then(|| {
+                    Subject::Account(format!("system:serviceaccount:{namespace}:{name}"), format!("{name}/{namespace}"))
+                })
             }
             _ => None,
         }
@@ -96,8 +100,16 @@ impl Subject {
 
     fn is(&self, who: &Identity) -> bool {
         match self {
-            Subject::User(name) => *name == who.user,
+            Subject::User(name) | Subject::Account(name, _) => *name == who.user,
             Subject::Group(name) => who.in_group(name),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Subject::User(name) => format!("User {name:?}"),
+            Subject::Group(name) => format!("Group {name:?}"),
+            Subject::Account(_, name) => format!("ServiceAccount {name:?}"),
         }
     }
 }
@@ -169,15 +181,65 @@ impl Index {
         })
     }
 
+    /// The bindings that hold for `who` where `what` is asked, with their namespace.
+    fn bindings_for<'a>(
+        &'a self,
+        who: &'a Identity,
+        what: &'a Attributes,
+    ) -> impl Iterator<Item = (&'a str, &'a String, &'a Binding)> {
+        let namespace = if what.is_resource { what.namespace.as_str() } else { "" };
+        let scopes = [Some(""), Some(namespace).filter(|n| !n.is_empty())];
+        scopes.into_iter().flatten().flat_map(move |scope| {
+            let bindings = self.bindings.get(scope).into_iter().flatten();
+            bindings.filter(|(_, b)| b.is_for(who)).map(move |(name, b)| (scope, name, b))
+        })
+    }
+
+    fn rules_of(&self, scope: &str, binding: &Binding) -> Option<&Vec<Rule>> {
+        let home = if binding.cluster_role { "" } else { scope };
+        self.roles.get(&(home.to_owned(), binding.role.clone()))
+    }
+
+    /// What allows `what`, in upstream's words; `None` if nothing does.
+    pub fn explain(&self, who: &Identity, what: &Attributes) -> Option<String> {
+        self.bindings_for(who, what).find_map(|(scope, name, binding)| {
+            self.rules_of(scope, binding)?.iter().find(|rule| rule.matches(what))?;
+            let subject = binding.subjects.iter().find(|s| s.is(who))?;
+            let role = if binding.cluster_role { "ClusterRole" } else { "Role" };
+            let to = subject.describe();
+            Some(match scope {
+                "" => format!("RBAC: allowed by ClusterRoleBinding {name:?} of {role} {:?} to {to}", binding.role),
+                _ => format!("RBAC: allowed by RoleBinding \"{name}/{scope}\" of {role} {:?} to {to}", binding.role),
+            })
+        })
+    }
+
+    /// The roles that bindings of `who` name and that do not exist; empty if there are none.
+    pub fn missing_roles(&self, who: &Identity, what: &Attributes) -> String {
+        let missing = self.bindings_for(who, what).filter(|(scope, _, b)| self.rules_of(scope, b).is_none());
+        let mut texts: Vec<String> = missing
+            .map(|(_, _, b)| {
+                let kind = if b.cluster_role { "clusterrole" } else { "role" };
+                format!("{kind}.rbac.authorization.k8s.io {:?} not found", b.role)
+            })
+            .collect();
+        texts.dedup();
+        match texts.len() {
+            0 | 1 => texts.pop().unwrap_or_default(),
+            _ => format!("[{}]", texts.join(", ")),
+        }
+    }
+
     pub fn allows(&self, who: &Identity, what: &Attributes) -> bool {
         let namespace = if what.is_resource { &what.namespace } else { "" };
         self.rules_for(who, namespace).any(|rule| rule.matches(what))
     }
 
-    /// Whether `who` already holds everything `rule` gives (privilege escalation check); one verb, group, resource at a time.
-    pub fn covers(&self, who: &Identity, namespace: &str, rule: &Rule) -> bool {
+    /// What `rules` give and `who` does not hold yet (privilege escalation check); one verb, group, resource at a time.
+    pub fn missing(&self, who: &Identity, namespace: &str, rules: &[Rule]) -> Vec<Rule> {
         let held: Vec<&Rule> = self.rules_for(who, namespace).collect();
-        rule.single_steps().iter().all(|step| held.iter().any(|h| h.includes(step)))
+        let steps = rules.iter().flat_map(Rule::single_steps);
+        steps.filter(|step| !held.iter().any(|h| h.includes(step))).collect()
     }
 
     pub fn role_rules(&self, namespace: &str, name: &str) -> Option<&[Rule]> {
@@ -186,6 +248,15 @@ impl Index {
 }
 
 impl Rule {
+    /// Full authority.
+    pub fn everything() -> [Rule; 2] {
+        let all = || vec!["*".to_owned()];
+        [
+            Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() },
+            Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() },
+        ]
+    }
+
     /// The rule taken apart so that each piece has one verb and one target.
     fn single_steps(&self) -> Vec<Rule> {
         let one = |text: &String| vec![text.clone()];
@@ -275,16 +346,31 @@ mod tests {
     }
 
     #[test]
+    fn decisions_are_explained() {
+        let index = index();
+        let dev = Identity::new("joe", ["dev"]);
+        let sa = Identity::new("system:serviceaccount:a:sa", [""; 0]);
+        let why = |who: &Identity, what: &Attributes| index.explain(who, what).unwrap_or_default();
+        assert_eq!(
+            why(&dev, &asks("get", "", "pods", "", "any", "p")),
+            "RBAC: allowed by ClusterRoleBinding \"b\" of ClusterRole \"view\" to Group \"dev\""
+        );
+        assert_eq!(
+            why(&sa, &asks("get", "apps", "deployments", "", "a", "x")),
+            "RBAC: allowed by RoleBinding \"b/a\" of Role \"own\" to ServiceAccount \"sa/a\""
+        );
+        assert_eq!(why(&sa, &asks("get", "", "pods", "", "a", "x")), "");
+    }
+
+    #[test]
     fn nobody_gives_what_he_has_not() {
         let index = index();
         let dev = Identity::new("joe", ["dev"]);
         let rule = |v: Value| Rule::from_value(&v);
-        assert!(index.covers(&dev, "a", &rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}))));
-        assert!(!index.covers(&dev, "a", &rule(json!({"verbs": ["*"], "apiGroups": [""], "resources": ["pods"]}))));
-        assert!(!index.covers(
-            &dev,
-            "a",
-            &rule(json!({"verbs": ["get"], "apiGroups": ["", "apps"], "resources": ["pods"]}))
-        ));
+        let missing = |v: Value| index.missing(&dev, "a", &[rule(v)]);
+        assert!(missing(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]})).is_empty());
+        assert!(!missing(json!({"verbs": ["*"], "apiGroups": [""], "resources": ["pods"]})).is_empty());
+        let some = missing(json!({"verbs": ["get"], "apiGroups": ["", "apps"], "resources": ["pods"]}));
+        assert_eq!(some, [rule(json!({"verbs": ["get"], "apiGroups": ["apps"], "resources": ["pods"]}))]);
     }
 }

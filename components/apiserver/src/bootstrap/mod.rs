@@ -1,5 +1,7 @@
 //! What every cluster has, made or repaired at each start by ordinary requests of a `system:masters` identity.
 
+mod aggregation;
+mod authentication;
 mod controllers;
 mod services;
 
@@ -48,10 +50,12 @@ pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
     for text in MANIFESTS {
         objects.extend(manifest(text)?);
     }
+    aggregation::fill(&mut objects);
     objects.extend(manifest(FLOW_CONTROL)?.into_iter().map(with_its_level));
     objects.extend(own_service(core, port));
     objects.extend(services::api_services());
     objects.push(services::service_range(&core.config));
+    objects.push(authentication::config_map(&core.config)?);
     ensure_all(core, objects).await
 }
 
@@ -124,6 +128,7 @@ fn repaired(resource: &Resource, there: &Value, wanted: &Value) -> Option<Value>
     let list = match resource.plural {
         "clusterroles" | "roles" => "rules",
         "clusterrolebindings" | "rolebindings" => "subjects",
+        "configmaps" => return replaced(there, wanted, &["data"]),
         "endpoints" => return replaced(there, wanted, &["subsets"]),
         "endpointslices" => return replaced(there, wanted, &["endpoints", "ports"]),
         "flowschemas" | "prioritylevelconfigurations" => {

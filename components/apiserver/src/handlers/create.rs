@@ -26,6 +26,7 @@ pub async fn create(call: &Call, mut target: Target, request: Request) -> Result
     let dry_run = options::check(call, "CreateOptions", false)?;
     let (object, warnings) = decode::object(call, &target.resource, request).await?;
     let encoded = create_object(call, &mut target, object, dry_run).await?;
+    call.named(&target.name);
     let mut response = respond::object(call, &target.resource, StatusCode::CREATED, &encoded)?;
     add_warnings(&mut response, &warnings);
     Ok(response)

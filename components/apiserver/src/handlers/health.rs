@@ -1,6 +1,6 @@
 //! Version, health, metrics and the OpenID documents.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,23 +25,15 @@ pub async fn answer(call: &Call) -> Option<Response> {
         "/metrics" => respond::bytes(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            call.core.metrics.render().into_bytes(),
+            call.core.render_metrics().into_bytes(),
         ),
-        "/.well-known/openid-configuration" => {
-            let issuer = &call.core.config.service_account_issuer;
-            respond::json(
-                StatusCode::OK,
-                &json!({
-                    "issuer": issuer, "jwks_uri": format!("{}/openid/v1/jwks", issuer.trim_end_matches('/')),
-                    "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
-                    "id_token_signing_alg_values_supported": [call.core.signing_key.algorithm().name()],
-                }),
-            )
+        "/.well-known/openid-configuration" | "/.well-known/openid-configuration/" => {
+            issuer_document("application/json", &issuer(call))
         }
-        "/openid/v1/jwks" => {
+        "/openid/v1/jwks" | "/openid/v1/jwks/" => {
             let keys: Vec<Value> =
                 call.core.verifying_keys.iter().map(crate::authn::keys::VerifyingKey::to_jwk).collect();
-            respond::json(StatusCode::OK, &json!({"keys": keys}))
+            issuer_document("application/jwk-set+json", &json!({"keys": keys}))
         }
         _ => {
             let (kind, check) = ["/healthz", "/livez", "/readyz"]
@@ -51,6 +43,30 @@ pub async fn answer(call: &Call) -> Option<Response> {
         }
     };
     Some(response)
+}
+
+/// What relying parties of service-account tokens need to know (OpenID Connect Discovery).
+fn issuer(call: &Call) -> Value {
+    let config = &call.core.config;
+    let issuer = &config.service_account_issuer;
+    let keys = config
+        .service_account_jwks_uri
+        .clone()
+        .unwrap_or_else(|| format!("{}/openid/v1/jwks", issuer.trim_end_matches('/')));
+    let mut algorithms: Vec<&str> = call.core.verifying_keys.iter().map(|key| key.algorithm.name()).collect();
+    algorithms.sort_unstable();
+    algorithms.dedup();
+    json!({
+        "issuer": issuer, "jwks_uri": keys, "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": algorithms,
+    })
+}
+
+/// Others may keep these for an hour, as upstream says.
+fn issuer_document(media: &'static str, document: &Value) -> Response {
+    let mut response = respond::bytes(StatusCode::OK, media, document.to_string().into_bytes());
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
 /// Name and outcome of each check.

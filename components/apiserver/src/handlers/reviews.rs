@@ -1,6 +1,6 @@
 //! Kinds that are questions: nothing is stored, a create is answered (authorization.k8s.io, authentication.k8s.io).
 
-use std::collections::BTreeMap;
+mod access;
 
 use http::StatusCode;
 use machinery::{
@@ -55,21 +55,26 @@ pub async fn answer(call: &Call, review: &Review, request: Request) -> Result<Re
     body["apiVersion"] = format!("{}/v1", review.group).into();
     body["status"] = match review.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&call.identity)}),
-        "TokenReview" => token_review(call, &body).await,
-        "SelfSubjectRulesReview" => rules_review(call, str_at(&body, "spec.namespace")),
-        "SelfSubjectAccessReview" => access_review(call, &call.identity, &body).await?,
+        "TokenReview" => token_review(call, &body).await?,
+        "SelfSubjectRulesReview" => rules_review(call, str_at(&body, "spec.namespace"))?,
         "LocalSubjectAccessReview" => {
-            if str_at(&body, "spec.resourceAttributes.namespace") != call.info.namespace {
-                return Err(ApiError::bad_request("the namespace of the review must match the namespace on the URL"));
-            }
-            access_review(call, &subject(&body)?, &body).await?
+            place(&mut body, &call.info.namespace);
+            access_review(call, review, &body).await?
         }
-        _ => access_review(call, &subject(&body)?, &body).await?,
+        _ => access_review(call, review, &body).await?,
     };
     if !body["metadata"].is_object() {
         body["metadata"] = json!({});
     }
     Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &body))
+}
+
+/// A review without a namespace is of the one in the URL.
+fn place(body: &mut Value, namespace: &str) {
+    if !body["metadata"].is_object() {
+        body["metadata"] = json!({});
+    }
+    machinery::value::default_to(&mut body["metadata"], "namespace", namespace);
 }
 
 fn user_info(who: &Identity) -> Value {
@@ -88,62 +93,84 @@ fn strings(value: &Value, path: &str) -> Vec<String> {
 }
 
 /// The user a SubjectAccessReview asks about, with exactly the groups it names.
-fn subject(body: &Value) -> Result<Identity, ApiError> {
-    let who = Identity {
+fn subject(body: &Value) -> Identity {
+    let extra = get(body, "spec.extra").and_then(Value::as_object).into_iter().flatten();
+    Identity {
         user: str_at(body, "spec.user").into(),
         uid: str_at(body, "spec.uid").into(),
         groups: strings(body, "spec.groups"),
-        extra: BTreeMap::new(),
-    };
-    if who.user.is_empty() && who.groups.is_empty() {
-        return Err(ApiError::bad_request(
-            "spec.user: Required value: at least one of user or group must be specified",
-        ));
+        extra: extra
+            .map(|(key, values)| {
+                let values = values.as_array().into_iter().flatten().filter_map(Value::as_str);
+                (key.to_ascii_lowercase(), values.map(Into::into).collect())
+            })
+            .collect(),
     }
-    Ok(who)
 }
 
-async fn access_review(call: &Call, who: &Identity, body: &Value) -> Result<Value, ApiError> {
-    let what = match (get(body, "spec.resourceAttributes"), get(body, "spec.nonResourceAttributes")) {
-        (Some(r), None) => Attributes {
-            is_resource: true,
-            verb: str_at(r, "verb").into(),
-            group: str_at(r, "group").into(),
-            version: str_at(r, "version").into(),
-            resource: str_at(r, "resource").into(),
-            subresource: str_at(r, "subresource").into(),
-            namespace: str_at(r, "namespace").into(),
-            name: str_at(r, "name").into(),
-            path: String::new(),
-            field_selector: str_at(r, "fieldSelector.rawSelector").into(),
-        },
-        (None, Some(n)) => {
-            Attributes { verb: str_at(n, "verb").into(), path: str_at(n, "path").into(), ..Attributes::default() }
-        }
+fn resource_attributes(r: &Value) -> Attributes {
+    Attributes {
+        is_resource: true,
+        verb: str_at(r, "verb").into(),
+        group: str_at(r, "group").into(),
+        version: str_at(r, "version").into(),
+        resource: str_at(r, "resource").into(),
+        subresource: str_at(r, "subresource").into(),
+        namespace: str_at(r, "namespace").into(),
+        name: str_at(r, "name").into(),
+        path: String::new(),
+        field_selector: access::field_selector(r),
+    }
+}
+
+async fn access_review(call: &Call, review: &Review, body: &Value) -> Result<Value, ApiError> {
+    access::validate(call, review, body)?;
+    let given;
+    let who = match review.kind {
+        "SelfSubjectAccessReview" => &*call.identity,
         _ => {
-            return Err(ApiError::bad_request(
-                "exactly one of spec.resourceAttributes and spec.nonResourceAttributes must be specified",
-            ));
+            given = subject(body);
+            &given
         }
+    };
+    let what = match get(body, "spec.resourceAttributes").filter(|r| !r.is_null()) {
+        Some(r) => resource_attributes(r),
+        None => Attributes {
+            verb: str_at(body, "spec.nonResourceAttributes.verb").into(),
+            path: str_at(body, "spec.nonResourceAttributes.path").into(),
+            ..Attributes::default()
+        },
     };
     let allowed = authz::allows(&call.core, who, &what).await;
-    Ok(json!({"allowed": allowed}))
+    let reason = authz::reason(&call.core, who, &what);
+    let mut status = json!({"allowed": allowed});
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    Ok(status)
 }
 
-async fn token_review(call: &Call, body: &Value) -> Value {
+async fn token_review(call: &Call, body: &Value) -> Result<Value, ApiError> {
+    let token = str_at(body, "spec.token");
+    if token.is_empty() {
+        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+    }
     let mut wanted = strings(body, "spec.audiences");
     if wanted.is_empty() {
         wanted = call.core.config.audiences();
     }
-    match authn::service_account::authenticate(&call.core, str_at(body, "spec.token"), &wanted).await {
+    Ok(match authn::check(&call.core, token, &wanted).await {
         Ok(accepted) => {
             json!({"authenticated": true, "user": user_info(&accepted.identity), "audiences": accepted.audiences})
         }
-        Err(why) => json!({"authenticated": false, "user": {}, "error": why.to_string()}),
-    }
+        Err(why) => json!({"user": {}, "error": why}),
+    })
 }
 
-fn rules_review(call: &Call, namespace: &str) -> Value {
+fn rules_review(call: &Call, namespace: &str) -> Result<Value, ApiError> {
+    if namespace.is_empty() {
+        return Err(ApiError::bad_request("no namespace on request"));
+    }
     let state = call.core.observed.state.read();
     let mut resource_rules = Vec::new();
     let mut path_rules = Vec::new();
@@ -163,5 +190,10 @@ fn rules_review(call: &Call, namespace: &str) -> Value {
             path_rules.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
     }
-    json!({"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": false})
+    let mut status = json!({"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": false});
+    if call.identity.node().is_some() {
+        status["incomplete"] = true.into();
+        status["evaluationError"] = "node authorizer does not support user rule resolution".into();
+    }
+    Ok(status)
 }

@@ -30,6 +30,34 @@ impl Api {
         Api { server: Some(server), dir }
     }
 
+    /// A server whose configuration is not the ordinary one; `change` may put files into the folder.
+    pub async fn start_with(change: impl FnOnce(&mut Config, &Path)) -> Self {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let dir = tempfile::tempdir().unwrap();
+        apiserver::testing::prepare(dir.path()).unwrap();
+        let mut config = Config::in_dir(dir.path(), 0);
+        change(&mut config, dir.path());
+        let server = ApiServer::start(config).await.unwrap();
+        apiserver::testing::kubeconfig(dir.path(), server.address(), "admin").unwrap();
+        Api { server: Some(server), dir }
+    }
+
+    /// A client over the wire; `certificate` names a pair of files in the folder, or is empty.
+    pub fn wire(&self, certificate: &str) -> reqwest::Client {
+        let read = |name: String| std::fs::read(self.path().join(name)).unwrap();
+        let ca = reqwest::Certificate::from_pem(&read("ca.crt".into())).unwrap();
+        let mut builder = reqwest::Client::builder().tls_certs_only([ca]);
+        if !certificate.is_empty() {
+            let pair = [read(format!("{certificate}.crt")), read(format!("{certificate}.key"))].concat();
+            builder = builder.identity(reqwest::Identity::from_pem(&pair).unwrap());
+        }
+        builder.build().unwrap()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.server().address())
+    }
+
     pub async fn restart(&mut self) {
         self.server.take().unwrap().shutdown().await;
         let server = ApiServer::start(Config::in_dir(self.dir.path(), 0)).await.unwrap();

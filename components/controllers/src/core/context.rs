@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -59,6 +60,7 @@ pub struct Informers {
     pub csrs: Arc<Informer<CertificateSigningRequest>>,
     pub budgets: Arc<Informer<PodDisruptionBudget>>,
     pub quotas: Arc<Informer<ResourceQuota>>,
+    pub cluster_roles: Arc<Informer<ClusterRole>>,
 }
 
 impl Informers {
@@ -90,6 +92,7 @@ impl Informers {
             csrs: Informer::new(),
             budgets: Informer::new(),
             quotas: Informer::new(),
+            cluster_roles: Informer::new(),
         }
     }
 
@@ -119,6 +122,7 @@ impl Informers {
         all(&self.csrs, client, tasks);
         all(&self.budgets, client, tasks);
         all(&self.quotas, client, tasks);
+        all(&self.cluster_roles, client, tasks);
         let only_root_ca = watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}"));
         tasks.spawn(self.root_cas.clone().run(Api::all(client.clone()), only_root_ca));
         tasks.spawn(self.leases.clone().run(Api::namespaced(client.clone(), NODE_LEASES), watcher::Config::default()));
