@@ -240,3 +240,59 @@ async fn policies_are_shown_as_upstream_shows_them() {
         (&json!(2), &json!("x"))
     );
 }
+
+fn definition(spec: Value) -> Value {
+    json!({"metadata": {"name": "crontabs.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "crontabs", "singular": "crontab", "kind": "CronTab", "listKind": "CronTabList"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}}],
+    }})
+}
+
+#[tokio::test]
+async fn rules_of_custom_resources() {
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    const CRONTABS: &str = "/apis/example.com/v1/namespaces/default/crontabs";
+    let api = Api::start().await;
+    let with = |rules: Value| {
+        json!({"type": "object", "x-kubernetes-validations": rules, "properties": {
+            "min": {"type": "integer"}, "max": {"type": "integer"}, "names": {"type": "array", "items": {"type": "string"}},
+        }})
+    };
+    for (rule, text) in [
+        ("self.max >", "compilation failed: ERROR: <input>:1:11: Syntax error: mismatched input '<EOF>'"),
+        ("self.other > 1", "undefined field 'other'"),
+        (
+            "self.names.all(a, self.names.all(b, a == b))",
+            "estimated rule cost exceeds budget by factor of more than 100x",
+        ),
+    ] {
+        let (status, answer) = api.call("POST", DEFINITIONS, definition(with(json!([{"rule": rule}])))).await;
+        assert!(status == 422 && message(&answer).contains(text), "{rule}: {answer}");
+        assert!(
+            message(&answer)
+                .contains("spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"),
+            "{answer}"
+        );
+    }
+    let rules = json!([
+        {"rule": "self.min <= self.max", "messageExpression": "'%d is more than %d'.format([self.min, self.max])", "fieldPath": ".min"},
+        {"rule": "self.max >= oldSelf.max", "message": "max only grows", "reason": "FieldValueForbidden"},
+    ]);
+    api.create(DEFINITIONS, definition(with(rules))).await;
+    let crontab = |min: i64, max: i64| json!({"apiVersion": "example.com/v1", "kind": "CronTab", "metadata": {"name": "a"}, "spec": {"min": min, "max": max}});
+    let (status, answer) = api.call("POST", CRONTABS, crontab(3, 2)).await;
+    assert_eq!(status, 422);
+    assert_eq!(
+        message(&answer),
+        "CronTab.example.com \"a\" is invalid: spec.min: Invalid value: \"object\": 3 is more than 2"
+    );
+    assert_eq!(answer["details"]["causes"][0]["field"], "spec.min");
+    api.create(CRONTABS, crontab(1, 5)).await;
+    let path = format!("{CRONTABS}/a");
+    let (status, answer) = api.call("PATCH", &path, json!({"spec": {"max": 4}})).await;
+    assert_eq!(
+        (status, message(&answer)),
+        (422, "CronTab.example.com \"a\" is invalid: spec: Forbidden: max only grows")
+    );
+    assert_eq!(api.call("PATCH", &path, json!({"spec": {"max": 6}})).await.0, 200);
+}
