@@ -11,9 +11,47 @@ use crate::http::body::BODY_LIMIT;
 /// Each value costs one and each text its length: no text without aliases that fits into a request costs more.
 const BUDGET: usize = 2 * BODY_LIMIT;
 
+/// The decoder follows no deeper; its scanner would take time by the square of the depth of brackets.
+const MAX_DEPTH: usize = 128;
+
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
+    if brackets(bytes) > MAX_DEPTH && nests_too_deep(bytes) {
+        return Err(serde_yaml::Error::custom(format!("exceeded max depth of {MAX_DEPTH}")));
+    }
     let left = Cell::new(BUDGET);
     Node(&left).deserialize(serde_yaml::Deserializer::from_slice(bytes))
+}
+
+/// The most brackets open at once, those in texts too: never less than the depth.
+fn brackets(bytes: &[u8]) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
+/// Ends where it is too deep. What this parser does not read is not given to the other one either.
+fn nests_too_deep(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return true };
+    let mut depth = 0_usize;
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((Event::MappingStart(..) | Event::SequenceStart(..), _)) => depth += 1,
+            Ok((Event::MappingEnd | Event::SequenceEnd, _)) => depth = depth.saturating_sub(1),
+            Ok(_) => {}
+            Err(_) => return true,
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
 }
 
 /// How a report about a document begins.
@@ -169,6 +207,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn deep_brackets_are_refused_before_they_cost_anything() {
+        let deep = "[".repeat(100_000);
+        assert!(parse(deep.as_bytes()).unwrap_err().to_string().contains("max depth"));
+        let wide = format!("a: \"{deep}\"");
+        assert_eq!(parse(wide.as_bytes()).unwrap()["a"], deep);
+        let allowed = format!("{}{}", "[".repeat(100), "]".repeat(100));
+        assert!(parse(allowed.as_bytes()).is_ok());
+    }
 
     #[test]
     fn reads_what_json_has() {
