@@ -246,7 +246,7 @@ fn field_sets() {
     fuzz(4_000, |rng| {
         let fields = object(rng, 4);
         if let Ok(set) = FieldSet::decode(&fields) {
-            let again = FieldSet::decode(&set.encode()).unwrap();
+            let again = FieldSet::decode(&set.clone().encode()).unwrap();
             assert_eq!(again.paths(), set.paths());
             assert_eq!(set.union(&again).paths(), set.paths());
             assert!(set.difference(&again).paths().is_empty());

@@ -31,8 +31,10 @@ impl Comparison {
     }
 
     /// What the new object has and the old one had not, or not so.
-    pub fn set(&self) -> FieldSet {
-        self.modified.union(&self.added)
+    pub fn into_set(self) -> FieldSet {
+        let mut set = self.modified;
+        set.unite(self.added);
+        set
     }
 }
 
@@ -41,7 +43,7 @@ pub fn compare(old: &Value, new: &Value, shape: &Shape) -> Comparison {
     walk(Some(old), Some(new), shape).below
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Change {
     Added,
     Modified,
@@ -61,10 +63,20 @@ impl Comparison {
         if own.is_none() && below.is_same() {
             return;
         }
-        let member = |wanted: fn(Change) -> bool| own.is_some_and(wanted);
-        self.added.add(step.clone(), member(|c| matches!(c, Change::Added)), below.added);
-        self.modified.add(step.clone(), member(|c| matches!(c, Change::Modified)), below.modified);
-        self.removed.add(step, member(|c| matches!(c, Change::Removed)), below.removed);
+        let became = |wanted: Change| own == Some(wanted);
+        let parts = [
+            (&mut self.added, became(Change::Added), below.added),
+            (&mut self.modified, became(Change::Modified), below.modified),
+            (&mut self.removed, became(Change::Removed), below.removed),
+        ];
+        // most changes are of one kind: the step is copied only for others
+        let mut step = Some(step);
+        let mut wanted = parts.into_iter().filter(|(_, member, below)| *member || !below.is_empty()).peekable();
+        while let Some((set, member, below)) = wanted.next() {
+            let last = wanted.peek().is_none();
+            let step = if last { step.take() } else { step.clone() };
+            set.add(step.unwrap_or_default(), member, below);
+        }
     }
 }
 

@@ -101,10 +101,11 @@ pub fn apply(
     static NOTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
     check(config, rules)?;
     let mut base = Cow::Borrowed(live.unwrap_or(&NOTHING));
-    let stored = base.get("metadata").and_then(|m| m.get("managedFields"));
-    let mut entries =
-        managers::decode(stored).map_err(|e| ApplyError::Unfit(format!("failed to decode managed fields: {e}")))?;
-    if stored.is_some() {
+    let stored = base.get("metadata").and_then(|m| m.get("managedFields")).cloned();
+    let has_managers = stored.is_some();
+    let mut entries = managers::decode(stored.unwrap_or_default())
+        .map_err(|e| ApplyError::Unfit(format!("failed to decode managed fields: {e}")))?;
+    if has_managers {
         update::take_managed_fields(base.to_mut());
     }
     if entries.is_empty() && live.is_some() {

@@ -1,5 +1,7 @@
 //! One step of a field's path, in the form that `fieldsV1` writes it: `f:name`, `k:{"name":"x"}`, `v:"x"` or `i:0`.
 
+use std::fmt::Write;
+
 use serde_json::{Map, Value};
 
 use super::shape::Key;
@@ -40,7 +42,8 @@ pub fn keyed(keys: &[Key], item: &Value) -> Result<String, String> {
         if index > 0 {
             text.push(',');
         }
-        text.push_str(&format!("{:?}:{value}", key.name));
+        // writing to a text cannot fail
+        let _ = write!(text, "{:?}:{value}", key.name);
     }
     text.push('}');
     Ok(text)

@@ -69,7 +69,9 @@ impl Entry {
         }
     }
 
-    fn decode(index: usize, value: &Value) -> Result<Self, String> {
+    fn decode(index: usize, mut value: Value) -> Result<Self, String> {
+        let fields = value.get_mut("fieldsV1").map_or(Value::Null, Value::take);
+        let value = &value;
         let operation = match str_at(value, "operation") {
             "Apply" => Operation::Apply,
             "Update" => Operation::Update,
@@ -89,7 +91,7 @@ impl Entry {
             api_version: str_at(value, "apiVersion").to_owned(),
             subresource: str_at(value, "subresource").to_owned(),
             time: value.get("time").and_then(Value::as_str).map(str::to_owned),
-            fields: Fields::Stored(value.get("fieldsV1").cloned().unwrap_or(Value::Null)),
+            fields: Fields::Stored(fields),
         })
     }
 
@@ -166,9 +168,10 @@ fn stored_touches(map: &Map<String, Value>, fields: &FieldSet) -> bool {
 }
 
 /// From `managedFields`; of entries of the same manager the last one counts.
-pub fn decode(list: Option<&Value>) -> Result<Vec<Entry>, String> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (index, value) in list.and_then(Value::as_array).into_iter().flatten().enumerate() {
+pub fn decode(list: Value) -> Result<Vec<Entry>, String> {
+    let Value::Array(list) = list else { return Ok(Vec::new()) };
+    let mut entries: Vec<Entry> = Vec::with_capacity(list.len() + 1);
+    for (index, value) in list.into_iter().enumerate() {
         let entry = Entry::decode(index, value)?;
         match entries.iter_mut().find(|known| known.same_manager(&entry)) {
             Some(known) => *known = entry,
@@ -179,8 +182,8 @@ pub fn decode(list: Option<&Value>) -> Result<Vec<Entry>, String> {
 }
 
 /// As `decode`, for what a client wrote: every set of fields is read, and refused if it is none.
-pub fn decode_checked(list: &Value) -> Result<Vec<Entry>, String> {
-    let mut entries = decode(Some(list))?;
+pub fn decode_checked(list: Value) -> Result<Vec<Entry>, String> {
+    let mut entries = decode(list)?;
     for entry in &mut entries {
         if let Fields::Stored(value) = &entry.fields {
             entry.fields = Fields::Known(FieldSet::decode(value).map_err(|e| format!("error decoding set: {e}"))?);

@@ -187,17 +187,17 @@ impl FieldSet {
     }
 
     /// As `fieldsV1`.
-    pub fn encode(&self) -> Value {
+    pub fn encode(self) -> Value {
         Value::Object(self.encode_level(false))
     }
 
-    fn encode_level(&self, own: bool) -> Map<String, Value> {
+    fn encode_level(self, own: bool) -> Map<String, Value> {
         let mut map = Map::new();
         if own && !self.is_empty() {
             map.insert(".".into(), Value::Object(Map::new()));
         }
-        for (step, node) in &self.0 {
-            map.insert(step.clone(), Value::Object(node.below.encode_level(node.member)));
+        for (step, node) in self.0 {
+            map.insert(step, Value::Object(node.below.encode_level(node.member)));
         }
         map
     }

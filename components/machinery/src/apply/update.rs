@@ -75,15 +75,15 @@ fn is_reset(list: &Value) -> bool {
 /// The entries to begin with: those the client sent, if it may send any and sent some, or else those that are there.
 fn begin(live: &Value, requested: Option<Value>, writer: &Writer) -> Vec<Entry> {
     let stored = managed_fields(live);
-    let own = || managers::decode(stored).unwrap_or_default();
+    let own = || managers::decode(stored.cloned().unwrap_or_default()).unwrap_or_default();
     let Some(requested) = requested.filter(|_| writer.subresource.is_empty()) else { return own() };
     if is_reset(&requested) {
         return Vec::new();
     }
     if Some(&requested) == stored {
-        return own();
+        return managers::decode(requested).unwrap_or_default();
     }
-    match managers::decode_checked(&requested) {
+    match managers::decode_checked(requested) {
         Ok(entries) if !entries.is_empty() => entries,
         _ => own(),
     }
@@ -107,7 +107,7 @@ pub fn own(live: &Value, new: &Value, writer: &Writer, rules: &Rules, entries: &
     reconcile(live, writer, rules, entries);
     // an update takes over: there are no conflicts
     let Ok(comparison) = settle(live, new, writer, rules, entries, None, true) else { return };
-    let mine = ownable(comparison.set(), rules);
+    let mine = ownable(comparison.into_set(), rules);
     if mine.is_empty() {
         return;
     }
