@@ -280,7 +280,7 @@ async fn stored_form(resource: &Resource, object: &Value) -> Result<(Bytes, Byte
 pub fn store_error(error: store::Error) -> ApiError {
     match error {
         store::Error::Compacted { requested, oldest } => {
-            ApiError::expired(format!("The resourceVersion for the provided watch is too old: {requested} ({oldest})"))
+            ApiError::expired(format!("too old resource version: {requested} ({oldest})"))
         }
         store::Error::Future { requested, newest } => ApiError::too_large_resource_version(requested, newest),
         store::Error::Conflict { key, .. } => {

@@ -3,12 +3,12 @@
 use ::time::OffsetDateTime;
 use http::StatusCode;
 use machinery::{
-    ApiError, time,
+    ApiError, FieldError, Path, time,
     value::{int_at, list_at, str_at},
 };
 use serde_json::{Value, json};
 
-use super::{Target, decode, list, respond, selection::Selection, update};
+use super::{Target, decode, list, options, respond, selection::Selection, update};
 use crate::{
     admission::{self, Attempt, Operation},
     http::{Request, Response, respond as answer},
@@ -65,19 +65,28 @@ impl DeleteOptions {
         }
         let orphan =
             body["orphanDependents"].as_bool().or_else(|| call.query.get("orphanDependents").map(|v| v == "true"));
-        match (&options.propagation, orphan) {
-            (Some(_), Some(_)) => {
-                return Err(ApiError::bad_request("orphanDependents and deletionPropagation cannot be both set"));
-            }
-            (None, Some(orphan)) => options.propagation = Some(if orphan { "Orphan" } else { "Background" }.into()),
-            _ => {}
-        }
-        if let Some(policy) = &options.propagation
-            && !["Orphan", "Background", "Foreground"].contains(&policy.as_str())
-        {
-            return Err(ApiError::bad_request(format!("invalid DeletionPropagation: {policy:?}")));
+        options.check_propagation(orphan)?;
+        if let (None, Some(orphan)) = (&options.propagation, orphan) {
+            options.propagation = Some(if orphan { "Orphan" } else { "Background" }.into());
         }
         Ok(options)
+    }
+}
+
+impl DeleteOptions {
+    fn check_propagation(&self, orphan: Option<bool>) -> Result<(), ApiError> {
+        let Some(policy) = &self.propagation else { return Ok(()) };
+        let path = Path::new("propagationPolicy");
+        let mut errors = Vec::new();
+        if orphan.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&path, policy.as_str(), why));
+        }
+        if !["Foreground", "Background", "Orphan"].contains(&policy.as_str()) {
+            let known = &["Foreground", "Background", "Orphan", "nil"];
+            errors.push(FieldError::not_supported(&path, policy.as_str(), known));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(options::refuse("DeleteOptions", &errors)) }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use store::{KeyValue, RangeRequest, Revision};
 
 use super::{
-    Target,
+    Target, options,
     respond::{include, with_version},
     selection::{Selection, not_newer_than_now},
 };
@@ -28,7 +28,9 @@ pub struct Page {
     pub remaining: Option<usize>,
 }
 
-/// Where the next page begins.
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+/// Where the next page begins; a revision of 0 is the newest.
 struct Continue {
     revision: Revision,
     after: String,
@@ -36,17 +38,36 @@ struct Continue {
 
 impl Continue {
     fn encode(&self) -> String {
-        let text = json!({"v": "meta.k8s.io/v1", "rv": self.revision, "start": self.after}).to_string();
+        let revision = i64::try_from(self.revision).ok().filter(|it| *it > 0).unwrap_or(-1);
+        let text = json!({"v": TOKEN_VERSION, "rv": revision, "start": self.after}).to_string();
         URL_SAFE_NO_PAD.encode(text)
     }
 
     /// The token is the client's to send: its key must lie in the collection that is listed.
     fn decode(text: &str, prefix: &str) -> Result<Self, ApiError> {
-        let bad = || ApiError::bad_request("continue key is not valid");
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-        let after = value["start"].as_str().filter(|s| s.starts_with(prefix)).ok_or_else(bad)?;
-        Ok(Continue { revision: value["rv"].as_u64().ok_or_else(bad)?, after: after.to_owned() })
+        let bad = |why: &str| ApiError::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| bad(&format!(": {e}")))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&format!(": {e}")))?;
+        let version = value["v"].as_str().unwrap_or_default();
+        if version != TOKEN_VERSION {
+            return Err(bad(&format!(": server does not recognize this encoded version {version}")));
+        }
+        let revision = match value["rv"].as_i64() {
+            // wherever the list is now
+            Some(-1) => 0,
+            revision => revision
+                .and_then(|it| Revision::try_from(it).ok())
+                .filter(|it| *it > 0)
+                .ok_or_else(|| bad(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)"))?,
+        };
+        let start = value["start"].as_str().unwrap_or_default();
+        if start.is_empty() {
+            return Err(bad(": encoded start key empty (version meta.k8s.io/v1)"));
+        }
+        if !start.starts_with(prefix) {
+            return Err(bad(&format!(": {start}")));
+        }
+        Ok(Continue { revision, after: start.to_owned() })
     }
 }
 
@@ -123,6 +144,7 @@ fn typed(target: &Target, page: &Page) -> Vec<u8> {
 }
 
 pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result<Page, ApiError> {
+    options::check_list(call, false)?;
     let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0))
         .map_err(|_| ApiError::bad_request("limit must not be negative"))?;
     let (revision, after) = start(call, selection, limit)?;
@@ -183,19 +205,12 @@ fn start(call: &Call, selection: &Selection, limit: usize) -> Result<(Option<Rev
         let token = Continue::decode(token, &selection.prefix)?;
         return Ok(((token.revision > 0).then_some(token.revision), Some(token.after)));
     }
-    if matching.is_some() && version.is_none() {
-        return Err(ApiError::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
-    }
     let Some(text) = version else { return Ok((None, None)) };
     let wanted = not_newer_than_now(call, text)?;
     match matching {
-        Some("Exact") if wanted == 0 => {
-            Err(ApiError::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
-        }
         Some("Exact") => Ok((Some(wanted), None)),
         None if limit > 0 && wanted > 0 => Ok((Some(wanted), None)),
-        None | Some("NotOlderThan") => Ok((None, None)),
-        Some(other) => Err(ApiError::bad_request(format!("resourceVersionMatch: Unsupported value: {other:?}"))),
+        _ => Ok((None, None)),
     }
 }
 

@@ -55,8 +55,11 @@ impl Selection {
 }
 
 pub fn parse_revision(text: &str) -> Result<Revision, ApiError> {
-    text.parse()
-        .map_err(|_| ApiError::bad_request(format!("Invalid value: {text:?}: the resourceVersion must be a number")))
+    text.parse().map_err(|_| {
+        ApiError::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        ))
+    })
 }
 
 /// A revision the client knows must have been reached here.

@@ -7,13 +7,13 @@ use futures::{Stream, StreamExt, stream::BoxStream};
 use machinery::{ApiError, ResourceRef, encoding, protobuf, table};
 use rand::Rng;
 use serde_json::{Value, json};
-use store::{Event, EventKind, RangeRequest, Revision, WatchItem};
+use store::{Event, EventKind, KeyValue, RangeRequest, Revision, WatchItem};
 use tokio::time::Instant;
 
 use super::{
-    Target,
+    Target, options,
     respond::{include, with_version},
-    selection::{Selection, not_newer_than_now},
+    selection::{Selection, parse_revision},
 };
 use crate::{
     core::Core,
@@ -26,6 +26,8 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Without `timeoutSeconds` a watch lasts between this and twice this, so that clients do not all come back at once.
 const MIN_TIMEOUT: u64 = 1800;
 const MAX_TIMEOUT: u64 = 86400;
+/// About how much of what is there already is written at once, in bytes.
+const PIECE: usize = 64 * 1024;
 
 /// One client's watch.
 struct Watcher {
@@ -40,7 +42,7 @@ struct Watcher {
 }
 
 pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
-    let mut watcher = Watcher {
+    let watcher = Watcher {
         core: call.core.clone(),
         resource: target.resource.clone(),
         selection: Selection::of(call, target)?,
@@ -49,26 +51,26 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
         api_version: target.resource.api_version(),
         columns_sent: false,
     };
+    options::check_list(call, true)?;
     let bookmarks = call.query.flag("allowWatchBookmarks");
     let initial_events = call.query.flag("sendInitialEvents");
-    if initial_events && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
-        return Err(ApiError::bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
-    }
-    let from = match call.query.get("resourceVersion") {
-        None => 0,
-        Some(text) => not_newer_than_now(call, text)?,
-    };
-    let mut first = Vec::new();
-    let from = if initial_events || (from == 0 && !call.query.has("sendInitialEvents")) {
-        watcher.present(&mut first, initial_events && bookmarks).await?
-    } else if from == 0 {
-        call.core.store.revision()
+    let wanted = call.query.get("resourceVersion").map_or(Ok(0), parse_revision)?;
+    let now = call.core.store.revision();
+    let (initial, from) = if initial_events || (wanted == 0 && !call.query.has("sendInitialEvents")) {
+        if wanted > now {
+            return Err(ApiError::too_large_resource_version(wanted, now));
+        }
+        let (items, revision) = watcher.present().await?;
+        let end_mark = initial_events && bookmarks;
+        (Some(Initial { items: items.into_iter(), end_mark }), revision)
     } else {
-        from
+        (None, if wanted == 0 { now } else { wanted })
     };
     // As upstream's watch cache: from here on an error is an event of the stream, not an answer of its own. Clients that
     // get the answer 410 try the same revision again; those that get the event list anew.
-    let events = registry::watch(&call.core, &watcher.resource, &watcher.selection.prefix, from).await;
+    // A revision that is not there yet is waited for.
+    let begin = from.min(call.core.store.revision());
+    let events = registry::watch(&call.core, &watcher.resource, &watcher.selection.prefix, begin).await;
     let seconds = call
         .query
         .number("timeoutSeconds")?
@@ -80,8 +82,9 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
     let body = Run {
         watcher,
         events,
-        first: Some(first),
+        initial,
         bookmarks,
+        from,
         revision: from,
         deadline: Instant::now() + timeout,
         next_bookmark: next_bookmark(),
@@ -99,25 +102,23 @@ fn next_bookmark() -> Instant {
 }
 
 impl Watcher {
-    /// ADDED for everything that is there; returns the revision that was read.
-    async fn present(&mut self, out: &mut Vec<u8>, end_mark: bool) -> Result<Revision, ApiError> {
+    /// Everything that is there, and the revision that was read.
+    async fn present(&self) -> Result<(Vec<KeyValue>, Revision), ApiError> {
         let request = RangeRequest { prefix: self.selection.prefix.clone(), ..Default::default() };
         let range = self.core.store.range(request).await.map_err(registry::store_error)?;
-        let items = registry::present(&self.resource, range.items).await?;
-        for kv in &items {
-            if self.selection.is_everything() && self.accept.form == Form::Object {
-                self.write_stored(out, "ADDED", kv.mod_revision, &kv.value);
-                continue;
-            }
-            let object = registry::decode(&self.resource, &kv.value, kv.mod_revision)?;
-            if self.selection.matches(&self.resource, &object) {
-                self.write_value(out, "ADDED", kv.mod_revision, &kv.value, &object);
-            }
+        Ok((registry::present(&self.resource, range.items).await?, range.revision))
+    }
+
+    fn write_added(&mut self, out: &mut Vec<u8>, kv: &KeyValue) -> Result<(), ApiError> {
+        if self.selection.is_everything() && self.accept.form == Form::Object {
+            self.write_stored(out, "ADDED", kv.mod_revision, &kv.value);
+            return Ok(());
         }
-        if end_mark {
-            self.write_bookmark(out, range.revision, true);
+        let object = registry::decode(&self.resource, &kv.value, kv.mod_revision)?;
+        if self.selection.matches(&self.resource, &object) {
+            self.write_value(out, "ADDED", kv.mod_revision, &kv.value, &object);
         }
-        Ok(range.revision)
+        Ok(())
     }
 
     fn write_stored(&self, out: &mut Vec<u8>, kind: &str, revision: Revision, stored: &[u8]) {
@@ -240,12 +241,21 @@ fn write_line(out: &mut Vec<u8>, kind: &str, object: &Value) {
     out.push(b'\n');
 }
 
+/// What is there already and has not been told yet.
+struct Initial {
+    items: std::vec::IntoIter<KeyValue>,
+    /// A bookmark says where it ends.
+    end_mark: bool,
+}
+
 /// A watch under way.
 struct Run {
     watcher: Watcher,
     events: BoxStream<'static, Result<WatchItem, ApiError>>,
-    first: Option<Vec<u8>>,
+    initial: Option<Initial>,
     bookmarks: bool,
+    /// The client knows everything up to here.
+    from: Revision,
     /// Everything up to here has been told.
     revision: Revision,
     deadline: Instant,
@@ -256,9 +266,6 @@ impl Run {
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
         futures::stream::unfold(Some(self), |run| async {
             let mut run = run?;
-            if let Some(first) = run.first.take().filter(|f| !f.is_empty()) {
-                return Some((Ok(first.into()), Some(run)));
-            }
             match run.next().await {
                 Next::Piece(bytes) => Some((Ok(bytes.into()), Some(run))),
                 Next::Last(bytes) => Some((Ok(bytes.into()), None)),
@@ -268,6 +275,9 @@ impl Run {
     }
 
     async fn next(&mut self) -> Next {
+        if let Some(piece) = self.next_initial() {
+            return piece;
+        }
         loop {
             let stopping = self.watcher.core.stopping.clone();
             let mut out = Vec::new();
@@ -297,9 +307,31 @@ impl Run {
         }
     }
 
+    /// The next piece of what is there already: a large collection is not held in memory twice.
+    fn next_initial(&mut self) -> Option<Next> {
+        let mut initial = self.initial.take()?;
+        let mut out = Vec::new();
+        for kv in initial.items.by_ref() {
+            if let Err(error) = self.watcher.write_added(&mut out, &kv) {
+                write_line(&mut out, "ERROR", &error.to_value());
+                return Some(Next::Last(out));
+            }
+            if out.len() >= PIECE {
+                self.initial = Some(initial);
+                return Some(Next::Piece(out));
+            }
+        }
+        if initial.end_mark {
+            self.watcher.write_bookmark(&mut out, self.revision, true);
+        }
+        (!out.is_empty()).then_some(Next::Piece(out))
+    }
+
     fn take(&mut self, item: WatchItem, out: &mut Vec<u8>) -> Result<(), ApiError> {
         match item {
-            WatchItem::Progress(revision) => self.revision = revision,
+            WatchItem::Progress(revision) => self.revision = self.revision.max(revision),
+            // the client asked for what comes later
+            WatchItem::Event(event) if event.kv.mod_revision <= self.from => {}
             WatchItem::Event(event) => {
                 self.watcher.write_event(out, &event)?;
                 self.revision = event.kv.mod_revision;
