@@ -185,6 +185,49 @@ async fn racing_applies_of_a_new_object_all_land() {
     assert_eq!(object["metadata"]["managedFields"].as_array().unwrap().len(), 8);
 }
 
+#[tokio::test]
+async fn fields_are_owned_across_versions() {
+    let api = Api::start().await;
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers/web");
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let of = |version: &str, spec: Value| {
+        json!({"apiVersion": format!("autoscaling/{version}"),
+        "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"}, "spec": spec})
+    };
+    let old = of(
+        "v1",
+        json!({"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 5, "targetCPUUtilizationPercentage": 50}),
+    );
+    assert_eq!(apply(&api, &path("v1"), "a", old).await.0, 201);
+    // another manager meets the first one in the newer version
+    let other = of("v2", json!({"minReplicas": 3}));
+    let (status, error) = apply(&api, &path("v2"), "b", other.clone()).await;
+    assert_eq!(
+        (status, error["message"].as_str().unwrap()),
+        (409, "Apply failed with 1 conflict: conflict with \"a\": .spec.minReplicas")
+    );
+    let (_, forced) = apply(&api, &format!("{}?force=true", path("v2")), "b", other).await;
+    let mine = entry(&forced, "a", "Apply", Value::Null);
+    assert_eq!(mine["apiVersion"], "autoscaling/v1");
+    assert!(
+        mine["fieldsV1"]["f:spec"].get("f:minReplicas").is_none()
+            && mine["fieldsV1"]["f:spec"]["f:maxReplicas"].is_object()
+    );
+    // and the first one goes on in the newer version: what it no longer applies goes
+    let newer = of("v2", json!({"scaleTargetRef": target, "maxReplicas": 6}));
+    let (status, now) = apply(&api, &path("v2"), "a", newer).await;
+    assert_eq!(
+        (status, &now["spec"]["maxReplicas"], &now["spec"]["minReplicas"]),
+        (200, &json!(6), &json!(3)),
+        "{now}"
+    );
+    let entries = now["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!(
+        entries.iter().filter(|e| e["manager"] == "a").map(|e| e["apiVersion"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["autoscaling/v2"]
+    );
+}
+
 const MANIFEST: &str = r"
 apiVersion: apps/v1
 kind: Deployment

@@ -56,6 +56,12 @@ impl Versions for Served<'_> {
         let other = registry::resolve(self.core, group, version, self.resource.plural)?;
         let mut object = object.clone();
         object["apiVersion"] = api_version.into();
+        if let Some(view) = self.resource.view {
+            (view.to_stored)(&mut object);
+        }
+        if let Some(view) = other.view {
+            (view.from_stored)(&mut object);
+        }
         Some((object, shape(&other)))
     }
 }
