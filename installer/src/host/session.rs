@@ -136,7 +136,10 @@ impl Session {
     /// Ends the conversation; what was staged is removed by the host.
     pub async fn close(self) -> u32 {
         let count = self.round_trips();
-        let _ = self.process.finish().await;
+        // a request that was given up took the way to say goodbye with it: then the end of the connection says it
+        if self.process.stdin.is_some() {
+            let _ = self.process.finish().await;
+        }
         self.transport.close().await;
         count
     }
