@@ -100,6 +100,13 @@ pub struct Config {
     pub fairness: Fairness,
     #[serde(default)]
     pub limits: Limits,
+    /// How long an event is kept after it was last written.
+    #[serde(default = "default_event_ttl_seconds")]
+    pub event_ttl_seconds: u64,
+}
+
+fn default_event_ttl_seconds() -> u64 {
+    3600
 }
 
 fn default_bind_address() -> IpAddr {
@@ -198,6 +205,7 @@ impl Config {
             encryption_provider_config: None,
             fairness: Fairness::default(),
             limits: Limits::default(),
+            event_ttl_seconds: default_event_ttl_seconds(),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod discovery;
 mod encryption;
 mod files;
 pub mod flowcontrol;
+mod expiry;
 pub mod handlers;
 pub mod http;
 pub mod identity;

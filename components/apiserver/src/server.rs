@@ -74,12 +74,14 @@ impl ApiServer {
         let listener = listen(SocketAddr::new(config.bind_address, config.secure_port)).await?;
         let address = listener.local_addr()?;
         let interval = Duration::from_secs(config.compaction_interval_seconds);
+        let event_ttl = Duration::from_secs(config.event_ttl_seconds);
         let core = Core::open(config, store.clone()).await?;
         crd::start(&core);
         bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
         store::spawn_compactor(&store, interval);
         reload_when_changed(&core, serving);
         let connections = TaskTracker::new();
+        connections.spawn(crate::expiry::run(core.store.clone(), event_ttl, core.stopping.clone()));
         connections.spawn(accept(core.clone(), listener, acceptor, connections.clone(), patience));
         tracing::info!(%address, "the API server listens");
         Ok(ApiServer { core, store, address, connections })

@@ -330,3 +330,42 @@ async fn limit_ranges_fill_and_refuse() {
         "{big}"
     );
 }
+
+#[tokio::test]
+async fn events_are_forgotten_and_evictions_ask_budgets() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let dir = tempfile::tempdir().unwrap();
+    apiserver::testing::prepare(dir.path()).unwrap();
+    let mut config = apiserver::Config::in_dir(dir.path(), 0);
+    config.event_ttl_seconds = 1;
+    let server = apiserver::ApiServer::start(config).await.unwrap();
+    let api = Api { server: Some(server), dir };
+    let mut events = api.watch(&format!("{NS}/events?watch=1&fieldSelector=metadata.name=e")).await;
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}, "reason": "R"});
+    api.create(&format!("{NS}/events"), event).await;
+    assert_eq!(events.next().await.0, "ADDED");
+
+    api.create(&format!("{NS}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    let mut pod = template();
+    pod["metadata"] = json!({"name": "p", "labels": {"app": "a"}, "finalizers": ["test/keep"]});
+    api.create(&format!("{NS}/pods"), pod).await;
+    let url = format!("{NS}/pods/p");
+    assert_eq!(api.call("PATCH", &format!("{url}/status"), json!({"status": {"phase": "Running"}})).await.0, 200);
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}});
+    api.create(budgets, json!({"metadata": {"name": "b"}, "spec": spec})).await;
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let (code, refused) = api.call("POST", &format!("{url}/eviction"), eviction.clone()).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["reason"]), (429, &json!("DisruptionBudget")), "{refused}");
+    let allow = json!({"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}});
+    let unsaid = json!({"spec": {"unhealthyPodEvictionPolicy": "Sometimes"}});
+    assert_eq!(api.call("PATCH", &format!("{budgets}/b"), unsaid).await.0, 422);
+    assert_eq!(api.call("PATCH", &format!("{budgets}/b"), allow).await.0, 200);
+    let (code, answer) = api.call("POST", &format!("{url}/eviction"), eviction).await;
+    assert_eq!(code, 201, "{answer}");
+    let going = api.get(&url).await;
+    assert_eq!(going["status"]["conditions"][0]["reason"], "EvictionByEvictionAPI");
+    assert!(going["metadata"]["deletionTimestamp"].is_string());
+
+    assert_eq!(events.next().await.0, "DELETED", "a second after it was written");
+}

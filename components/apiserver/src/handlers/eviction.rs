@@ -50,6 +50,12 @@ pub async fn evict(call: &Call, target: &Target, request: Request) -> Result<Res
     if counts(&pod) {
         take_from_budget(call, target, &pod, options.dry_run).await?;
     }
+    if str_at(&pod, "metadata.deletionTimestamp").is_empty() {
+        tell_disruption(call, target, &options).await?;
+    }
+    // the condition was a write: from here on the pod is known by its uid
+    let uid = Some(str_at(&pod, "metadata.uid").to_owned());
+    let options = DeleteOptions { revision: None, uid, ..options };
     delete_object(call, target, &options).await?;
     Ok(respond::value(
         StatusCode::CREATED,
@@ -64,6 +70,41 @@ fn counts(pod: &Value) -> bool {
         && !matches!(str_at(pod, "status.phase"), "Succeeded" | "Failed" | "Pending")
 }
 
+/// The condition that says why a pod goes (KEP-3329); who deletes it afterwards finds the pod that was judged.
+async fn tell_disruption(call: &Call, target: &Target, options: &DeleteOptions) -> Result<(), ApiError> {
+    update::change(call, target, update::Part::Own, options.dry_run, |current| {
+        check_preconditions(target, options, &current.object)?;
+        let mut pod = current.object.clone();
+        let mut conditions: Vec<Value> =
+            list_at(&pod, "status.conditions").iter().filter(|c| c["type"] != "DisruptionTarget").cloned().collect();
+        conditions.push(json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": machinery::time::now(),
+        }));
+        if let (Some(generation), Some(last)) = (int_at(&pod, "metadata.generation"), conditions.last_mut()) {
+            last["observedGeneration"] = generation.into();
+        }
+        pod["status"]["conditions"] = conditions.into();
+        Ok(pod)
+    })
+    .await?;
+    Ok(())
+}
+
+fn is_ready(pod: &Value) -> bool {
+    list_at(pod, "status.conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// Whether a pod that does not serve anyway may go without asking the budget (`unhealthyPodEvictionPolicy`, KEP-3017).
+fn goes_unasked(budget: &Value, pod: &Value) -> bool {
+    if is_ready(pod) {
+        return false;
+    }
+    let number = |field: &str| int_at(budget, &format!("status.{field}")).unwrap_or(0);
+    let healthy = number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
+    str_at(budget, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow" || healthy
+}
+
 async fn take_from_budget(call: &Call, target: &Target, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
     let Some(budgets) = registry::find("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
     let all = registry::read_all(&call.core, budgets, &target.namespace).await?;
@@ -75,6 +116,9 @@ async fn take_from_budget(call: &Call, target: &Target, pod: &Value, dry_run: bo
         return Err(ApiError::internal(
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
         ));
+    }
+    if goes_unasked(&budget.object, pod) {
+        return Ok(());
     }
     let name = str_at(&budget.object, "metadata.name").to_owned();
     let budget_target = Target { resource: budgets.into(), namespace: target.namespace.clone(), name: name.clone() };

@@ -131,7 +131,7 @@ pub(super) fn labels(labels: Option<&Value>, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-fn annotations(annotations: Option<&Value>, path: &Path) -> Vec<FieldError> {
+pub(super) fn annotations(annotations: Option<&Value>, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut size = 0;
     for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{probes, resources};
+use super::{probes, resources, security::profiles, volumes};
 use crate::{
     field::{FieldError, Path},
     names,
@@ -21,6 +21,10 @@ struct Context<'a> {
     host_network: bool,
     names: BTreeSet<&'a str>,
     host_ports: BTreeSet<String>,
+    /// Names of the pod's resource claims.
+    claims: BTreeSet<&'a str>,
+    restart_policy: &'a str,
+    grace: i64,
 }
 
 pub(super) fn validate_all(spec: &Value, path: &Path) -> Vec<FieldError> {
@@ -30,6 +34,9 @@ pub(super) fn validate_all(spec: &Value, path: &Path) -> Vec<FieldError> {
         host_network: bool_at(spec, "hostNetwork"),
         names: BTreeSet::new(),
         host_ports: BTreeSet::new(),
+        claims: list_at(spec, "resourceClaims").iter().map(|c| str_at(c, "name")).collect(),
+        restart_policy: str_at(spec, "restartPolicy"),
+        grace: int_at(spec, "terminationGracePeriodSeconds").unwrap_or(30),
     };
     let mut errors = Vec::new();
     let containers = list_at(spec, "containers");
@@ -51,12 +58,42 @@ pub(super) fn validate_all(spec: &Value, path: &Path) -> Vec<FieldError> {
     }
     for (i, container) in list_at(spec, "ephemeralContainers").iter().enumerate() {
         let at = path.child("ephemeralContainers").index(i);
-        for field in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
-            if container.get(field).is_some() {
-                errors.push(FieldError::forbidden(&at.child(field), "cannot be set for an Ephemeral Container"));
+        errors.extend(ephemeral(container, spec, &at));
+        errors.extend(context.container(container, &at, true));
+    }
+    errors
+}
+
+/// What an ephemeral container may not have, and whom it is for.
+fn ephemeral(container: &Value, spec: &Value, path: &Path) -> Vec<FieldError> {
+    const DETAIL: &str = "cannot be set for an Ephemeral Container";
+    let mut errors = Vec::new();
+    let target = str_at(container, "targetContainerName");
+    let all = ["containers", "initContainers"].iter().flat_map(|list| list_at(spec, list));
+    if !target.is_empty() && !all.into_iter().any(|c| str_at(c, "name") == target) {
+        errors.push(FieldError::not_found(&path.child("targetContainerName"), target));
+    }
+    for field in [
+        "lifecycle",
+        "livenessProbe",
+        "ports",
+        "readinessProbe",
+        "resizePolicy",
+        "resources",
+        "restartPolicy",
+        "startupProbe",
+    ] {
+        let set = container.get(field).is_some_and(|v| v.as_object().is_none_or(|m| !m.is_empty()));
+        if set {
+            errors.push(FieldError::forbidden(&path.child(field), DETAIL));
+        }
+    }
+    for (i, mount) in list_at(container, "volumeMounts").iter().enumerate() {
+        for field in ["subPath", "subPathExpr"] {
+            if !str_at(mount, field).is_empty() {
+                errors.push(FieldError::forbidden(&path.child("volumeMounts").index(i).child(field), DETAIL));
             }
         }
-        errors.extend(context.container(container, &at, true));
     }
     errors
 }
@@ -70,9 +107,11 @@ impl<'a> Context<'a> {
         errors.extend(self.ports(container, path));
         errors.extend(env(container, path));
         errors.extend(self.mounts(container, path));
-        errors.extend(probes::validate(container, path, probes_allowed));
         errors.extend(resources::validate(container, &path.child("resources")));
+        errors.extend(resources::claims(container, &self.claims, &path.child("resources")));
         errors.extend(security(container, path));
+        errors.extend(probes::validate(container, path, probes_allowed, self.grace));
+        errors.extend(resources::resize_policy(container, self.restart_policy, &path.child("resizePolicy")));
         errors
     }
 
@@ -154,7 +193,7 @@ impl<'a> Context<'a> {
                 errors.push(FieldError::invalid(&at.child("mountPath"), target, "must be unique"));
             }
             for field in ["subPath", "subPathExpr"] {
-                errors.extend(relative_path(str_at(mount, field), &at.child(field)));
+                errors.extend(volumes::below(str_at(mount, field), &at.child(field)));
             }
             if !str_at(mount, "subPath").is_empty() && !str_at(mount, "subPathExpr").is_empty() {
                 errors.push(FieldError::invalid(
@@ -172,14 +211,6 @@ impl<'a> Context<'a> {
         }
         errors
     }
-}
-
-/// A path below something else: not absolute, no way out.
-pub(super) fn relative_path(text: &str, path: &Path) -> Option<FieldError> {
-    if text.starts_with('/') {
-        return Some(FieldError::invalid(path, text, "must be a relative path"));
-    }
-    text.split('/').any(|part| part == "..").then(|| FieldError::invalid(path, text, "must not contain '..'"))
 }
 
 fn image(container: &Value, path: &Path) -> Option<FieldError> {
@@ -238,7 +269,7 @@ fn env_source(variable: &Value, source: &Value, path: &Path) -> Vec<FieldError> 
         )),
         [one] => {
             let needed: &[&str] = match *one {
-                "fieldRef" => &["fieldPath"],
+                "fieldRef" => &[],
                 "resourceFieldRef" => &["resource"],
                 "fileKeyRef" => &["key", "path", "volumeName"],
                 _ => &["key", "name"],
@@ -267,12 +298,28 @@ fn field_ref(source: &Value, path: &Path) -> Option<FieldError> {
         "status.podIP",
         "status.podIPs",
     ];
-    let field = str_at(source, "fieldRef.fieldPath");
-    let subscript = field.starts_with("metadata.annotations['") || field.starts_with("metadata.labels['");
-    if field.is_empty() || FIELDS.contains(&field) || subscript {
-        return None;
+    field_ref_problem(source.get("fieldRef")?, FIELDS, &path.child("fieldRef"))
+}
+
+/// A `fieldRef`, to one of `supported` or to one label or annotation.
+pub(super) fn field_ref_problem(reference: &Value, supported: &[&str], path: &Path) -> Option<FieldError> {
+    let field = str_at(reference, "fieldPath");
+    let at = path.child("fieldPath");
+    if field.is_empty() {
+        return Some(FieldError::required(&at, ""));
     }
-    Some(FieldError::not_supported(&path.child("fieldRef").child("fieldPath"), field, FIELDS))
+    let subscript = ["metadata.annotations['", "metadata.labels['"].iter().find_map(|it| field.strip_prefix(it));
+    match subscript.map(|rest| rest.strip_suffix("']").unwrap_or_default()) {
+        Some(key) => {
+            let key = key.to_lowercase();
+            names::qualified_name(&key)
+                .into_iter()
+                .next()
+                .map(|problem| FieldError::invalid(path, key.as_str(), problem))
+        }
+        None if supported.contains(&field) => None,
+        None => Some(FieldError::not_supported(&at, field, supported)),
+    }
 }
 
 /// A user or group id.
@@ -286,6 +333,8 @@ fn security(container: &Value, path: &Path) -> Vec<FieldError> {
     let at = path.child("securityContext");
     let mut errors: Vec<FieldError> =
         ["runAsUser", "runAsGroup"].into_iter().filter_map(|f| id(context, f, &at)).collect();
+    errors.extend(profiles(context, &at));
+    errors.extend(meta::optional_one_of(context, "procMount", &at, &["Default", "Unmasked"]));
     let escalation = get(context, "allowPrivilegeEscalation").and_then(Value::as_bool);
     if escalation == Some(false) {
         if bool_at(context, "privileged") {

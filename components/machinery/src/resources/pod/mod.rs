@@ -8,6 +8,7 @@ mod qos;
 mod resize;
 mod resources;
 mod scheduling;
+mod security;
 pub(super) mod status;
 pub(super) mod update;
 mod volumes;
@@ -41,13 +42,24 @@ pub(super) fn prepare_create(pod: &mut Value) {
 }
 
 pub(super) fn validate(pod: &Value) -> Vec<FieldError> {
-    validate_spec(pod.get("spec").unwrap_or(&Value::Null), &Path::new("spec"))
+    let name = str_at(pod, "metadata.name");
+    let mut errors = validate_spec(pod.get("spec").unwrap_or(&Value::Null), name, &Path::new("spec"));
+    // the name of a pod may be an old one; its hostname is cut from it, so nothing more is asked here
+    errors.extend(scheduled_and_gated(pod));
+    errors
+}
+
+fn scheduled_and_gated(pod: &Value) -> Option<FieldError> {
+    let both = !list_at(pod, "spec.schedulingGates").is_empty() && !str_at(pod, "spec.nodeName").is_empty();
+    let at = Path::new("spec").child("nodeName");
+    both.then(|| FieldError::forbidden(&at, "cannot be set until all schedulingGates have been cleared"))
 }
 
 /// The pod template of a workload: labels and spec.
 pub(super) fn validate_template(template: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = meta::labels(get(template, "metadata.labels"), &path.child("labels"));
-    errors.extend(validate_spec(template.get("spec").unwrap_or(&Value::Null), &path.child("spec")));
+    errors.extend(meta::annotations(get(template, "metadata.annotations"), &path.child("annotations")));
+    errors.extend(validate_spec(template.get("spec").unwrap_or(&Value::Null), "", &path.child("spec")));
     if !list_at(template, "spec.ephemeralContainers").is_empty() {
         errors.push(FieldError::forbidden(
             &path.child("spec").child("ephemeralContainers"),
@@ -57,22 +69,45 @@ pub(super) fn validate_template(template: &Value, path: &Path) -> Vec<FieldError
     errors
 }
 
-fn validate_spec(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors = volumes::validate(list_at(spec, "volumes"), &path.child("volumes"));
+/// In upstream's order (`ValidatePodSpec`).
+fn validate_spec(spec: &Value, pod_name: &str, path: &Path) -> Vec<FieldError> {
+    let mut errors = volumes::validate(spec, pod_name, &path.child("volumes"));
+    errors.extend(resources::pod_claims(spec, &path.child("resourceClaims")));
     errors.extend(containers::validate_all(spec, path));
+    errors.extend(resources::of_pod(spec, &path.child("resources")));
     errors.extend(meta::one_of(spec, "restartPolicy", path, &["Always", "OnFailure", "Never"]));
+    errors.extend(meta::one_of(spec, "dnsPolicy", path, DNS_POLICIES));
+    errors.extend(meta::labels(get(spec, "nodeSelector"), &path.child("nodeSelector")));
+    errors.extend(security::validate(spec, path));
+    errors.extend(scheduling::affinity(spec, &path.child("affinity")));
     errors.extend(dns(spec, path));
+    errors.extend(scheduling::gates(spec, path));
+    errors.extend(scheduling::spread(spec, &path.child("topologySpreadConstraints")));
+    errors.extend(spec_names(spec, path, &["serviceAccountName", "nodeName"]));
     errors.extend(numbers(spec, path));
-    errors.extend(spec_names(spec, path));
-    errors.extend(security_context(spec, path));
-    errors.extend(scheduling::validate(spec, path));
+    errors.extend(spec_names(spec, path, &["hostname", "subdomain"]));
+    errors.extend(scheduling::tolerations(list_at(spec, "tolerations"), &path.child("tolerations")));
+    errors.extend(aliases(spec, path));
+    errors.extend(spec_names(spec, path, &["priorityClassName", "runtimeClassName"]));
+    errors.extend(meta::optional_one_of(spec, "preemptionPolicy", path, &["Never", "PreemptLowerPriority"]));
+    errors.extend(resources::overhead(spec, &path.child("overhead")));
+    if let Some(os) = spec.get("os") {
+        errors.extend(meta::one_of(os, "name", &path.child("os"), &["linux", "windows"]));
+    }
     errors
 }
 
+const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+
 fn dns(spec: &Value, path: &Path) -> Vec<FieldError> {
-    const POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    let mut errors: Vec<FieldError> = meta::one_of(spec, "dnsPolicy", path, POLICIES).into_iter().collect();
+    const SERVERS_MAX: usize = 3;
+    let mut errors: Vec<FieldError> = Vec::new();
     let at = path.child("dnsConfig");
+    let servers = list_at(spec, "dnsConfig.nameservers");
+    if servers.len() > SERVERS_MAX {
+        let detail = format!("must not have more than {SERVERS_MAX} nameservers");
+        errors.push(FieldError::invalid(&at.child("nameservers"), servers.to_vec(), detail));
+    }
     if str_at(spec, "dnsPolicy") == "None" {
         if get(spec, "dnsConfig").is_none() {
             errors.push(FieldError::required(&at, "must provide `dnsConfig` when `dnsPolicy` is None"));
@@ -96,8 +131,8 @@ pub(in crate::resources) fn ip(text: &str, path: &Path) -> Option<FieldError> {
 }
 
 fn numbers(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> =
-        meta::non_negative(spec, "terminationGracePeriodSeconds", path).into_iter().collect();
+    // a negative grace period is taken as one second, and warned of
+    let mut errors = Vec::new();
     if let Some(seconds) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64)
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
@@ -110,23 +145,21 @@ fn numbers(spec: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-fn spec_names(spec: &Value, path: &Path) -> Vec<FieldError> {
-    type Rule = fn(&str) -> Vec<String>;
+fn spec_names(spec: &Value, path: &Path, fields: &[&str]) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let rules: [(&str, Rule); 6] = [
-        ("serviceAccountName", names::dns1123_subdomain),
-        ("nodeName", names::dns1123_subdomain),
-        ("priorityClassName", names::dns1123_subdomain),
-        ("runtimeClassName", names::dns1123_subdomain),
-        ("hostname", names::dns1123_label),
-        ("subdomain", names::dns1123_label),
-    ];
-    for (field, rule) in rules {
+    for field in fields {
         let text = str_at(spec, field);
+        let rule =
+            if matches!(*field, "hostname" | "subdomain") { names::dns1123_label } else { names::dns1123_subdomain };
         if !text.is_empty() {
             errors.extend(rule(text).into_iter().map(|p| FieldError::invalid(&path.child(field), text, p)));
         }
     }
+    errors
+}
+
+fn aliases(spec: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     for (i, alias) in list_at(spec, "hostAliases").iter().enumerate() {
         let at = path.child("hostAliases").index(i);
         errors.extend(ip(str_at(alias, "ip"), &at.child("ip")));
@@ -136,54 +169,6 @@ fn spec_names(spec: &Value, path: &Path) -> Vec<FieldError> {
         }
     }
     errors
-}
-
-fn security_context(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let Some(context) = spec.get("securityContext") else { return Vec::new() };
-    let at = path.child("securityContext");
-    let mut errors = Vec::new();
-    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-        errors.extend(containers::id(context, field, &at));
-    }
-    for (i, group) in list_at(context, "supplementalGroups").iter().enumerate() {
-        if group.as_i64().is_some_and(|g| !(0..=i64::from(i32::MAX)).contains(&g)) {
-            errors.push(FieldError::invalid(
-                &at.child("supplementalGroups").index(i),
-                group.clone(),
-                containers::ID_RANGE,
-            ));
-        }
-    }
-    errors.extend(meta::optional_one_of(context, "fsGroupChangePolicy", &at, &["OnRootMismatch", "Always"]));
-    errors.extend(sysctls(list_at(context, "sysctls"), &at.child("sysctls")));
-    errors
-}
-
-/// All bad names at once.
-fn sysctls(sysctls: &[Value], path: &Path) -> Vec<FieldError> {
-    const RULE: &str = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
-    let mut errors = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
-    for (i, sysctl) in sysctls.iter().enumerate() {
-        let at = path.index(i).child("name");
-        let name = str_at(sysctl, "name");
-        if name.is_empty() {
-            errors.push(FieldError::required(&at, ""));
-        } else if name.len() > 253 || !name.split(['.', '/']).all(is_sysctl_part) {
-            errors.push(FieldError::invalid(&at, name, RULE));
-        } else if seen.contains(&name) {
-            errors.push(FieldError::duplicate(&at, name));
-        }
-        seen.push(name);
-    }
-    errors
-}
-
-fn is_sysctl_part(part: &str) -> bool {
-    let plain = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    plain(part.chars().next())
-        && plain(part.chars().last())
-        && part.chars().all(|c| c == '-' || c == '_' || plain(Some(c)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::{
     value::{get, int_at, list_at, str_at},
 };
 
-pub(super) fn validate(container: &Value, path: &Path, allowed: bool) -> Vec<FieldError> {
+/// `grace` is the pod's termination grace period, within which hooks must be done.
+pub(super) fn validate(container: &Value, path: &Path, allowed: bool, grace: i64) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (name, one_success) in [("livenessProbe", true), ("readinessProbe", false), ("startupProbe", true)] {
         let Some(probe) = container.get(name) else { continue };
@@ -19,12 +20,19 @@ pub(super) fn validate(container: &Value, path: &Path, allowed: bool) -> Vec<Fie
             continue;
         }
         errors.extend(validate_probe(probe, &at, one_success));
+        if name == "readinessProbe"
+            && let Some(seconds) = int_at(probe, "terminationGracePeriodSeconds")
+        {
+            let at = at.child("terminationGracePeriodSeconds");
+            errors.push(FieldError::invalid(&at, seconds, "must not be set for readinessProbes"));
+        }
     }
     for name in ["postStart", "preStop"] {
         let Some(hook) = container.get("lifecycle").and_then(|l| l.get(name)) else { continue };
         let at = path.child("lifecycle").child(name);
         if allowed {
             errors.extend(handler(hook, &at, &["exec", "httpGet", "tcpSocket", "sleep"]));
+            errors.extend(sleep(hook, &at.child("sleep"), grace));
         } else {
             errors.push(FieldError::forbidden(
                 &path.child("lifecycle"),
@@ -52,6 +60,12 @@ fn validate_probe(probe: &Value, path: &Path, one_success: bool) -> Vec<FieldErr
         ));
     }
     errors
+}
+
+fn sleep(hook: &Value, path: &Path, grace: i64) -> Option<FieldError> {
+    let seconds = int_at(hook.get("sleep")?, "seconds").unwrap_or(0);
+    let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+    (seconds < 0 || seconds > grace).then(|| FieldError::invalid(path, seconds, detail))
 }
 
 fn handler(handler: &Value, path: &Path, kinds: &[&str]) -> Vec<FieldError> {

@@ -11,8 +11,17 @@ const COUNTED: [&str; 2] = ["cpu", "memory"];
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn class(pod: &Value) -> &'static str {
-    let containers: Vec<&Value> =
-        list_at(pod, "spec.containers").iter().chain(list_at(pod, "spec.initContainers")).collect();
+    // what the pod says as a whole stands for its containers (KEP-2837)
+    let whole = pod.get("spec").filter(|spec| {
+        ["requests", "limits"].iter().any(|kind| {
+            let amounts = map_at(spec, "resources").and_then(|r| r.get(*kind)?.as_object());
+            amounts.is_some_and(|a| COUNTED.iter().any(|name| a.contains_key(*name)))
+        })
+    });
+    let containers: Vec<&Value> = match whole {
+        Some(spec) => vec![spec],
+        None => list_at(pod, "spec.containers").iter().chain(list_at(pod, "spec.initContainers")).collect(),
+    };
     let amount = |c: &Value, kind: &str, name: &str| {
         map_at(c, "resources")
             .and_then(|r| r.get(kind)?.get(name))

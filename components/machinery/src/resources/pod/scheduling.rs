@@ -9,15 +9,34 @@ use crate::{
     value::{get, int_at, list_at, str_at},
 };
 
-pub(super) fn validate(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors = meta::labels(get(spec, "nodeSelector"), &path.child("nodeSelector"));
-    errors.extend(tolerations(list_at(spec, "tolerations"), &path.child("tolerations")));
-    errors.extend(spread(list_at(spec, "topologySpreadConstraints"), &path.child("topologySpreadConstraints")));
+pub(super) fn affinity(spec: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     if let Some(affinity) = spec.get("affinity") {
-        errors.extend(node_affinity(affinity, &path.child("affinity").child("nodeAffinity")));
+        errors.extend(node_affinity(affinity, &path.child("nodeAffinity")));
         for kind in ["podAffinity", "podAntiAffinity"] {
-            errors.extend(pod_affinity(affinity, kind, &path.child("affinity").child(kind)));
+            errors.extend(pod_affinity(affinity, kind, &path.child(kind)));
         }
+    }
+    errors
+}
+
+/// Conditions a pod waits for before it counts as ready, and gates it waits at before it is scheduled.
+pub(super) fn gates(spec: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, gate) in list_at(spec, "readinessGates").iter().enumerate() {
+        let at = path.child("readinessGates").index(i).child("conditionType");
+        let name = str_at(gate, "conditionType");
+        errors.extend(names::qualified_name(name).into_iter().map(|p| FieldError::invalid(&at, name, p)));
+    }
+    let mut seen = Vec::new();
+    for (i, gate) in list_at(spec, "schedulingGates").iter().enumerate() {
+        let at = path.child("schedulingGates").index(i);
+        let name = str_at(gate, "name");
+        errors.extend(names::qualified_name(name).into_iter().map(|p| FieldError::invalid(&at, name, p)));
+        if seen.contains(&name) {
+            errors.push(FieldError::duplicate(&at, name));
+        }
+        seen.push(name);
     }
     errors
 }
@@ -64,18 +83,45 @@ pub(in crate::resources) fn tolerations(tolerations: &[Value], path: &Path) -> V
     errors
 }
 
-fn spread(constraints: &[Value], path: &Path) -> Vec<FieldError> {
+pub(super) fn spread(spec: &Value, path: &Path) -> Vec<FieldError> {
+    let constraints = list_at(spec, "topologySpreadConstraints");
     let mut errors = Vec::new();
     for (i, constraint) in constraints.iter().enumerate() {
         let at = path.index(i);
+        let (key, action) = (str_at(constraint, "topologyKey"), str_at(constraint, "whenUnsatisfiable"));
         let skew = int_at(constraint, "maxSkew").unwrap_or(0);
         if skew <= 0 {
             errors.push(FieldError::invalid(&at.child("maxSkew"), skew, "must be greater than zero"));
         }
-        if str_at(constraint, "topologyKey").is_empty() {
+        if key.is_empty() {
             errors.push(FieldError::required(&at.child("topologyKey"), "can not be empty"));
+        } else {
+            let at = at.child("topologyKey");
+            errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at, key, p)));
         }
         errors.extend(meta::one_of(constraint, "whenUnsatisfiable", &at, &["DoNotSchedule", "ScheduleAnyway"]));
+        let same = |other: &Value| str_at(other, "topologyKey") == key && str_at(other, "whenUnsatisfiable") == action;
+        if constraints[i + 1..].iter().any(same) {
+            let at = at.child("{topologyKey, whenUnsatisfiable}");
+            errors.push(FieldError::duplicate(&at, format!("{{{key}, {action}}}")));
+        }
+        if let Some(domains) = int_at(constraint, "minDomains") {
+            let at = at.child("minDomains");
+            if domains <= 0 {
+                errors.push(FieldError::invalid(&at, domains, "must be greater than zero"));
+            }
+            if action != "DoNotSchedule" {
+                let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+                errors.push(FieldError::invalid(&at, domains, detail));
+            }
+        }
+        for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            errors.extend(meta::optional_one_of(constraint, field, &at, &["Honor", "Ignore"]));
+        }
+        if !list_at(constraint, "matchLabelKeys").is_empty() && constraint.get("labelSelector").is_none() {
+            let detail = "must not be specified when labelSelector is not set";
+            errors.push(FieldError::forbidden(&at.child("matchLabelKeys"), detail));
+        }
         errors.extend(meta::label_selector(constraint.get("labelSelector"), &at.child("labelSelector")));
     }
     errors
@@ -142,6 +188,28 @@ fn node_selector_term(term: &Value, path: &Path) -> Vec<FieldError> {
         let key = str_at(requirement, "key");
         errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
     }
+    errors.extend(match_fields(term, path));
+    errors
+}
+
+/// `matchFields`: only the node's name can be asked for, one at a time.
+fn match_fields(term: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, requirement) in list_at(term, "matchFields").iter().enumerate() {
+        let at = path.child("matchFields").index(i);
+        let (key, values) = (str_at(requirement, "key"), list_at(requirement, "values"));
+        match str_at(requirement, "operator") {
+            "In" | "NotIn" if values.len() != 1 => {
+                let detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                errors.push(FieldError::required(&at.child("values"), detail));
+            }
+            "In" | "NotIn" => {}
+            other => errors.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator")),
+        }
+        if key != "metadata.name" {
+            errors.push(FieldError::invalid(&at.child("key"), key, "not a valid field selector key"));
+        }
+    }
     errors
 }
 
@@ -164,8 +232,16 @@ fn pod_affinity(affinity: &Value, kind: &str, path: &Path) -> Vec<FieldError> {
 
 fn affinity_term(term: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = meta::label_selector(term.get("labelSelector"), &path.child("labelSelector"));
-    if str_at(term, "topologyKey").is_empty() {
-        errors.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
+    errors.extend(meta::label_selector(term.get("namespaceSelector"), &path.child("namespaceSelector")));
+    for name in list_at(term, "namespaces").iter().filter_map(Value::as_str) {
+        let at = path.child("namespaces");
+        errors.extend(names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at, name, p)));
     }
+    let key = str_at(term, "topologyKey");
+    let at = path.child("topologyKey");
+    if key.is_empty() {
+        errors.push(FieldError::required(&at, "can not be empty"));
+    }
+    errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at, key, p)));
     errors
 }

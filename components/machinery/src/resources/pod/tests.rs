@@ -72,6 +72,54 @@ fn faults_have_upstreams_texts() {
             "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
         ),
         (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "projected": {"sources": [
+                {"serviceAccountToken": {"path": "t", "expirationSeconds": 5}}]}}]}),
+            "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "image": {}}]}),
+            "spec.volumes[0].image.reference: Required value",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {
+                "spec": {"resources": {"requests": {"storage": "1Gi"}}}}}}]}),
+            "spec.volumes[0].ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "schedulingGates": [{"name": "a/b"}, {"name": "a/b"}]}),
+            "spec.schedulingGates[1]: Duplicate value: \"a/b\"",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x", "resources": {"claims": [{"name": "gpu"}]}}]}),
+            "spec.containers[0].resources.claims[0]: Not found: \"gpu\"",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2}]}),
+            "spec.topologySpreadConstraints[0].minDomains: Invalid value: 2: can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "securityContext": {"seccompProfile": {"type": "Localhost"}}}),
+            "spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+        ),
+        (
+            json!({"resources": {"requests": {"cpu": "1"}}, "containers": [{"name": "a", "image": "x", "resources": {"requests": {"cpu": "2"}}}]}),
+            "spec.resources.requests[cpu]: Invalid value: \"1\": must be greater than or equal to aggregate container requests of 2",
+        ),
+        (
+            container(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}})),
+            "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 60: must be non-negative and less than terminationGracePeriodSeconds (30)",
+        ),
+        (
+            container(json!({"resizePolicy": [{"resourceName": "gpu", "restartPolicy": "NotRequired"}]})),
+            "spec.containers[0].resizePolicy.resourceName: Unsupported value: \"gpu\": supported values: \"cpu\", \"memory\"",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "ephemeralContainers": [
+                {"name": "d", "image": "y", "targetContainerName": "z"}]}),
+            "spec.ephemeralContainers[0].targetContainerName: Not found: \"z\"",
+        ),
+        (
             json!({"containers": [{"name": "a", "image": "x"}], "securityContext": {"sysctls": [{"name": "ok.x"}, {"name": "foo-"}]}}),
             "spec.securityContext.sysctls[1].name: Invalid value: \"foo-\": must have at most 253",
         ),

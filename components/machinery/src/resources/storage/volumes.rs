@@ -85,16 +85,19 @@ pub(in crate::resources) fn claim_create(claim: &mut Value) {
 }
 
 pub(in crate::resources) fn claim(claim: &Value) -> Vec<FieldError> {
-    let path = Path::new("spec");
-    let spec = claim.get("spec").unwrap_or(&Value::Null);
-    let mut errors = access_modes(spec, &path);
+    claim_spec(claim.get("spec").unwrap_or(&Value::Null), &Path::new("spec"))
+}
+
+/// The spec of a claim, also one that is made for a pod.
+pub(in crate::resources) fn claim_spec(spec: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = access_modes(spec, path);
     let at = path.child("resources");
     match get(spec, "resources.requests").and_then(|r| r.get("storage")) {
         None => errors.push(FieldError::required(&at.key("storage"), "")),
         Some(size) => errors.extend(positive(size, &at.key("storage"))),
     }
-    errors.extend(class_name(spec, &path));
-    errors.extend(meta::optional_one_of(spec, "volumeMode", &path, MODES));
+    errors.extend(class_name(spec, path));
+    errors.extend(meta::optional_one_of(spec, "volumeMode", path, MODES));
     errors.extend(meta::label_selector(spec.get("selector"), &path.child("selector")));
     errors
 }
