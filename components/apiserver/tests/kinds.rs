@@ -369,3 +369,33 @@ async fn events_are_forgotten_and_evictions_ask_budgets() {
 
     assert_eq!(events.next().await.0, "DELETED", "a second after it was written");
 }
+
+#[tokio::test]
+async fn odd_specs_are_accepted_with_warnings() {
+    let api = start().await;
+    let warnings = |response: http::Response<apiserver::ResponseBody>| -> Vec<String> {
+        response.headers().get_all("warning").iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+    };
+    let mut pod = template();
+    pod["metadata"] = json!({"name": "p"});
+    pod["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(-1);
+    let made = api.send(common::admin(), "POST", &format!("{NS}/pods"), "application/json", &pod).await;
+    assert_eq!(made.status(), 201);
+    assert_eq!(
+        warnings(made),
+        [
+            "299 - \"spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \\\"kubernetes.io/os\\\" instead\"",
+            "299 - \"spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1\"",
+        ]
+    );
+    let labelled = json!({"metadata": {"labels": {"x": "y"}}});
+    let patched =
+        api.send(common::admin(), "PATCH", &format!("{NS}/pods/p"), "application/merge-patch+json", labelled).await;
+    assert_eq!(warnings(patched), Vec::<String>::new(), "nothing is said of a spec that stays");
+    let old = api.send(common::admin(), "GET", &format!("{NS}/endpoints"), "", "").await;
+    assert_eq!(
+        warnings(old),
+        ["299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""]
+    );
+}

@@ -101,6 +101,7 @@ async fn attempt(
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
     }
     admission::review(&attempt, &object).await?;
+    (resource.strategy.warnings)(&object, None).into_iter().for_each(|text| call.notes.warn(text));
     store(call, target, object, mode.dry_run).await
 }
 

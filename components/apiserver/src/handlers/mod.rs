@@ -30,7 +30,7 @@ use machinery::{ApiError, ResourceRef, protobuf, request_info::RequestInfo};
 
 use crate::{
     core::Core,
-    http::{Able, Request, Response, respond::add_warnings},
+    http::{Able, Request, Response},
     pipeline::Call,
     registry,
 };
@@ -114,13 +114,10 @@ pub async fn dispatch(call: Call, request: Request) -> Result<Response, ApiError
         return reviews::answer(&call, review, request).await;
     }
     let target = Target::of(&call)?;
-    let deprecation = target.resource.custom().and_then(|custom| custom.deprecation()).map(str::to_owned);
-    let mut response = of_resource(call, target, request).await?;
-    add_warnings(&mut response, deprecation.as_slice());
-    Ok(response)
-}
-
-async fn of_resource(call: Call, target: Target, request: Request) -> Result<Response, ApiError> {
+    let row = Some(target.resource.deprecation).filter(|text| !text.is_empty());
+    if let Some(text) = row.or_else(|| target.resource.custom().and_then(|custom| custom.deprecation())) {
+        call.notes.warn(text);
+    }
     if !call.info.subresource.is_empty() {
         return subresource(call, target, request).await;
     }

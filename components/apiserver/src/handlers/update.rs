@@ -232,6 +232,9 @@ async fn attempt(
     if resource.strategy.generation && part != Part::Status && content_changed(resource, &new, old) {
         new["metadata"]["generation"] = (int_at(old, "metadata.generation").unwrap_or(0) + 1).into();
     }
+    if matches!(part, Part::Main | Part::EphemeralContainers | Part::Resize) {
+        (resource.strategy.warnings)(&new, Some(old)).into_iter().for_each(|text| call.notes.warn(text));
+    }
     apply::keep_times(&mut new, old);
     let unchanged = || machinery::encoding::encode_stored(old);
     if new == *old && !current.stale {

@@ -19,7 +19,6 @@ const ABSOLUTE: &str = "must be an absolute path";
 pub(super) fn validate(spec: &Value, pod_name: &str, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut claims = BTreeSet::new();
     for (i, volume) in list_at(spec, "volumes").iter().enumerate() {
         let at = path.index(i);
         let name = str_at(volume, "name");
@@ -33,10 +32,6 @@ pub(super) fn validate(spec: &Value, pod_name: &str, path: &Path) -> Vec<FieldEr
         }
         if !name.is_empty() && !seen.insert(name) {
             found.push(FieldError::duplicate(&at.child("name"), name));
-        }
-        let claim = str_at(volume, "persistentVolumeClaim.claimName");
-        if !claim.is_empty() {
-            claims.insert(claim);
         }
         errors.extend(found);
     }
@@ -174,12 +169,9 @@ fn partition(source: &Value, path: &Path) -> Option<FieldError> {
 fn empty_dir(source: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if let Some(limit) = get(source, "sizeLimit") {
-        match resources::amount(limit, &path.child("sizeLimit")) {
-            Err(_) => errors.push(FieldError::forbidden(
-                &path.child("sizeLimit"),
-                "SizeLimit field must be a valid resource quantity",
-            )),
-            Ok(_) => {}
+        let at = path.child("sizeLimit");
+        if resources::amount(limit, &at).is_err() {
+            errors.push(FieldError::forbidden(&at, "SizeLimit field must be a valid resource quantity"));
         }
     }
     let medium = str_at(source, "medium");
