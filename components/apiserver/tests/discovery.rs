@@ -249,6 +249,97 @@ async fn metadata_and_tables_for_reads_and_watches() {
     assert_eq!((&table["kind"], &table["rows"][0]["object"]["kind"]), (&json!("Table"), &json!("ConfigMap")));
 }
 
+fn widgets(description: &str) -> Value {
+    let schema = json!({
+        "type": "object", "description": description,
+        "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer", "description": "How large it is."}}}},
+    });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList", "shortNames": ["wd"]},
+            "versions": [
+                {"name": "v1beta1", "served": true, "storage": false, "schema": {"openAPIV3Schema": schema}},
+                {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}},
+            ],
+        },
+    })
+}
+
+/// The first answer about custom resources that is as `wanted` says; they appear soon after their definition.
+async fn soon(api: &Api, path: &str, headers: &[(&str, &str)], wanted: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..100 {
+        let (_, body) = get(api, path, headers).await;
+        let value = serde_json::from_slice(&body).unwrap_or_default();
+        if wanted(&value) {
+            return value;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{path} never was as it should be");
+}
+
+#[tokio::test]
+async fn custom_resources_are_discovered_described_and_speak_json() {
+    let api = Api::start().await;
+    let before = api.get("/openapi/v3").await;
+    api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widgets("A thing.")).await;
+    let group = soon(&api, "/apis/example.com", &[], |v| v["kind"] == "APIGroup").await;
+    assert_eq!(names(&group["versions"], "version"), ["v1", "v1beta1"]);
+    let list = api.get("/apis/example.com/v1").await;
+    assert_eq!(names(&list["resources"], "name"), ["widgets", "widgets/status"]);
+    let all = soon(&api, "/apis", &[("accept", AGGREGATED)], |v| v.to_string().contains("widgets")).await;
+    assert_eq!(all["items"].as_array().unwrap().last().unwrap()["metadata"]["name"], "example.com");
+
+    let path = "apis/example.com/v1";
+    let index = soon(&api, "/openapi/v3", &[], |v| v["paths"][path].is_object()).await;
+    assert_eq!(index["paths"]["apis/apps/v1"], before["paths"]["apis/apps/v1"]);
+    let url = index["paths"][path]["serverRelativeURL"].as_str().unwrap();
+    let document = api.get(url).await;
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    check_references(&document, "#/components/schemas/", schemas);
+    assert_eq!(schemas["com.example.v1.Widget"]["description"], "A thing.");
+    assert!(schemas.contains_key("com.example.v1.WidgetList"));
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}/status"]["patch"].is_object());
+    let v2 = api.get("/openapi/v2").await;
+    check_references(&v2, "#/definitions/", v2["definitions"].as_object().unwrap());
+    assert_eq!(
+        v2["definitions"]["com.example.v1.Widget"]["properties"]["spec"]["properties"]["size"]["type"],
+        "integer"
+    );
+
+    // a change of the definition is published
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.example.com";
+    api.call("PATCH", definition, json!({"spec": {"versions": widgets("A better thing.")["spec"]["versions"]}})).await;
+    soon(&api, &format!("/openapi/{}", "v2"), &[], |v| v.to_string().contains("A better thing.")).await;
+    let changed = soon(&api, "/openapi/v3", &[], |v| v["paths"][path] != index["paths"][path]).await;
+    assert!(changed["paths"][path].is_object());
+
+    // no protobuf: refused, or JSON where that is taken, too
+    let widgets = "/apis/example.com/v1/namespaces/default/widgets";
+    let protobuf = machinery::protobuf::MEDIA_TYPE;
+    let body = b"k8s\0".to_vec();
+    let request = http::Request::builder().method("POST").uri(widgets).header("content-type", protobuf);
+    let request = request.body(Full::new(Bytes::from(body))).unwrap();
+    assert_eq!(api.server().handler_as(admin()).oneshot(request).await.unwrap().status(), 415);
+    assert_eq!(get(&api, widgets, &[("accept", protobuf)]).await.0.status, 406);
+    let (head, _) = get(&api, widgets, &[("accept", "application/vnd.kubernetes.protobuf,application/json")]).await;
+    assert_eq!((head.status.as_u16(), head.headers["content-type"].to_str().unwrap()), (200, "application/json"));
+    for kubectl in kubectls::all() {
+        let explained = api.run_kubectl(&kubectl.program, "admin", &["explain", "widget.spec.size"], "").await;
+        assert!(
+            explained.0 && explained.1.contains("How large it is."),
+            "kubectl 1.{}: {}",
+            kubectl.minor,
+            explained.1
+        );
+    }
+    assert_eq!(api.call("DELETE", definition, Value::Null).await.0, 200);
+    soon(&api, "/openapi/v3", &[], |v| v["paths"].is_object() && v["paths"][path].is_null()).await;
+}
+
 const DEPLOYMENT: &str = r"
 apiVersion: apps/v1
 kind: Deployment
