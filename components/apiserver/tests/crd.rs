@@ -384,6 +384,11 @@ async fn kubectl_uses_custom_resources() {
     );
     let text = api.kubectl_ok(&["api-resources", "--api-group=stable.example.com"], "").await;
     assert!(text.contains("crontabs") && text.contains("CronTab"), "{text}");
+    let text = api.kubectl_ok(&["explain", "crontabs.spec.replicas"], "").await;
+    assert!(text.contains("CronTab") && text.contains("<integer>"), "{text}");
+    let published = api.get("/openapi/v3/apis/stable.example.com/v1").await;
+    let schema = &published["components"]["schemas"]["com.example.stable.v1.CronTab"];
+    assert_eq!(schema["properties"]["spec"]["properties"]["replicas"]["maximum"].as_f64(), Some(10.0), "{schema}");
     api.kubectl_ok(&["delete", "crd", "crontabs.stable.example.com", "--timeout=5s"], "").await;
     assert!(!api.kubectl("admin", &["get", "cr"], "").await.0);
 }
