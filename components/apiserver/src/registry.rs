@@ -276,6 +276,30 @@ async fn stored_form(resource: &Resource, object: &Value) -> Result<(Bytes, Byte
     Ok((noted, encoding::encode_stored(&served)))
 }
 
+/// An object as another served version (or group) of its kind has it.
+pub async fn convert(from: &Resource, to: &Resource, object: &Value) -> Result<Value, ApiError> {
+    let mut converted = match (from.custom(), to.custom()) {
+        (Some(from), Some(to)) => {
+            let stored = from.to_stored(object).await?;
+            let back = to.present(vec![stored]).await?.pop();
+            back.ok_or_else(|| ApiError::internal("a converted object was lost"))?
+        }
+        _ => {
+            let mut object = object.clone();
+            if let Some(view) = &from.view {
+                (view.to_stored)(&mut object);
+            }
+            if let Some(view) = &to.view {
+                (view.from_stored)(&mut object);
+            }
+            object
+        }
+    };
+    converted["apiVersion"] = to.api_version().into();
+    converted["kind"] = to.kind.into();
+    Ok(converted)
+}
+
 /// The store's troubles as clients know them; nothing of the backend's own text but what an operator needs.
 pub fn store_error(error: store::Error) -> ApiError {
     match error {

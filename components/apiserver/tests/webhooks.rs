@@ -325,3 +325,40 @@ async fn defaults_follow_mutations() {
     assert_eq!(made["status"]["phase"], "Pending");
     assert!(added["volumeMounts"][0]["mountPath"].is_string(), "built-in plugins see it too: {added}");
 }
+
+#[tokio::test]
+async fn equivalent_versions_are_shown_as_the_rules_name_them() {
+    let api = Api::start().await;
+    let hook = Hook::start(|_, _| {
+        patch(&json!([{"op": "replace", "path": "/spec/metrics/0/resource/target/averageUtilization", "value": 70}]))
+    })
+    .await;
+    let mut scalers = hook.hook("hpa.hook.io", "/hpa", &["CREATE"]);
+    scalers["rules"][0]["apiGroups"] = json!(["autoscaling"]);
+    scalers["rules"][0]["apiVersions"] = json!(["v2"]);
+    scalers["rules"][0]["resources"] = json!(["horizontalpodautoscalers"]);
+    let mut exact = scalers.clone();
+    exact["matchPolicy"] = "Exact".into();
+    exact["name"] = "exact.hook.io".into();
+    exact["clientConfig"]["url"] = format!("https://{}/exact", hook.address).into();
+    api.create(MUTATING, configuration("m", &[scalers, exact])).await;
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+    let spec = json!({"scaleTargetRef": target, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50});
+    let v1 = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
+    let made = api.create(v1, json!({"metadata": {"name": "h"}, "spec": spec})).await;
+    assert_eq!(
+        (&made["apiVersion"], &made["spec"]["targetCPUUtilizationPercentage"]),
+        (&json!("autoscaling/v1"), &json!(70))
+    );
+    let asked = &hook.requests("/hpa")[0];
+    assert_eq!(
+        [
+            &asked["kind"]["version"],
+            &asked["requestKind"]["version"],
+            &asked["object"]["apiVersion"],
+            &asked["resource"]["version"]
+        ],
+        [&json!("v2"), &json!("v1"), &json!("autoscaling/v2"), &json!("v2")]
+    );
+    assert!(hook.requests("/exact").is_empty());
+}

@@ -72,8 +72,13 @@ pub async fn mutate(attempt: &Attempt<'_>, object: &mut Value, rounds: &mut Roun
         }
         let Some(subject) = wanted(attempt, hook, object).await? else { continue };
         let place = format!("round_{}_index_{index}", rounds.round);
-        let Some(answer) = ask(&subject, hook, object, Phase::Mutating, &place).await? else { continue };
-        let changed = apply(attempt, hook, &answer, object)?;
+        let mut shown = subject.shown(object).await?;
+        let form = shown.as_mut().unwrap_or(object);
+        let Some(answer) = ask(&subject, hook, form, Phase::Mutating, &place).await? else { continue };
+        let changed = apply(&subject, hook, &answer, form)?;
+        if let Some(shown) = shown.filter(|_| changed) {
+            *object = subject.taken_back(&shown).await?;
+        }
         note(attempt, hook, &answer, changed, &place);
         if changed {
             rounds.recall();
@@ -97,14 +102,15 @@ pub async fn validate(attempt: &Attempt<'_>, object: &Value) -> Result<(), ApiEr
     let all = hooks.iter().enumerate().map(|(index, hook)| async move {
         let Some(subject) = wanted(attempt, hook, object).await? else { return Ok(()) };
         let place = format!("round_0_index_{index}");
-        ask(&subject, hook, object, Phase::Validating, &place).await.map(drop)
+        let shown = subject.shown(object).await?;
+        ask(&subject, hook, shown.as_ref().unwrap_or(object), Phase::Validating, &place).await.map(drop)
     });
     futures::future::join_all(all).await.into_iter().collect()
 }
 
 /// The request as the hook wants to see it, if it does.
 async fn wanted<'a>(attempt: &'a Attempt<'a>, hook: &Hook, object: &Value) -> Result<Option<Subject<'a>>, ApiError> {
-    let Some(subject) = Subject::for_hook(attempt, hook) else { return Ok(None) };
+    let Some(subject) = Subject::for_hook(attempt, hook).await? else { return Ok(None) };
     if !subject.selected(hook, object).await? || !conditions::hold(&subject, hook, object).await? {
         return Ok(None);
     }
@@ -158,11 +164,11 @@ async fn call(subject: &Subject<'_>, hook: &Hook, object: &Value, phase: Phase) 
 }
 
 /// Applies the answer's patch; whether the object is another now.
-fn apply(attempt: &Attempt<'_>, hook: &Hook, answer: &Answer, object: &mut Value) -> Result<bool, ApiError> {
+fn apply(subject: &Subject<'_>, hook: &Hook, answer: &Answer, object: &mut Value) -> Result<bool, ApiError> {
     let Some(operations) = answer.patch.as_ref().filter(|p| p.as_array().is_none_or(|list| !list.is_empty())) else {
         return Ok(false);
     };
-    if !attempt.is_changeable() {
+    if !subject.attempt.is_changeable() {
         return Err(ApiError::internal(format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
             hook.name
@@ -170,8 +176,8 @@ fn apply(attempt: &Attempt<'_>, hook: &Hook, answer: &Answer, object: &mut Value
     }
     let before = object.clone();
     patch::json_patch(object, operations).map_err(ApiError::internal)?;
-    if attempt.kind.is_none() {
-        settle(&attempt.target.resource, object)?;
+    if subject.attempt.kind.is_none() {
+        settle(subject.resource(), object)?;
     }
     Ok(*object != before)
 }

@@ -1,6 +1,6 @@
 //! One request as one webhook sees it: in the group and version that the webhook's rules name.
 
-use machinery::{ApiError, Resource, selector::LabelSelector, value::map_at};
+use machinery::{ApiError, Resource, ResourceRef, selector::LabelSelector, value::map_at};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -46,17 +46,60 @@ pub struct Subject<'a> {
     pub asked: Form,
     /// As the webhook's rules name it.
     pub sent: Form,
+    /// The resource of `sent` where that is another version than was asked for, and the old object in it.
+    other: Option<(ResourceRef, Option<Value>)>,
 }
 
 impl<'a> Subject<'a> {
-    /// `None` when the hook's rules do not name this request, in whatever version.
-    pub fn for_hook(attempt: &'a Attempt<'a>, hook: &Hook) -> Option<Self> {
-        let asked = Form::of(attempt, &attempt.target.resource);
-        matches(&hook.rules, attempt, &asked).then(|| Subject { attempt, sent: asked.clone(), asked })
+    /// `None` when the hook's rules do not name this request: as it is, or (`matchPolicy: Equivalent`) in any version in which
+    /// the same objects are served.
+    pub async fn for_hook(attempt: &'a Attempt<'a>, hook: &Hook) -> Result<Option<Self>, ApiError> {
+        let resource = &attempt.target.resource;
+        let asked = Form::of(attempt, resource);
+        if matches(&hook.rules, attempt, &asked) {
+            return Ok(Some(Subject { attempt, sent: asked.clone(), asked, other: None }));
+        }
+        // what a subresource takes is of the same kind in every version
+        if hook.exact || attempt.kind.is_some() {
+            return Ok(None);
+        }
+        let same_objects = |it: &ResourceRef| it.stored_as() == resource.stored_as();
+        for other in registry::served(&attempt.call.core).into_iter().filter(same_objects) {
+            let sent = Form::of(attempt, &other);
+            if matches(&hook.rules, attempt, &sent) {
+                let old = match attempt.old {
+                    Some(old) => Some(registry::convert(resource, &other, old).await?),
+                    None => None,
+                };
+                return Ok(Some(Subject { attempt, asked, sent, other: Some((other, old)) }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The resource in whose form the webhook sees the object.
+    pub fn resource(&self) -> &Resource {
+        self.other.as_ref().map_or(&self.attempt.target.resource, |(other, _)| other)
+    }
+
+    /// The object in that form, where it is another.
+    pub async fn shown(&self, object: &Value) -> Result<Option<Value>, ApiError> {
+        match &self.other {
+            Some((other, _)) if self.attempt.operation != Operation::Delete => {
+                registry::convert(&self.attempt.target.resource, other, object).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// And back.
+    pub async fn taken_back(&self, shown: &Value) -> Result<Value, ApiError> {
+        registry::convert(self.resource(), &self.attempt.target.resource, shown).await
     }
 
     pub fn old(&self) -> Option<&Value> {
-        self.attempt.old.filter(|_| matches!(self.attempt.operation, Operation::Update | Operation::Delete))
+        let old = self.other.as_ref().map_or(self.attempt.old, |(_, old)| old.as_ref());
+        old.filter(|_| matches!(self.attempt.operation, Operation::Update | Operation::Delete))
     }
 
     /// A request about a namespace is one within it.
