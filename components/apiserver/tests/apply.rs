@@ -228,6 +228,48 @@ async fn fields_are_owned_across_versions() {
     );
 }
 
+#[tokio::test]
+async fn custom_resources_are_applied_by_their_schema() {
+    let api = Api::start().await;
+    let port = json!({"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}, "host": {"type": "string"}}});
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "size": {"type": "integer"},
+            "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port"], "items": port},
+        }},
+        "status": {"type": "object", "properties": {"phase": {"type": "string"}}},
+    }});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "gates.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Gate", "plural": "gates"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}}]},
+    });
+    api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
+    let gates = "/apis/example.com/v1/namespaces/default/gates";
+    let url = format!("{gates}/g");
+    let gate =
+        |spec: Value| json!({"apiVersion": "example.com/v1", "kind": "Gate", "metadata": {"name": "g"}, "spec": spec});
+    let (status, made) = apply(&api, &url, "a", gate(json!({"size": 1, "ports": [{"port": 80, "host": "a"}]}))).await;
+    assert_eq!(status, 201, "{made}");
+    let (status, both) = apply(&api, &url, "b", gate(json!({"ports": [{"port": 81}]}))).await;
+    assert_eq!((status, &both["spec"]["ports"]), (200, &json!([{"port": 80, "host": "a"}, {"port": 81}])));
+    let (status, error) = apply(&api, &url, "b", gate(json!({"size": 2}))).await;
+    assert_eq!((status, error["details"]["causes"][0]["field"].as_str().unwrap()), (409, ".spec.size"));
+    let (status, error) = apply(&api, &url, "b", gate(json!({"nothing": 2}))).await;
+    assert!(
+        status == 500 && error["message"].as_str().unwrap().ends_with(".spec.nothing: field not declared in schema"),
+        "{error}"
+    );
+    let mut phase = gate(json!({"size": 9}));
+    phase["status"] = json!({"phase": "Open"});
+    let (status, now) = apply(&api, &format!("{url}/status"), "ctl", phase).await;
+    assert_eq!((status, &now["spec"]["size"], &now["status"]["phase"]), (200, &json!(1), &json!("Open")), "{now}");
+    assert_eq!(entry(&now, "ctl", "Apply", json!("status"))["fieldsV1"], json!({"f:status": {"f:phase": {}}}));
+    // what nobody applies any more goes
+    let (_, less) = apply(&api, &url, "a", gate(json!({"size": 1}))).await;
+    assert_eq!(less["spec"], json!({"size": 1, "ports": [{"port": 81}]}));
+}
+
 const MANIFEST: &str = r"
 apiVersion: apps/v1
 kind: Deployment
