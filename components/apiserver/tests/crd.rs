@@ -364,6 +364,26 @@ async fn versions_are_converted_by_a_webhook() {
     assert!(message(&failed).starts_with("conversion webhook for stable.example.com/v2, Kind=Host failed: Post \"https://127.0.0.1:1/?timeout=30s\": "), "{}", failed.1);
 }
 
+/// kubectl chooses its patch by what is published, and generic clients read a list's items by their own kind.
+#[tokio::test]
+async fn generic_clients_are_told_what_they_need() {
+    let api = Api::start().await;
+    api.create(CRDS, crontabs()).await;
+    api.create(CRONS, cron("a", json!({"cronSpec": "*"}))).await;
+    let list = api.get(CRONS).await;
+    let item = &list["items"][0];
+    assert_eq!((&item["apiVersion"], &item["kind"]), (&json!("stable.example.com/v1"), &json!("CronTab")));
+    let document = api.get("/openapi/v3/apis/stable.example.com/v1").await;
+    let paths = document["paths"].as_object().unwrap();
+    let patches = paths.iter().filter_map(|(_, path)| path.get("patch"));
+    let bodies: Vec<_> = patches.filter_map(|patch| patch["requestBody"]["content"].as_object()).collect();
+    assert!(!bodies.is_empty());
+    for body in bodies {
+        assert!(body.contains_key("application/merge-patch+json"), "{body:?}");
+        assert!(!body.contains_key("application/strategic-merge-patch+json"), "{body:?}");
+    }
+}
+
 #[tokio::test]
 async fn kubectl_uses_custom_resources() {
     let api = Api::start().await;

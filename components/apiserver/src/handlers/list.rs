@@ -120,7 +120,7 @@ pub fn answer_typed(call: &Call, target: &Target, page: &Page) -> Result<Respons
     Ok(respond::encoded(StatusCode::OK, call.accept.syntax, typed(target, page)))
 }
 
-/// The typed list, as JSON.
+/// The typed list, as JSON. Items of custom resources say what they are; upstream's lists of them are not typed.
 fn typed(target: &Target, page: &Page) -> Vec<u8> {
     let resource = &*target.resource;
     let size: usize = page.items.iter().map(|kv| kv.value.len() + 48).sum();
@@ -137,7 +137,13 @@ fn typed(target: &Target, page: &Page) -> Vec<u8> {
         if index > 0 {
             out.push(b',');
         }
-        encoding::write_list_item(&mut out, kv.mod_revision, &kv.value);
+        match resource.custom() {
+            Some(_) => {
+                let api_version = resource.api_version();
+                encoding::write_object(&mut out, &api_version, resource.kind, kv.mod_revision, &kv.value);
+            }
+            None => encoding::write_list_item(&mut out, kv.mod_revision, &kv.value),
+        }
     }
     encoding::write_list_end(&mut out);
     out

@@ -95,6 +95,8 @@ struct Operation {
     created: bool,
     /// Of the object that is sent or got.
     kind: (String, String, String),
+    /// A custom resource knows no protobuf and no strategic patch; kubectl chooses its patch by what stands here.
+    custom: bool,
 }
 
 /// The paths of a document, written as they come: all of them as values would take much memory.
@@ -185,6 +187,7 @@ impl Paths {
             answer: definition,
             created: true,
             kind: (review.group.into(), "v1".into(), review.kind.into()),
+            custom: false,
         };
         let scope = if review.namespaced { "/namespaces/{namespace}" } else { "" };
         let place: &[&str] = if review.namespaced { &["namespace"] } else { &[] };
@@ -271,7 +274,7 @@ impl Paths {
         }
         if self.dialect == Dialect::V2 {
             value["consumes"] = media_types(operation).into();
-            value["produces"] = ANSWERS.into();
+            value["produces"] = answers(operation).into();
         }
         value["parameters"] = parameters.into();
         value
@@ -291,7 +294,7 @@ impl Paths {
                 match self.dialect {
                     Dialect::V2 => response["schema"] = self.reference(answer),
                     Dialect::V3 => {
-                        let content: Map<String, Value> = ANSWERS
+                        let content: Map<String, Value> = answers(operation)
                             .iter()
                             .map(|media| ((*media).to_owned(), json!({"schema": self.reference(answer)})))
                             .collect();
@@ -315,8 +318,20 @@ const PATCHES: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
+const CUSTOM_ANSWERS: &[&str] = &["application/json", "application/yaml"];
+const CUSTOM_PATCHES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
+fn answers(operation: &Operation) -> &'static [&'static str] {
+    if operation.custom { CUSTOM_ANSWERS } else { ANSWERS }
+}
+
 fn media_types(operation: &Operation) -> &'static [&'static str] {
-    if operation.method == "patch" { PATCHES } else { BODIES }
+    match (operation.method, operation.custom) {
+        ("patch", true) => CUSTOM_PATCHES,
+        ("patch", false) => PATCHES,
+        _ => BODIES,
+    }
 }
 
 fn operation(resource: &Resource, verb: &str) -> Operation {
@@ -353,6 +368,7 @@ fn operation(resource: &Resource, verb: &str) -> Operation {
         answer,
         created,
         kind: (resource.group.into(), resource.version.into(), resource.kind.into()),
+        custom: resource.custom().is_some(),
     }
 }
 
