@@ -77,6 +77,16 @@ fn faults_have_upstreams_texts() {
             "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
         ),
         (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "projected": {"sources": [
+                {"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "keyPath": "k", "maxExpirationSeconds": 3599}}]}}]}),
+            "spec.volumes[0].projected.sources[0].podCertificate.maxExpirationSeconds: Invalid value: 3599: if provided, maxExpirationSeconds must be greater than or equal to 3600",
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "projected": {"sources": [
+                {"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "keyPath": "k", "maxExpirationSeconds": 7862401}}]}}]}),
+            "spec.volumes[0].projected.sources[0].podCertificate.maxExpirationSeconds: Invalid value: 7862401: if provided, maxExpirationSeconds must be less than or equal to 7862400",
+        ),
+        (
             json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "image": {}}]}),
             "spec.volumes[0].image.reference: Required value",
         ),

@@ -407,11 +407,42 @@ fn projection(kind: &str, part: &Value, path: &Path) -> Vec<FieldError> {
                 _ => {}
             }
         }
-        _ => {
-            for field in ["signerName", "keyType"] {
-                errors.extend(required(part, field, path));
-            }
-        }
+        _ => errors.extend(pod_certificate(part, path)),
     }
+    errors
+}
+
+/// KEP-4317.
+fn pod_certificate(part: &Value, path: &Path) -> Vec<FieldError> {
+    const KEY_TYPES: &[&str] = &["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
+    const FILES: &[&str] = &["credentialBundlePath", "keyPath", "certificateChainPath"];
+    const HOUR: i64 = 3600;
+    const LONGEST: i64 = 91 * 24 * HOUR;
+    let mut errors: Vec<FieldError> = required(part, "signerName", path).into_iter().collect();
+    match str_at(part, "keyType") {
+        "" => errors.extend(required(part, "keyType", path)),
+        kind if !KEY_TYPES.contains(&kind) => {
+            errors.push(FieldError::not_supported(&path.child("keyType"), kind, KEY_TYPES));
+        }
+        _ => {}
+    }
+    let at = path.child("maxExpirationSeconds");
+    match int_at(part, "maxExpirationSeconds") {
+        Some(s) if s < HOUR => {
+            let detail = format!("if provided, maxExpirationSeconds must be greater than or equal to {HOUR}");
+            errors.push(FieldError::invalid(&at, s, detail));
+        }
+        Some(s) if s > LONGEST => {
+            let detail = format!("if provided, maxExpirationSeconds must be less than or equal to {LONGEST}");
+            errors.push(FieldError::invalid(&at, s, detail));
+        }
+        _ => {}
+    }
+    let files: Vec<&str> = FILES.iter().copied().filter(|name| !str_at(part, name).is_empty()).collect();
+    if files.is_empty() {
+        let detail = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+        errors.push(FieldError::required(path, detail));
+    }
+    errors.extend(files.into_iter().flat_map(|name| file(str_at(part, name), &path.child(name))));
     errors
 }
