@@ -8,6 +8,8 @@ use std::io::Write;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use crate::numbers::GoNumbers;
+
 /// Every stored value begins so.
 const HEAD: &[u8] = b"{\"metadata\":{";
 
@@ -60,7 +62,7 @@ fn write_field(out: &mut Vec<u8>, key: &str, value: &Value) {
 
 /// Writing a `Value` or a string into memory cannot fail.
 fn write_json<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) {
-    let written = serde_json::to_writer(out, value);
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(out, GoNumbers));
     debug_assert!(written.is_ok());
 }
 

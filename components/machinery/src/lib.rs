@@ -9,6 +9,7 @@ pub mod apply;
 pub mod encoding;
 pub mod expressions;
 pub mod field;
+pub mod numbers;
 pub mod patch;
 pub mod protobuf;
 pub mod request_info;
