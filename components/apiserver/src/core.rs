@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use store::Store;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::{pod_security::PodSecurity, policy::Policies, webhook::Webhooks},
@@ -40,8 +40,8 @@ pub struct Core {
     pub verifying_keys: Vec<VerifyingKey>,
     pub signing_key: SigningKey,
     pub kubelets: Option<KubeletClient>,
-    /// Connections to webhooks, and the webhooks that are configured.
-    pub callbacks: Callbacks,
+    /// Connections to webhooks of all kinds, and those that judge requests.
+    pub callbacks: Arc<Callbacks>,
     pub webhooks: Webhooks,
     pub policies: Policies,
     pub metrics: Metrics,
@@ -51,8 +51,12 @@ pub struct Core {
     pub published: Published,
     /// Custom resources.
     pub custom: Served,
+    /// The server is still there, but nobody should come any more.
+    pub leaving: CancellationToken,
     /// Ends watches and listeners.
     pub stopping: CancellationToken,
+    /// Requests under way that end by themselves.
+    pub requests: TaskTracker,
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -90,13 +94,14 @@ impl Core {
             None => store,
         };
         let callbacks = Arc::new(Callbacks::new(store.clone()));
-        let custom = Served::load(&*store, callbacks).await.context("cannot read the custom resource definitions")?;
+        let custom =
+            Served::load(&*store, callbacks.clone()).await.context("cannot read the custom resource definitions")?;
         let audit = config.audit.as_ref().map(Audit::from_config).transpose()?;
         let flow = FlowControl::new(&config.fairness);
         let pod_security = PodSecurity::from_config(&config.pod_security)?;
         let observed = Observed::start(store.clone(), flow.clone()).await.context("cannot read the store")?;
         Ok(Arc::new(Core {
-            callbacks: Callbacks::new(store.clone()),
+            callbacks,
             webhooks: Webhooks::default(),
             policies: Policies::default(),
             config,
@@ -114,7 +119,9 @@ impl Core {
             memo: Memo::default(),
             published: Published::default(),
             custom,
+            leaving: CancellationToken::new(),
             stopping,
+            requests: TaskTracker::new(),
         }))
     }
 

@@ -5,6 +5,7 @@
 //! A request passes [`pipeline`]: authentication, authorization, admission, handler, store. May depend on `machinery`, `store`
 //! and `certs`, on no client of the API.
 
+mod activity;
 pub mod admission;
 pub mod audit;
 pub mod authn;
@@ -34,6 +35,7 @@ pub mod pipeline;
 pub mod registry;
 pub mod server;
 pub mod services;
+mod serving;
 pub mod testing;
 pub mod tls;
 

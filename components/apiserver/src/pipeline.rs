@@ -19,9 +19,9 @@ use crate::{
     authz::{self, Attributes},
     connection::Connection,
     core::Core,
-    flowcontrol::{Flow, Seat},
+    flowcontrol::{Flow, Place},
     handlers,
-    http::{Accept, Query, Request, Response, ResponseBody, accept, compress, respond},
+    http::{Accept, Query, Request, Response, ResponseBody, accept, compress, duration, respond},
     identity::Identity,
     impersonation,
 };
@@ -29,6 +29,7 @@ use crate::{
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// A client may name its request, but not at any length.
 const AUDIT_ID_LENGTH: usize = 64;
+const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
 
 /// A request on its way, after authentication.
 pub struct Call {
@@ -115,6 +116,7 @@ pub async fn serve(core: Arc<Core>, connection: Option<Arc<Connection>>, request
         true => Ok(None),
         false => deadline(&core, query).map(Some),
     };
+    let _counted = (!long_running).then(|| core.requests.token());
     let way = Way { core: core.clone(), names, audit_id: audit_id.clone(), notes: notes.clone() };
     let answered = match deadline {
         Err(error) => Ok(Err(error)),
@@ -131,7 +133,7 @@ pub async fn serve(core: Arc<Core>, connection: Option<Arc<Connection>>, request
             if let Some(record) = notes.record.get() {
                 record.panicked();
             }
-            respond::error(&ApiError::internal("the request's handler failed; see the API server's log"))
+            respond::error(&ApiError::new(500, "InternalError", PANICKED))
         }
     };
     if response.status() == StatusCode::UNAUTHORIZED {
@@ -167,35 +169,15 @@ fn deadline(core: &Core, query: &str) -> Result<Duration, ApiError> {
     if !query.contains("timeout=") {
         return Ok(longest);
     }
-    match Query::parse(query).get("timeout") {
-        None => Ok(longest),
-        Some(text) => match go_duration(text) {
-            Some(wanted) if wanted.is_zero() => Ok(longest),
-            Some(wanted) => Ok(wanted.min(longest)),
-            None => Err(ApiError::bad_request(format!(
-                "invalid timeout specified in the request URL - time: invalid duration {text:?}"
-            ))),
-        },
-    }
-}
-
-/// `300ms`, `1m30s`, `1.5h`: what Go's time.ParseDuration reads, without signs.
-fn go_duration(text: &str) -> Option<Duration> {
-    const UNITS: &[(&str, f64)] =
-        &[("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let (mut rest, mut seconds) = (text, 0.0);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        seconds += number * UNITS.iter().find(|(name, _)| *name == &rest[..unit])?.1;
-        rest = &rest[unit..];
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
+    let query = Query::parse(query);
+    let Some(text) = query.get("timeout") else { return Ok(longest) };
+    let wanted = duration::parse(text)
+        .map_err(|why| ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}")))?;
+    Ok(match u64::try_from(wanted) {
+        // none, or one in the past, is no wish
+        Err(_) | Ok(0) => longest,
+        Ok(nanos) => Duration::from_nanos(nanos).min(longest),
+    })
 }
 
 async fn in_time(
@@ -253,8 +235,8 @@ impl Way {
             }
             identity = other;
         }
-        let seat = match self.enter(&identity, &info).await {
-            Ok(seat) => seat,
+        let place = match self.enter(&identity, &info).await {
+            Ok(place) => place,
             Err(response) => return Ok(response),
         };
         let query = Query::parse(request.uri().query().unwrap_or_default());
@@ -281,7 +263,7 @@ impl Way {
         let call = Call { core, wants, if_none_match, gzip, info, query, accept, identity, user_agent, notes };
         let handling: BoxFuture<'static, Result<Response, ApiError>> = Box::pin(handlers::dispatch(call, request));
         let response = handling.await;
-        drop(seat);
+        drop(place);
         if let (Some(info), Ok(response)) = (listed, &response)
             && let ResponseBody::Full(Some(bytes)) = response.body()
         {
@@ -312,15 +294,15 @@ impl Way {
         }
     }
 
-    /// A seat, or the answer to who finds none.
-    async fn enter(&self, who: &Identity, info: &RequestInfo) -> Result<Option<Seat>, Response> {
+    /// A place, or the answer to who finds none.
+    async fn enter(&self, who: &Identity, info: &RequestInfo) -> Result<Place, Response> {
         if is_long_running(info) && info.verb != "watch" {
-            return Ok(None);
+            return Ok(Place::None);
         }
         let entered = self.core.flow.enter(who, info, self.names).await;
         let flow = match &entered {
-            Ok(seat) => seat.as_ref().map(|s| s.flow().clone()),
-            Err(refused) => Some(refused.flow.clone()),
+            Ok(place) => place.flow().cloned(),
+            Err(refused) => refused.flow.clone(),
         };
         if let Some(flow) = flow {
             let _ = self.notes.flow.set(flow);
@@ -357,26 +339,4 @@ impl Way {
 fn given(request: &mut Request) -> Option<Arc<Identity>> {
     let extensions = request.extensions_mut();
     extensions.remove::<Arc<Identity>>().or_else(|| extensions.remove::<Identity>().map(Arc::new))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_gos() {
-        for (text, wanted) in [
-            ("30s", Some(Duration::from_secs(30))),
-            ("1m30s", Some(Duration::from_secs(90))),
-            ("300ms", Some(Duration::from_millis(300))),
-            ("1.5h", Some(Duration::from_secs(5400))),
-            ("0", Some(Duration::ZERO)),
-            ("30", None),
-            ("", None),
-            ("-1s", None),
-            ("s", None),
-        ] {
-            assert_eq!(go_duration(text), wanted, "{text:?}");
-        }
-    }
 }

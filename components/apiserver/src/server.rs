@@ -1,14 +1,10 @@
-//! Listening: TLS, connections, the graceful end. Also the in-process way in.
+//! Start, the graceful end, and the in-process way in.
 
 use std::{
     convert::Infallible,
-    future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -16,41 +12,25 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use store::EmbeddedStore;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    authn::x509::Peer,
     bootstrap,
     config::Config,
-    connection::Connection,
     core::Core,
     crd, files,
     http::{ResponseBody, body::BoxError},
     identity::Identity,
-    pipeline, tls,
+    pipeline, serving, tls,
 };
 
-/// How long a client may take over its part.
-#[derive(Clone, Copy)]
-struct Patience {
-    handshake: Duration,
-    /// Of each request, and until the first.
-    headers: Duration,
-}
-
-const PATIENCE: Patience = Patience { handshake: Duration::from_secs(10), headers: Duration::from_secs(30) };
-/// How long connections may take to end after the listener closed.
+/// How long connections may take to end after the listener closed, when nothing is worked on for them.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Streams a client may open and reset before anything is done for them, and so for nothing.
-const RESET_STREAMS: usize = 100;
+/// How long the last answer may take to be written.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// A running API server.
 pub struct ApiServer {
@@ -63,10 +43,6 @@ pub struct ApiServer {
 impl ApiServer {
     /// Opens the store, makes what must always exist, and listens. A default rustls provider must be installed.
     pub async fn start(config: Config) -> anyhow::Result<ApiServer> {
-        Self::start_with(config, PATIENCE).await
-    }
-
-    async fn start_with(config: Config, patience: Patience) -> anyhow::Result<ApiServer> {
         let store = EmbeddedStore::open(&config.data_dir)
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
         let (tls, serving) = tls::server_config(&config)?;
@@ -82,7 +58,7 @@ impl ApiServer {
         reload_when_changed(&core, serving);
         let connections = TaskTracker::new();
         connections.spawn(crate::expiry::run(core.store.clone(), event_ttl, core.stopping.clone()));
-        connections.spawn(accept(core.clone(), listener, acceptor, connections.clone(), patience));
+        connections.spawn(serving::accept(core.clone(), listener, acceptor, connections.clone()));
         tracing::info!(%address, "the API server listens");
         Ok(ApiServer { core, store, address, connections })
     }
@@ -102,11 +78,23 @@ impl ApiServer {
         Handler { core: self.core.clone(), identity: Some(Arc::new(identity)) }
     }
 
-    /// Ends watches, lets the requests under way finish, closes the store.
+    /// Says that it is not ready any more, goes on for the configured delay, ends watches, lets the requests under way finish
+    /// (no longer than a request may take), closes the store.
     pub async fn shutdown(self) {
+        let limits = &self.core.config.limits;
+        self.core.leaving.cancel();
+        tokio::time::sleep(Duration::from_secs(limits.shutdown_delay_seconds)).await;
         self.core.stopping.cancel();
         self.connections.close();
-        if tokio::time::timeout(DRAIN, self.connections.wait()).await.is_err() {
+        self.core.requests.close();
+        let ended = async {
+            if tokio::time::timeout(DRAIN, self.connections.wait()).await.is_err() {
+                self.core.requests.wait().await;
+                let _ = tokio::time::timeout(FLUSH, self.connections.wait()).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(limits.request_timeout_seconds) + DRAIN, ended).await;
+        if !self.connections.is_empty() {
             tracing::warn!("some connections did not end in time and were dropped");
         }
         if let Some(audit) = self.core.audit.clone() {
@@ -137,128 +125,6 @@ fn reload_when_changed(core: &Arc<Core>, serving: Arc<tls::Serving>) {
     }
 }
 
-async fn accept(
-    core: Arc<Core>,
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    connections: TaskTracker,
-    patience: Patience,
-) {
-    let places = Arc::new(Semaphore::new(core.config.limits.max_connections));
-    loop {
-        let place = tokio::select! {
-            () = core.stopping.cancelled() => return,
-            place = places.clone().acquire_owned() => place,
-        };
-        let (stream, address) = tokio::select! {
-            () = core.stopping.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // out of file descriptors: others must end first
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let serving = connection(core.clone(), stream, address, acceptor.clone(), patience);
-        connections.spawn(async move {
-            serving.await;
-            drop(place);
-        });
-    }
-}
-
-async fn connection(
-    core: Arc<Core>,
-    stream: TcpStream,
-    address: SocketAddr,
-    acceptor: TlsAcceptor,
-    patience: Patience,
-) {
-    let _ = stream.set_nodelay(true);
-    let tls = match tokio::time::timeout(patience.handshake, acceptor.accept(stream)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!("a TLS handshake took too long"),
-    };
-    let session = tls.get_ref().1;
-    let peer = session.peer_certificates().and_then(|chain| {
-        let proxy = core.authn.front_proxy.as_ref().map(|proxy| proxy.authorities.accepts(chain));
-        Peer::judge(chain, core.authn.client_authorities.accepts(chain), proxy)
-    });
-    let about = Arc::new(Connection { address: Some(address.ip()), peer });
-    let http2 = session.alpn_protocol() == Some(b"h2");
-    let asked = Arc::new(AtomicBool::new(false));
-    let service = {
-        let (core, asked) = (core.clone(), asked.clone());
-        hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            asked.store(true, Ordering::Relaxed);
-            let (core, about) = (core.clone(), about.clone());
-            async move {
-                let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-                Ok::<_, Infallible>(pipeline::serve(core, Some(about), request).await)
-            }
-        })
-    };
-    // the protocol is what TLS agreed on: telling it from the first bytes would wait for them without a limit
-    let io = TokioIo::new(tls);
-    let limits = &core.config.limits;
-    let ended = if http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.http2_max_streams_per_connection)
-            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(RESET_STREAMS)
-            .keep_alive_interval(Duration::from_secs(30));
-        let serving = builder.serve_connection(io, service);
-        run(&core, serving, |it| it.graceful_shutdown(), patience.headers, &asked).await
-    } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(patience.headers)
-            .max_buf_size(limits.max_header_bytes.max(8192));
-        let serving = builder.serve_connection(io, service).with_upgrades();
-        run(&core, serving, |it| it.graceful_shutdown(), patience.headers, &asked).await
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
-    }
-}
-
-/// Drives a connection to its end, which comes early for a client that asks for nothing.
-async fn run<C: Future<Output = hyper::Result<()>>>(
-    core: &Core,
-    serving: C,
-    stop: impl FnOnce(Pin<&mut C>),
-    first_request: Duration,
-    asked: &AtomicBool,
-) -> hyper::Result<()> {
-    let mut serving = std::pin::pin!(serving);
-    tokio::select! {
-        ended = serving.as_mut() => return ended,
-        () = core.stopping.cancelled() => {
-            stop(serving.as_mut());
-            return serving.await;
-        }
-        () = tokio::time::sleep(first_request) => {}
-    }
-    if !asked.load(Ordering::Relaxed) {
-        tracing::debug!("a client connected and asked for nothing");
-        return Ok(());
-    }
-    tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = core.stopping.cancelled() => {
-            stop(serving.as_mut());
-            serving.await
-        }
-    }
-}
-
 /// The API server as a `tower::Service`, without sockets.
 #[derive(Clone)]
 pub struct Handler {
@@ -286,37 +152,5 @@ where
             request.extensions_mut().insert(identity.clone());
         }
         Box::pin(async move { Ok(pipeline::serve(core, None, request).await) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use tokio::io::AsyncReadExt;
-
-    #[tokio::test]
-    async fn clients_that_send_nothing_are_dropped() {
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let dir = tempfile::tempdir().unwrap();
-        crate::testing::prepare(dir.path()).unwrap();
-        let patience = Patience { headers: Duration::from_millis(200), ..PATIENCE };
-        let server = ApiServer::start_with(Config::in_dir(dir.path(), 0), patience).await.unwrap();
-        for protocol in ["", "http/1.1", "h2"] {
-            let mut roots = rustls::RootCertStore::empty();
-            tls::certificates(&dir.path().join("ca.crt")).unwrap().into_iter().for_each(|it| roots.add(it).unwrap());
-            let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-            tls.alpn_protocols = Some(protocol.as_bytes().to_vec()).filter(|it| !it.is_empty()).into_iter().collect();
-            let stream = TcpStream::connect(server.address()).await.unwrap();
-            let name = "localhost".try_into().unwrap();
-            let mut stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
-            let end = async {
-                let mut buffer = [0; 1024];
-                while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
-            };
-            let ended = tokio::time::timeout(Duration::from_secs(5), end).await;
-            assert!(ended.is_ok(), "{protocol:?}: still connected");
-        }
-        server.shutdown().await;
     }
 }

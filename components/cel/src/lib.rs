@@ -24,6 +24,7 @@ pub use eval::{Budget, Fault, Input, Variables, to_json};
 pub use functions::{
     convert::to_text,
     kubernetes::authz::{Authorize, Check, Decision, ServiceAccount, authorizer, request_resource},
+    time::parse_duration,
 };
 pub use schema::{Schema, Shape};
 pub use source::{CompileError, Problem};

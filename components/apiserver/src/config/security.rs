@@ -1,8 +1,10 @@
 //! The part of the configuration that is about who may do what, what is written down about it, and how much anybody may take.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+
+use crate::activity::Patience;
 
 pub(super) fn yes() -> bool {
     true
@@ -193,6 +195,21 @@ pub struct Limits {
     pub http2_max_streams_per_connection: u32,
     /// Bytes of a request's head, URL included.
     pub max_header_bytes: usize,
+    /// Seconds the head of a request may take to come, and the first one to begin.
+    pub header_timeout_seconds: u64,
+    /// Seconds a connection is kept without a request.
+    pub idle_timeout_seconds: u64,
+    /// Seconds that requests are still served when the server has to end and says that it is not ready.
+    pub shutdown_delay_seconds: u64,
+}
+
+impl Limits {
+    pub(crate) fn patience(&self) -> Patience {
+        Patience {
+            head: Duration::from_secs(self.header_timeout_seconds),
+            idle: Duration::from_secs(self.idle_timeout_seconds),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -202,6 +219,9 @@ impl Default for Limits {
             max_connections: 20_000,
             http2_max_streams_per_connection: 1000,
             max_header_bytes: 1024 * 1024,
+            header_timeout_seconds: 32,
+            idle_timeout_seconds: 90,
+            shutdown_delay_seconds: 0,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! (for a watch: until its first events are ready), or the refusal 429.
 
 mod dispatch;
+mod inflight;
 mod metrics;
 mod objects;
 
@@ -18,9 +19,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use machinery::request_info::RequestInfo;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{config::Fairness, identity::Identity};
 use dispatch::{Asked, State};
+use inflight::Inflight;
 use metrics::Counters;
 use objects::{Distinguisher, Schema, Sources};
 
@@ -45,6 +48,8 @@ pub struct Flow {
 
 pub struct FlowControl {
     enabled: bool,
+    /// Bounds requests when this is not enabled.
+    inflight: Inflight,
     seats: u32,
     sources: Mutex<Sources>,
     flows: RwLock<Arc<[Arc<Flow>]>>,
@@ -68,7 +73,28 @@ pub struct Seat {
 
 /// The request must come again later.
 pub struct Refused {
-    pub flow: Arc<Flow>,
+    /// `None` without priority and fairness.
+    pub flow: Option<Arc<Flow>>,
+}
+
+/// What a request holds while it is served.
+pub enum Place {
+    Seat(Seat),
+    /// Given back when dropped.
+    Counted {
+        place: OwnedSemaphorePermit,
+    },
+    /// It needs none.
+    None,
+}
+
+impl Place {
+    pub fn flow(&self) -> Option<&Arc<Flow>> {
+        match self {
+            Place::Seat(seat) => Some(&seat.flow),
+            _ => None,
+        }
+    }
 }
 
 impl Flow {
@@ -98,6 +124,7 @@ impl FlowControl {
         let seats = config.max_requests_inflight + config.max_mutating_requests_inflight;
         let control = FlowControl {
             enabled: config.enabled && seats > 0,
+            inflight: Inflight::new(config),
             seats,
             sources: Mutex::default(),
             flows: RwLock::new(Arc::new([])),
@@ -181,16 +208,29 @@ impl FlowControl {
         }
     }
 
-    /// Waits for a seat. `None`: this request needs none.
+    /// Waits for a place.
     pub async fn enter(
         self: &Arc<Self>,
         who: &Identity,
         info: &RequestInfo,
         names: [&'static str; 3],
-    ) -> Result<Option<Seat>, Refused> {
-        if !self.enabled {
-            return Ok(None);
+    ) -> Result<Place, Refused> {
+        if self.enabled {
+            return Ok(self.seat(who, info, names).await?.map_or(Place::None, Place::Seat));
         }
+        if info.verb == "watch" {
+            return Ok(Place::None);
+        }
+        let place = self.inflight.enter(who, info).map_err(|_| Refused { flow: None })?;
+        Ok(place.map_or(Place::None, |place| Place::Counted { place }))
+    }
+
+    async fn seat(
+        self: &Arc<Self>,
+        who: &Identity,
+        info: &RequestInfo,
+        names: [&'static str; 3],
+    ) -> Result<Option<Seat>, Refused> {
         let flows = self.flows.read().clone();
         let Some(flow) = flows.iter().find(|f| f.schema.fits(who, info)) else { return Ok(None) };
         let mut seat =
@@ -214,14 +254,14 @@ impl FlowControl {
             }
             Asked::Refused(why) => {
                 flow.counters.rejected(why);
-                Err(Refused { flow: flow.clone() })
+                Err(Refused { flow: Some(flow.clone()) })
             }
             Asked::Queued(woken, queue, id) => {
                 (seat.width, seat.queue, seat.seated) = (width, Some((queue, id)), None);
                 let begun = Instant::now();
                 if tokio::time::timeout(PATIENCE, woken).await.is_err() && seat.leave() {
                     flow.counters.rejected("time-out");
-                    return Err(Refused { flow: flow.clone() });
+                    return Err(Refused { flow: Some(flow.clone()) });
                 }
                 seat.seated = Some(Instant::now());
                 flow.counters.dispatched(Some(begun.elapsed()));
@@ -238,10 +278,6 @@ impl FlowControl {
 }
 
 impl Seat {
-    pub fn flow(&self) -> &Arc<Flow> {
-        &self.flow
-    }
-
     /// Out of the queue; `false` when the seat was given in the same moment.
     fn leave(&mut self) -> bool {
         let Some((queue, id)) = self.queue else { return false };
@@ -269,6 +305,7 @@ impl Drop for Seat {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::identity::MASTERS;
     use http::Method;
     use serde_json::json;
 
@@ -324,15 +361,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_fairness_two_numbers_bound() {
+        let config = Fairness { enabled: false, max_requests_inflight: 1, max_mutating_requests_inflight: 0 };
+        let control = FlowControl::new(&config);
+        let joe = Identity::new("joe", [""; 0]);
+        let write = RequestInfo::parse(&Method::POST, "/api/v1/namespaces/a/pods", "");
+        let watch = RequestInfo::parse(&Method::GET, "/api/v1/pods", "watch=1");
+        let held = control.enter(&joe, &list(), PODS).await.ok().unwrap();
+        assert!(control.enter(&joe, &list(), PODS).await.is_err_and(|refused| refused.flow.is_none()));
+        for (who, info) in [(&joe, &write), (&joe, &watch), (&Identity::new("a", [MASTERS]), &list())] {
+            assert!(control.enter(who, info, PODS).await.is_ok(), "{}", info.verb);
+        }
+        drop(held);
+        assert!(control.enter(&joe, &list(), PODS).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn objects_take_effect() {
         let control = small(10);
         control.set("prioritylevelconfigurations", "mine", Some(&json!({"metadata": {"name": "mine", "uid": "u1"}, "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 10, "limitResponse": {"type": "Reject"}}}})));
         control.set("flowschemas", "joes", Some(&json!({"metadata": {"name": "joes", "uid": "u2"}, "spec": {"matchingPrecedence": 5,
             "priorityLevelConfiguration": {"name": "mine"}, "rules": [{"subjects": [{"kind": "User", "user": {"name": "joe"}}],
             "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true}]}]}})));
-        let seat = control.enter(&Identity::new("joe", [""; 0]), &list(), PODS).await.ok().unwrap().unwrap();
+        let seat = control.enter(&Identity::new("joe", [""; 0]), &list(), PODS).await.ok().unwrap();
         let mut headers = HeaderMap::new();
-        seat.flow().mark(&mut headers);
+        seat.flow().unwrap().mark(&mut headers);
         assert_eq!((&headers[SCHEMA_HEADER], &headers[LEVEL_HEADER]), (&"u2".parse().unwrap(), &"u1".parse().unwrap()));
     }
 }

@@ -76,7 +76,7 @@ async fn checks(call: &Call, kind: &str) -> Vec<(&'static str, bool)> {
     if kind == "readyz" {
         // the listener opens only after bootstrap, so answering at all means that it is done
         checks.push(("poststarthook/bootstrap", true));
-        checks.push(("shutdown", !call.core.stopping.is_cancelled()));
+        checks.push(("shutdown", !call.core.leaving.is_cancelled()));
     }
     checks
 }

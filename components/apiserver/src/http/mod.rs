@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod body;
 pub mod compress;
+pub mod duration;
 pub mod query;
 pub mod respond;
 

@@ -44,6 +44,14 @@ impl Api {
 
     /// A client over the wire; `certificate` names a pair of files in the folder, or is empty.
     pub fn wire(&self, certificate: &str) -> reqwest::Client {
+        self.wire_with(certificate, |builder| builder)
+    }
+
+    pub fn wire_with(
+        &self,
+        certificate: &str,
+        change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> reqwest::Client {
         let read = |name: String| std::fs::read(self.path().join(name)).unwrap();
         let ca = reqwest::Certificate::from_pem(&read("ca.crt".into())).unwrap();
         let mut builder = reqwest::Client::builder().tls_certs_only([ca]);
@@ -51,7 +59,7 @@ impl Api {
             let pair = [read(format!("{certificate}.crt")), read(format!("{certificate}.key"))].concat();
             builder = builder.identity(reqwest::Identity::from_pem(&pair).unwrap());
         }
-        builder.build().unwrap()
+        change(builder).build().unwrap()
     }
 
     pub fn url(&self, path: &str) -> String {
