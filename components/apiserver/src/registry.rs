@@ -1,6 +1,6 @@
 //! Objects in the store: keys, reads, compare-and-swap writes. The only room that knows how keys look.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream::BoxStream};
@@ -127,6 +127,29 @@ pub async fn watch(
         }
     });
     presented.take_until(replaced).boxed()
+}
+
+/// How long a revision of the future is waited for, as upstream's cache does.
+const FUTURE: Duration = Duration::from_secs(3);
+
+/// Returns when the store has come to a revision; 504 if it does not in time.
+pub async fn reached(core: &Core, wanted: Revision) -> Result<(), ApiError> {
+    let current = core.store.revision();
+    if wanted <= current {
+        return Ok(());
+    }
+    let coming = async {
+        let mut items = core.store.watch(ROOT, current).await.map_err(store_error)?;
+        while core.store.revision() < wanted {
+            if items.next().await.transpose().map_err(store_error)?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(FUTURE, coming)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::too_large_resource_version(wanted, core.store.revision())))
 }
 
 async fn present_event(resource: &Resource, event: &Event) -> Result<Event, ApiError> {

@@ -6,6 +6,7 @@ mod common;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use common::Api;
@@ -55,7 +56,6 @@ async fn options_are_checked() {
             400,
             "incorrect encoded start resourceVersion",
         ),
-        ("resourceVersion=999999999", 504, "Too large resource version: 999999999, current: "),
     ];
     for (query, code, text) in cases {
         let (status, error) = api.call("GET", &format!("{CONFIG_MAPS}?{query}"), Value::Null).await;
@@ -63,6 +63,49 @@ async fn options_are_checked() {
     }
     let (status, error) = api.call("DELETE", &format!("{CONFIG_MAPS}/a?propagationPolicy=Odd"), Value::Null).await;
     assert!(status == 422 && error["details"]["kind"] == "DeleteOptions", "{error}");
+}
+
+#[tokio::test]
+async fn a_revision_of_the_future_is_waited_for() {
+    let api = Api::start().await;
+    let made = api.create(CONFIG_MAPS, config_map("a", "x")).await;
+    let now: u64 = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let answers = |revision: u64| {
+        let api = &api;
+        async move {
+            let begun = std::time::Instant::now();
+            let queries = [
+                format!("{CONFIG_MAPS}?resourceVersion={revision}"),
+                format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact"),
+                format!("{CONFIG_MAPS}/a?resourceVersion={revision}"),
+                format!(
+                    "{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1&resourceVersion={revision}"
+                ),
+            ];
+            let all = queries.iter().map(|query| api.call("GET", query, Value::Null));
+            (futures::future::join_all(all).await, begun.elapsed())
+        }
+    };
+    let writing = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for name in ["b", "c"] {
+            api.create(CONFIG_MAPS, config_map(name, "x")).await;
+        }
+    };
+    let ((found, took), ()) = futures::join!(answers(now + 2), writing);
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert!(found.iter().all(|(status, _)| *status == 200), "{found:?}");
+    assert_eq!(found[1].1["items"].as_array().unwrap().len(), 3, "{}", found[1].1);
+
+    let (refused, took) = answers(now + 1000).await;
+    assert!((2900..6000).contains(&took.as_millis()), "{took:?}");
+    for (status, error) in refused {
+        assert_eq!((status, &error["reason"]), (504, &json!("Timeout")), "{error}");
+        let message = format!("Timeout: Too large resource version: {}, current: {}", now + 1000, now + 2);
+        assert_eq!(error["message"], message);
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        assert_eq!((&error["details"]["causes"], &error["details"]["retryAfterSeconds"]), (&json!([cause]), &json!(1)));
+    }
 }
 
 #[tokio::test]

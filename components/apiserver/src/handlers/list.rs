@@ -153,7 +153,7 @@ pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result
     options::check_list(call, false)?;
     let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0))
         .map_err(|_| ApiError::bad_request("limit must not be negative"))?;
-    let (revision, after) = start(call, selection, limit)?;
+    let (revision, after) = start(call, selection, limit).await?;
     let mut request = RangeRequest { prefix: selection.prefix.clone(), start_after: after, limit, revision };
     if selection.is_everything() {
         let range = call.core.store.range(request).await.map_err(|e| range_error(call, selection, e))?;
@@ -200,7 +200,11 @@ pub async fn page(call: &Call, target: &Target, selection: &Selection) -> Result
 }
 
 /// The revision to read (`None`: the newest) and the key to begin after.
-fn start(call: &Call, selection: &Selection, limit: usize) -> Result<(Option<Revision>, Option<String>), ApiError> {
+async fn start(
+    call: &Call,
+    selection: &Selection,
+    limit: usize,
+) -> Result<(Option<Revision>, Option<String>), ApiError> {
     let version = call.query.get("resourceVersion");
     let matching = call.query.get("resourceVersionMatch");
     if let Some(token) = call.query.get("continue") {
@@ -212,7 +216,7 @@ fn start(call: &Call, selection: &Selection, limit: usize) -> Result<(Option<Rev
         return Ok(((token.revision > 0).then_some(token.revision), Some(token.after)));
     }
     let Some(text) = version else { return Ok((None, None)) };
-    let wanted = not_newer_than_now(call, text)?;
+    let wanted = not_newer_than_now(call, text).await?;
     match matching {
         Some("Exact") => Ok((Some(wanted), None)),
         None if limit > 0 && wanted > 0 => Ok((Some(wanted), None)),

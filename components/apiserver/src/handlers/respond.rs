@@ -21,7 +21,7 @@ pub struct Encoded {
 
 pub async fn get(call: &Call, target: &Target) -> Result<Response, ApiError> {
     if let Some(text) = call.query.get("resourceVersion") {
-        super::selection::not_newer_than_now(call, text)?;
+        super::selection::not_newer_than_now(call, text).await?;
     }
     let kv = registry::read_raw(&call.core, &target.resource, &target.namespace, &target.name).await?;
     object(call, &target.resource, StatusCode::OK, &Encoded { value: kv.value, revision: kv.mod_revision })

@@ -62,9 +62,9 @@ pub fn parse_revision(text: &str) -> Result<Revision, ApiError> {
     })
 }
 
-/// A revision the client knows must have been reached here.
-pub fn not_newer_than_now(call: &Call, text: &str) -> Result<Revision, ApiError> {
+/// A revision the client knows must be reached here; for a while it is waited for.
+pub async fn not_newer_than_now(call: &Call, text: &str) -> Result<Revision, ApiError> {
     let wanted = parse_revision(text)?;
-    let current = call.core.store.revision();
-    if wanted > current { Err(ApiError::too_large_resource_version(wanted, current)) } else { Ok(wanted) }
+    registry::reached(&call.core, wanted).await?;
+    Ok(wanted)
 }

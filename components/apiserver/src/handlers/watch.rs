@@ -55,16 +55,13 @@ pub async fn watch(call: &Call, target: &Target) -> Result<Response, ApiError> {
     let bookmarks = call.query.flag("allowWatchBookmarks");
     let initial_events = call.query.flag("sendInitialEvents");
     let wanted = call.query.get("resourceVersion").map_or(Ok(0), parse_revision)?;
-    let now = call.core.store.revision();
     let (initial, from) = if initial_events || (wanted == 0 && !call.query.has("sendInitialEvents")) {
-        if wanted > now {
-            return Err(ApiError::too_large_resource_version(wanted, now));
-        }
+        registry::reached(&call.core, wanted).await?;
         let (items, revision) = watcher.present().await?;
         let end_mark = initial_events && bookmarks;
         (Some(Initial { items: items.into_iter(), end_mark }), revision)
     } else {
-        (None, if wanted == 0 { now } else { wanted })
+        (None, if wanted == 0 { call.core.store.revision() } else { wanted })
     };
     // As upstream's watch cache: from here on an error is an event of the stream, not an answer of its own. Clients that
     // get the answer 410 try the same revision again; those that get the event list anew.
