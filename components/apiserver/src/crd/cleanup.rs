@@ -6,25 +6,30 @@ use futures::StreamExt;
 use http::Method;
 use machinery::{
     Resource, ResourceRef,
-    resources::apiextensions::CLEANUP,
+    resources::apiextensions::{CLEANUP, is_true, set_condition},
     value::{list_at, str_at},
 };
 use serde_json::{Value, json};
 use store::{EventKind, WatchItem};
 
-use crate::{bootstrap, core::Core, registry};
+use crate::{
+    bootstrap,
+    core::Core,
+    registry::{self, Stored, Write, WriteError},
+};
 
 fn is_deleted(object: &Value) -> bool {
     !str_at(object, "metadata.deletionTimestamp").is_empty()
         && list_at(object, "metadata.finalizers").iter().any(|f| f == CLEANUP)
 }
 
-/// Begins to remove the objects of a definition that is being deleted; several at once do no harm.
+/// Begins to remove the objects of a definition that is being deleted, unless that is under way.
 pub fn begin_if_deleted(core: &Arc<Core>, object: &Value) {
-    if !is_deleted(object) {
+    let name = str_at(object, "metadata.name").to_owned();
+    if !is_deleted(object) || !core.custom.cleaning.lock().insert(name.clone()) {
         return;
     }
-    let (core, name) = (core.clone(), str_at(object, "metadata.name").to_owned());
+    let core = core.clone();
     tokio::spawn(async move {
         let stopping = core.stopping.clone();
         tokio::select! {
@@ -33,28 +38,68 @@ pub fn begin_if_deleted(core: &Arc<Core>, object: &Value) {
                 tracing::warn!(%error, name, "the objects of a deleted definition cannot be removed");
             },
         }
+        core.custom.cleaning.lock().remove(&name);
     });
 }
 
+/// A state of the condition `Terminating`: status, reason, message.
+type Terminating = (&'static str, &'static str, &'static str);
+
+const UNDER_WAY: Terminating = ("True", "InstanceDeletionInProgress", "CustomResource deletion is in progress");
+const DONE: Terminating = ("False", "InstanceDeletionCompleted", "removed all instances");
+const NOTHING_TO_DO: Terminating = ("False", "NeverEstablished", "resource was never established");
+
+/// Objects first, then the finalizer that stands for them; from the beginning when somebody changes the definition meanwhile.
 async fn finish(core: &Arc<Core>, name: &str) -> anyhow::Result<()> {
-    if let Some(row) = any_row(core, name) {
-        remove_all(core, &row).await?;
-    }
-    // another write may come between reading and writing: then its event begins this anew
     let Some(row) = super::row() else { return Ok(()) };
-    let current = match registry::read(core, row, "", name).await {
-        Ok(stored) => stored.object,
-        Err(error) if error.code == 404 => return Ok(()),
-        Err(error) => anyhow::bail!("cannot read the definition: {error}"),
-    };
-    if !is_deleted(&current) {
-        return Ok(());
+    loop {
+        let Some(stored) = deleted(core, row, name).await? else { return Ok(()) };
+        let mut new = stored.object.clone();
+        set_terminating(&mut new, UNDER_WAY);
+        if new != stored.object && !write(core, row, &stored, &new).await? {
+            continue;
+        }
+        let established = is_true(&stored.object, "Established");
+        if let Some(row) = any_row(core, name).filter(|_| established) {
+            remove_all(core, &row).await?;
+        }
+        let Some(stored) = deleted(core, row, name).await? else { return Ok(()) };
+        let mut new = stored.object.clone();
+        set_terminating(&mut new, if established { DONE } else { NOTHING_TO_DO });
+        let mut kept = list_at(&new, "metadata.finalizers").to_vec();
+        kept.retain(|finalizer| finalizer != CLEANUP);
+        new["metadata"]["finalizers"] = json!(kept);
+        if write(core, row, &stored, &new).await? {
+            return Ok(());
+        }
     }
-    let mut new = current.clone();
-    let kept: Vec<Value> = list_at(&current, "metadata.finalizers").iter().filter(|f| *f != CLEANUP).cloned().collect();
-    new["metadata"]["finalizers"] = json!(kept);
-    bootstrap::send(core, Method::PUT, &format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"), &new)
-        .await
+}
+
+fn set_terminating(object: &mut Value, (status, reason, message): Terminating) {
+    set_condition(object, "Terminating", status, reason, message);
+}
+
+/// The definition as it is now, if it waits for us.
+async fn deleted(core: &Core, row: &Resource, name: &str) -> anyhow::Result<Option<Stored>> {
+    match registry::read(core, row, "", name).await {
+        Ok(stored) => Ok(Some(stored).filter(|stored| is_deleted(&stored.object))),
+        Err(error) if error.code == 404 => Ok(None),
+        Err(error) => anyhow::bail!("cannot read the definition: {error}"),
+    }
+}
+
+/// Stores a deleted definition, or removes it when nothing holds it any more; `false` if somebody else has written.
+async fn write(core: &Core, row: &Resource, stored: &Stored, new: &Value) -> anyhow::Result<bool> {
+    let write = Write { resource: row, namespace: "", name: str_at(new, "metadata.name"), claims: Vec::new() };
+    let written = match list_at(new, "metadata.finalizers").is_empty() {
+        true => write.delete(core, stored.revision).await.map(drop),
+        false => write.put(core, new, Some(stored.revision)).await.map(drop),
+    };
+    match written {
+        Ok(()) => Ok(true),
+        Err(WriteError::Failed(error)) => anyhow::bail!("cannot write the definition: {error}"),
+        Err(_) => Ok(false),
+    }
 }
 
 /// A served version of the definition; objects are the same in all of them.

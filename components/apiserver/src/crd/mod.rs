@@ -9,7 +9,11 @@ mod definition;
 mod kind;
 pub mod names;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use machinery::{
@@ -57,13 +61,20 @@ pub struct Served {
     callbacks: Arc<Callbacks>,
     /// Held while names are given: two definitions cannot get the same ones.
     naming: Arc<Mutex<()>>,
+    /// Definitions whose objects are being removed.
+    cleaning: parking_lot::Mutex<BTreeSet<String>>,
 }
 
 impl Served {
     /// Knows every definition of the store when it returns.
     pub async fn load(store: &dyn Store, callbacks: Arc<Callbacks>) -> anyhow::Result<Self> {
-        let served =
-            Served { state: RwLock::default(), revision: watch::channel(0).0, callbacks, naming: Arc::default() };
+        let served = Served {
+            state: RwLock::default(),
+            revision: watch::channel(0).0,
+            callbacks,
+            naming: Arc::default(),
+            cleaning: parking_lot::Mutex::default(),
+        };
         served.reload(store).await?;
         Ok(served)
     }

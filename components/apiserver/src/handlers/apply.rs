@@ -86,8 +86,9 @@ async fn merge(
     part: update::Part,
     applied: &Applied,
 ) -> Result<respond::Encoded, ApiError> {
-    update::change_applied(call, target, part, applied.dry_run, |current| {
-        let mut object = managed::applied(call, target, part, Some(&current.object), &applied.config, applied.force)?;
+    let config = (&applied.config, applied.force);
+    managed::change(call, target, part, applied.dry_run, |current, conversions| {
+        let mut object = managed::applied(call, target, part, Some(current), config, conversions)?;
         decode::check_shape(&target.resource, &mut object)?;
         create::place(target, &mut object)?;
         patch::check_same(target, &object)?;
@@ -99,7 +100,7 @@ async fn merge(
 async fn create(call: &Call, target: &Target, applied: &Applied) -> Result<respond::Encoded, ApiError> {
     let what = authz::Attributes::of(&call.info, None).with_verb("create");
     authz::authorize(&call.core, &call.identity, &what).await?;
-    let mut object = managed::applied(call, target, update::Part::Main, None, &applied.config, applied.force)?;
+    let mut object = managed::applied_first(call, target, &applied.config, applied.force).await?;
     decode::check_shape(&target.resource, &mut object)?;
     create::place(target, &mut object)?;
     patch::check_same(target, &object)?;

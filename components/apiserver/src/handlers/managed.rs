@@ -4,14 +4,19 @@ use std::borrow::Cow;
 
 use machinery::{
     ApiError, Resource,
-    apply::{self, Configuration, FieldSet, Rules, Shape, Versions, Writer},
+    apply::{self, Configuration, FieldSet, Rules, Shape, Writer},
     time,
     value::str_at,
 };
 use serde_json::Value;
 
-use super::{Target, update::Part};
-use crate::{core::Core, pipeline::Call, registry};
+use super::{
+    Target,
+    respond::Encoded,
+    update::{self, Part},
+    versions::{Conversions, Served, by_webhook},
+};
+use crate::{pipeline::Call, registry::Stored};
 
 /// The manager a request writes as: what it says, its program, or the component that calls in process.
 fn manager(call: &Call) -> Cow<'_, str> {
@@ -44,67 +49,106 @@ fn reset(resource: &Resource, part: Part) -> FieldSet {
     }
 }
 
-/// Other versions of the same objects.
-struct Served<'a> {
-    core: &'a Core,
-    resource: &'a Resource,
-}
-
-impl Versions for Served<'_> {
-    fn convert(&self, object: &Value, api_version: &str) -> Option<(Value, Shape)> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let other = registry::resolve(self.core, group, version, self.resource.plural)?;
-        let mut object = object.clone();
-        object["apiVersion"] = api_version.into();
-        if let Some(view) = self.resource.view {
-            (view.to_stored)(&mut object);
-        }
-        if let Some(view) = other.view {
-            (view.from_stored)(&mut object);
-        }
-        Some((object, shape(&other)))
-    }
-}
-
 /// Calls `f` with who writes and by which rules.
-fn with_rules<T>(call: &Call, target: &Target, part: Part, f: impl FnOnce(&Writer, &Rules) -> T) -> T {
-    let resource = &*target.resource;
+fn with_rules<T>(
+    call: &Call,
+    target: &Target,
+    part: Part,
+    conversions: &Conversions,
+    f: impl FnOnce(&Writer, &Rules) -> T,
+) -> T {
+    let resource = &target.resource;
     let (manager, api_version, now) = (manager(call), resource.api_version(), time::now());
     let writer = Writer { manager: &manager, api_version: &api_version, subresource: part.subresource(), time: &now };
     let (shape, reset) = (shape(resource), reset(resource, part));
-    let versions = Served { core: &call.core, resource };
+    let versions = Served { core: &call.core, resource, conversions };
     f(&writer, &Rules { shape: &shape, reset: &reset, versions: &versions })
 }
 
 /// Sets `managedFields` of an object that is to be created (`live` is `None`) or written.
-pub fn track(call: &Call, target: &Target, part: Part, live: Option<&Value>, new: &mut Value) {
+pub async fn track(
+    call: &Call,
+    target: &Target,
+    part: Part,
+    live: Option<&Value>,
+    new: &mut Value,
+) -> Result<(), ApiError> {
     if part == Part::Own {
         // the server's own decisions belong to nobody
         if let Some(list) = live.and_then(|live| live["metadata"].get("managedFields")) {
             new["metadata"]["managedFields"] = list.clone();
         }
-        return;
+        return Ok(());
     }
-    with_rules(call, target, part, |writer, rules| apply::update(live, new, writer, rules));
+    let conversions = Conversions::default();
+    let reckon = |new: &mut Value| {
+        with_rules(call, target, part, &conversions, |writer, rules| apply::update(live, new, writer, rules));
+    };
+    if !by_webhook(&target.resource) {
+        reckon(new);
+        return Ok(());
+    }
+    loop {
+        let mut tried = new.clone();
+        reckon(&mut tried);
+        if !conversions.fill().await? {
+            *new = tried;
+            return Ok(());
+        }
+    }
 }
 
-/// `live` (`None`: nothing is there yet) with a configuration applied, `managedFields` included.
+/// `live` (`None`: nothing is there yet) with a configuration applied, `managedFields` included. An error if `conversions`
+/// lacks anything.
 pub fn applied(
     call: &Call,
     target: &Target,
     part: Part,
     live: Option<&Value>,
-    config: &Value,
-    force: bool,
+    applied: (&Value, bool),
+    conversions: &Conversions,
 ) -> Result<Value, ApiError> {
-    let resource = &*target.resource;
+    let ((config, force), resource) = (applied, &*target.resource);
     let uid = str_at(config, "metadata.uid");
     if live.is_none() && !uid.is_empty() {
         let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
         return Err(ApiError::conflict(resource.group, resource.plural, &target.name, &why));
     }
-    with_rules(call, target, part, |writer, rules| {
+    let result = with_rules(call, target, part, conversions, |writer, rules| {
         let config = Configuration { object: config, force, api_version: writer.api_version, kind: resource.kind };
-        Ok(apply::apply(live, &config, writer, rules)?)
-    })
+        apply::apply(live, &config, writer, rules)
+    });
+    if conversions.lack() {
+        return Err(ApiError::internal("other versions of the object are not known yet"));
+    }
+    Ok(result?)
+}
+
+/// As [`applied`], of an object that does not exist yet.
+pub async fn applied_first(call: &Call, target: &Target, config: &Value, force: bool) -> Result<Value, ApiError> {
+    let conversions = Conversions::default();
+    loop {
+        let result = applied(call, target, Part::Main, None, (config, force), &conversions);
+        if !conversions.fill().await? {
+            return result;
+        }
+    }
+}
+
+/// Applies a configuration to what is there: `make` is given the state and what is known of other versions.
+pub async fn change(
+    call: &Call,
+    target: &Target,
+    part: Part,
+    dry_run: bool,
+    make: impl Fn(&Value, &Conversions) -> Result<Value, ApiError>,
+) -> Result<Encoded, ApiError> {
+    let conversions = Conversions::default();
+    loop {
+        let make = |current: &Stored| make(&current.object, &conversions);
+        let result = update::change_applied(call, target, part, dry_run, make).await;
+        if !conversions.fill().await? {
+            return result;
+        }
+    }
 }

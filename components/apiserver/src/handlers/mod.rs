@@ -22,6 +22,7 @@ mod selection;
 mod streams;
 mod token;
 pub(crate) mod update;
+mod versions;
 mod watch;
 mod yaml;
 

@@ -107,8 +107,8 @@ async fn apply_scale(call: &Call, target: &Target, request: Request) -> Result<V
         set_replicas(target, &mut config, wanted.into());
     }
     let part = update::Part::Scale;
-    let Encoded { value, revision } = update::change_applied(call, target, part, applied.dry_run, |current| {
-        managed::applied(call, target, part, Some(&current.object), &config, applied.force)
+    let Encoded { value, revision } = managed::change(call, target, part, applied.dry_run, |current, conversions| {
+        managed::applied(call, target, part, Some(current), (&config, applied.force), conversions)
     })
     .await?;
     to_scale(target, &registry::decode(resource, &value, revision)?)

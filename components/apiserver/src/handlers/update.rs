@@ -7,6 +7,7 @@ use machinery::{
     ApiError, Resource, apply,
     field::FieldError,
     field::Path,
+    numbers::same,
     resources,
     value::{int_at, list_at, str_at},
 };
@@ -204,7 +205,7 @@ async fn attempt(
     services::carry_over(target, &mut new, old);
     resource.default(&mut new);
     if !mode.applied {
-        managed::track(call, target, part, Some(old), &mut new);
+        managed::track(call, target, part, Some(old), &mut new).await?;
     }
     if part.is_content() {
         (resource.strategy.prepare_update)(&mut new, old);
@@ -237,7 +238,7 @@ async fn attempt(
     }
     apply::keep_times(&mut new, old);
     let unchanged = || machinery::encoding::encode_stored(old);
-    if new == *old && !current.stale {
+    if same(&new, old) && !current.stale {
         return Ok(Some(respond::Encoded { value: unchanged(), revision: current.revision }));
     }
     let removed = is_finished(target, &new);
@@ -384,12 +385,10 @@ fn no_new_finalizers(new: &Value, old: &Value) -> Option<FieldError> {
 
 /// Whether anything but metadata and a status of its own differs.
 fn content_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
-    let apart = |key: &str| key == "metadata" || (key == "status" && resource.has_status());
-    let content = |v: &Value| {
-        v.as_object()
-            .map(|m| m.iter().filter(|(k, _)| !apart(k)).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>())
-    };
-    content(new) != content(old)
+    let counts = |key: &str| key != "metadata" && !(key == "status" && resource.has_status());
+    let content = |value: &'_ Value| value.as_object().map_or(0, |map| map.keys().filter(|key| counts(key)).count());
+    let differs = |(key, new): (&String, &Value)| counts(key) && !old.get(key).is_some_and(|old| same(new, old));
+    content(new) != content(old) || new.as_object().is_some_and(|map| map.iter().any(differs))
 }
 
 /// A write that takes away what kept a deleted object is its end.
