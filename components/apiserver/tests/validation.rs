@@ -92,7 +92,7 @@ async fn bodies_are_judged_in_their_order() {
         (status, error["message"].as_str().unwrap()),
         (
             422,
-            "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"Odd\": supported values: \"Ignore\", \"Strict\", \"Warn\""
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"Odd\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
         )
     );
 }

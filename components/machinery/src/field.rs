@@ -110,6 +110,16 @@ impl FieldError {
         Self::build(FieldErrorKind::Invalid, path, None, detail)
     }
 
+    /// Invalid, where a list should be and none is: Go writes it without quotes.
+    pub fn invalid_no_list(path: &Path, detail: &str) -> Self {
+        Self::build(FieldErrorKind::Invalid, path, None, format!("null: {detail}"))
+    }
+
+    /// One error for each of the problems that a check of `value` found.
+    pub fn each_invalid(path: &Path, value: &str, problems: Vec<String>) -> Vec<Self> {
+        problems.into_iter().map(|problem| Self::invalid(path, value, problem)).collect()
+    }
+
     pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
         Self::build(FieldErrorKind::Forbidden, path, None, detail)
     }
@@ -130,9 +140,9 @@ impl FieldError {
         Self::build(FieldErrorKind::TooMany, path, Some(actual.into()), format!("must have at most {max} items"))
     }
 
+    /// Lists `supported` in the order given: upstream sorts most of its lists, but not all.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let mut list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
-        list.sort();
+        let list: Vec<String> = supported.iter().map(|s| quoted(s)).collect();
         let detail = if list.is_empty() { String::new() } else { format!("supported values: {}", list.join(", ")) };
         Self::build(FieldErrorKind::NotSupported, path, Some(value.into()), detail)
     }
@@ -145,7 +155,7 @@ impl FieldError {
             && let Some(value) = &self.value
         {
             text.push_str(": ");
-            text.push_str(&value.to_string());
+            text.push_str(&rendered(value));
         }
         if !self.detail.is_empty() {
             text.push_str(": ");
@@ -155,8 +165,80 @@ impl FieldError {
     }
 }
 
+/// A value as the message shows it: what is missing as the word `"null"`, structures as JSON in the way Go's encoder writes it.
+fn rendered(value: &Value) -> String {
+    match value {
+        Value::Null => "\"null\"".to_owned(),
+        Value::String(text) => quoted(text),
+        Value::Array(_) | Value::Object(_) => {
+            let mut text = String::new();
+            for c in value.to_string().chars() {
+                match c {
+                    '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+                    other => text.push(other),
+                }
+            }
+            text
+        }
+        plain => plain.to_string(),
+    }
+}
+
+/// Go's `%q`.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() || (c.is_whitespace() && c != ' ') => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.body())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_written_as_go_writes_them() {
+        let at = Path::new("spec").child("x");
+        for (value, wanted) in [
+            (json!(null), r#""null""#),
+            (json!("a\"b\u{1}\u{7f}é\n"), r#""a\"b\x01\x7fé\n""#),
+            (json!(7), "7"),
+            (json!(true), "true"),
+            (json!(["<a>", "b&c"]), r#"["\u003ca\u003e","b\u0026c"]"#),
+            (json!({"matchLabels": {"a": "b"}}), r#"{"matchLabels":{"a":"b"}}"#),
+        ] {
+            assert_eq!(
+                FieldError::invalid(&at, value, "why").to_string(),
+                format!("spec.x: Invalid value: {wanted}: why")
+            );
+        }
+        assert_eq!(
+            FieldError::not_supported(&at, "c", &["b", "a"]).to_string(),
+            r#"spec.x: Unsupported value: "c": supported values: "b", "a""#
+        );
+        assert_eq!(FieldError::too_long(&at, 3).to_string(), "spec.x: Too long: may not be more than 3 bytes");
+        assert_eq!(FieldError::too_many(&at, 4, 3).to_string(), "spec.x: Too many: 4: must have at most 3 items");
     }
 }

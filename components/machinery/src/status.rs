@@ -306,12 +306,12 @@ mod tests {
         let policy = FieldError::not_supported(
             &Path::new("spec").child("restartPolicy"),
             "No",
-            &["OnFailure", "Always", "Never"],
+            &["Always", "OnFailure", "Never"],
         );
         let two = ApiError::invalid("", "Pod", "x", &[image, policy]);
         assert_eq!(
             two.message,
-            "Pod \"x\" is invalid: [spec.containers[0].image: Required value, spec.restartPolicy: Unsupported value: \"No\": supported values: \"Always\", \"Never\", \"OnFailure\"]"
+            "Pod \"x\" is invalid: [spec.containers[0].image: Required value, spec.restartPolicy: Unsupported value: \"No\": supported values: \"Always\", \"OnFailure\", \"Never\"]"
         );
         let value = two.to_value();
         assert_eq!(value["details"]["causes"][1]["reason"], "FieldValueNotSupported");

@@ -9,6 +9,7 @@ const SUBDOMAIN_MAX: usize = 253;
 
 pub const DNS1123_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 pub const DNS1123_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const DNS1123_SUBDOMAIN_UNDERSCORE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const DNS1035_LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
@@ -42,7 +43,8 @@ pub fn dns1123_label(text: &str) -> Problems {
         problems.push(max_length(LABEL_MAX));
     }
     if !is_dns_label(text) {
-        problems.push(DNS1123_LABEL.into());
+        let dotted = text.split('.').all(is_dns_label);
+        problems.push(if dotted { "must not contain dots" } else { DNS1123_LABEL }.into());
     }
     problems
 }
@@ -56,6 +58,33 @@ pub fn dns1123_subdomain(text: &str) -> Problems {
         problems.push(DNS1123_SUBDOMAIN.into());
     }
     problems
+}
+
+/// A subdomain whose labels may have underscores, and begin with one: what resolvers are given to search.
+pub fn dns1123_subdomain_underscore(text: &str) -> Problems {
+    let is_label = |label: &str| {
+        let rest = label.strip_prefix('_').unwrap_or(label);
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        edge(rest.chars().next())
+            && edge(rest.chars().last())
+            && rest.chars().all(|c| c == '-' || c == '_' || edge(Some(c)))
+    };
+    let mut problems = Problems::new();
+    if text.len() > SUBDOMAIN_MAX {
+        problems.push(max_length(SUBDOMAIN_MAX));
+    }
+    if !text.split('.').all(is_label) {
+        problems.push(DNS1123_SUBDOMAIN_UNDERSCORE.into());
+    }
+    problems
+}
+
+/// Names of HTTP headers, as probes send them.
+pub fn http_header(text: &str) -> Problems {
+    if !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-') {
+        return Problems::new();
+    }
+    vec!["a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')".into()]
 }
 
 /// A subdomain that may begin with `*.`, for ingress hosts.
@@ -158,7 +187,9 @@ pub fn config_key(text: &str) -> Problems {
 
 /// Relaxed environment variable names (KEP-4369).
 pub fn env_name(text: &str) -> Problems {
-    if text.is_empty() || !text.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b'=') {
+    if text.is_empty() {
+        vec!["environment variable name must be non-empty".into()]
+    } else if !text.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b'=') {
         vec![ENV_NAME.into()]
     } else {
         Problems::new()
@@ -169,7 +200,7 @@ pub fn env_name(text: &str) -> Problems {
 pub fn port_name(text: &str) -> Problems {
     let mut problems = Problems::new();
     if text.len() > 15 {
-        problems.push("must be no more than 15 characters".into());
+        problems.push(max_length(15));
     }
     if !text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') {
         problems.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());

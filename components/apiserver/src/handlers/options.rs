@@ -26,7 +26,7 @@ pub fn check(call: &Call, kind: &str, is_apply: bool) -> Result<bool, ApiError> 
         errors.push(FieldError::invalid(&path, manager, "should only contain printable characters"));
     }
     errors.extend(one_of(call, "dryRun", &["All"]));
-    errors.extend(one_of(call, "fieldValidation", &["Ignore", "Warn", "Strict"]));
+    errors.extend(one_of(call, "fieldValidation", &["", "Ignore", "Strict", "Warn"]));
     if errors.is_empty() { query.dry_run() } else { Err(ApiError::invalid(META, kind, "", &errors)) }
 }
 

@@ -180,7 +180,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             default: pod::defaults,
             prepare_create: pod::prepare_create,
             prepare_update: writing::keep_status,
-            validate_create: pod::validate,
+            validate_create: pod::validate_create,
             validate_update: pod::update::validate,
             validate_status_update: pod::status::validate_update,
             prepare_subresource: pod::prepare_subresource,

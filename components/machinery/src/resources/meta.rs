@@ -1,12 +1,10 @@
 //! Validation of `metadata`, the same for every kind (apimachinery `pkg/api/validation/objectmeta.go`).
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::{NameRule, Resource};
 use crate::{
-    field::{FieldError, Path},
+    field::{FieldError, Path, quoted},
     names,
     value::{bool_at, get, list_at, map_at, str_at},
 };
@@ -36,6 +34,11 @@ pub fn validate_metadata(resource: &Resource, object: &Value) -> Vec<FieldError>
     let path = Path::new("metadata");
     let mut errors = Vec::new();
     let name = str_at(object, "metadata.name");
+    let base = str_at(object, "metadata.generateName");
+    if !base.is_empty() {
+        let problems = name_problems(resource.strategy.name, &without_last_dash(base));
+        errors.extend(FieldError::each_invalid(&path.child("generateName"), base, problems));
+    }
     if name.is_empty() {
         errors.push(FieldError::required(&path.child("name"), "name or generateName is required"));
     } else {
@@ -52,7 +55,35 @@ pub fn validate_metadata(resource: &Resource, object: &Value) -> Vec<FieldError>
         errors.extend(problems.into_iter().map(|p| FieldError::invalid(&path.child("namespace"), namespace, p)));
     }
     errors.extend(CONTENT.iter().flat_map(|field| content(field, object, &path)));
+    errors.extend(known_finalizers(resource, object, &path));
     errors
+}
+
+/// What will be followed by something may end in a dash.
+fn without_last_dash(base: &str) -> String {
+    match base.strip_suffix('-') {
+        Some(rest) if rest.len() > 1 => {
+            format!("{}a", &rest[..rest.len() - rest.chars().next_back().map_or(0, char::len_utf8)])
+        }
+        _ => base.to_owned(),
+    }
+}
+
+/// Groups whose kinds take any finalizer; the others know a few without a domain.
+const ANY_FINALIZER: &[&str] = &["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
+
+fn known_finalizers(resource: &Resource, object: &Value, path: &Path) -> Vec<FieldError> {
+    const KNOWN: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+    if resource.custom().is_some() || ANY_FINALIZER.contains(&resource.group) {
+        return Vec::new();
+    }
+    let list = list_at(object, "metadata.finalizers").iter().filter_map(Value::as_str).enumerate();
+    list.filter(|(_, name)| !name.contains('/') && !KNOWN.contains(name))
+        .map(|(i, name)| {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            FieldError::invalid(&path.child("finalizers").index(i), name, detail)
+        })
+        .collect()
 }
 
 /// Checks `metadata` of a resource that lies within another one, at `path`; it may do without a name.
@@ -81,23 +112,48 @@ fn content(field: &str, object: &Value, path: &Path) -> Vec<FieldError> {
         "labels" => labels(value, &path),
         "annotations" => annotations(value, &path),
         "ownerReferences" => owner_references(list, &path),
-        _ => list
-            .iter()
-            .filter_map(Value::as_str)
-            .flat_map(|it| names::qualified_name(it).into_iter().map(move |p| (it, p)))
-            .map(|(it, problem)| FieldError::invalid(&path, it, problem))
-            .collect(),
+        _ => finalizers(list, &path),
     }
+}
+
+fn finalizers(list: &[Value], path: &Path) -> Vec<FieldError> {
+    let texts = || list.iter().filter_map(Value::as_str);
+    let mut errors: Vec<FieldError> =
+        texts().flat_map(|it| FieldError::each_invalid(path, it, names::qualified_name(it))).collect();
+    if texts().any(|it| it == "orphan") && texts().any(|it| it == "foregroundDeletion") {
+        let detail = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(FieldError::invalid(path, list.to_vec(), detail));
+    }
+    errors
 }
 
 /// What an update may not change in `metadata`.
 pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = Path::new("metadata");
     let mut errors = Vec::new();
+    if get(old, "metadata.deletionTimestamp").is_some() {
+        let before = list_at(old, "metadata.finalizers");
+        let mut added: Vec<String> = list_at(new, "metadata.finalizers")
+            .iter()
+            .filter(|f| !before.contains(f))
+            .map(|f| quoted(f.as_str().unwrap_or_default()))
+            .collect();
+        added.sort();
+        if !added.is_empty() {
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            );
+            errors.push(FieldError::forbidden(&path.child("finalizers"), detail));
+        }
+    }
     for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        let at = |o: &Value| o.get("metadata").and_then(|m| m.get(field)).cloned().unwrap_or_default();
-        if at(new) != at(old) {
-            errors.push(FieldError::invalid(&path.child(field), at(new), IMMUTABLE));
+        let at = |o: &Value| o.get("metadata").and_then(|m| m.get(field)).filter(|v| !v.is_null()).cloned();
+        let (after, before) = (at(new), at(old));
+        if after != before {
+            // the texts have no null
+            let unset = if matches!(field, "name" | "namespace" | "uid") { "".into() } else { Value::Null };
+            errors.push(FieldError::invalid(&path.child(field), after.unwrap_or(unset), IMMUTABLE));
         }
     }
     // what was stored under older rules may stay
@@ -106,18 +162,6 @@ pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
         at(new) != at(old)
     };
     errors.extend(CONTENT.iter().filter(changed).flat_map(|field| content(field, new, &path)));
-    if get(old, "metadata.deletionTimestamp").is_some() {
-        let before = list_at(old, "metadata.finalizers");
-        let added: Vec<&Value> = list_at(new, "metadata.finalizers").iter().filter(|f| !before.contains(f)).collect();
-        if !added.is_empty() {
-            let list: Vec<String> = added.iter().map(|f| f.to_string()).collect();
-            let detail = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                list.join(", ")
-            );
-            errors.push(FieldError::forbidden(&path.child("finalizers"), detail));
-        }
-    }
     errors
 }
 
@@ -147,25 +191,35 @@ pub(super) fn annotations(annotations: Option<&Value>, path: &Path) -> Vec<Field
     errors
 }
 
+/// Upstream shows the list's path for every fault.
 fn owner_references(owners: &[Value], path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (i, owner) in owners.iter().enumerate() {
-        let at = path.index(i);
-        for (field, what) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+    let mut controller: Option<String> = None;
+    for owner in owners {
+        let version = str_at(owner, "apiVersion");
+        if version.is_empty() || version.ends_with('/') || version.matches('/').count() > 1 {
+            errors.push(FieldError::invalid(&path.child("apiVersion"), version, "version must not be empty"));
+        }
+        for field in ["kind", "name", "uid"] {
             if str_at(owner, field).is_empty() {
-                let detail = if what == "version" {
-                    "version must not be empty".to_owned()
-                } else {
-                    format!("{what} must not be empty")
-                };
-                errors.push(FieldError::invalid(&at.child(field), str_at(owner, field), detail));
+                errors.push(FieldError::invalid(&path.child(field), "", "must not be empty"));
             }
         }
-    }
-    let controllers: BTreeSet<&str> =
-        owners.iter().filter(|o| bool_at(o, "controller")).map(|o| str_at(o, "uid")).collect();
-    if controllers.len() > 1 {
-        errors.push(FieldError::invalid(path, owners.to_vec(), "Only one reference can have Controller set to true"));
+        if version == "v1" && str_at(owner, "kind") == "Event" {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(path, owner.clone(), detail));
+        }
+        if bool_at(owner, "controller") {
+            let this = format!("{}/{}", str_at(owner, "kind"), str_at(owner, "name"));
+            if let Some(first) = &controller {
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                );
+                errors.push(FieldError::invalid(path, owners.to_vec(), detail));
+            } else {
+                controller = Some(this);
+            }
+        }
     }
     errors
 }
@@ -195,7 +249,10 @@ pub(super) fn label_selector(selector: Option<&Value>, path: &Path) -> Vec<Field
             other => errors.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator")),
         }
         let key = str_at(expression, "key");
-        errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
+        errors.extend(FieldError::each_invalid(&at.child("key"), key, names::qualified_name(key)));
+        for (j, value) in values.iter().filter_map(Value::as_str).enumerate() {
+            errors.extend(FieldError::each_invalid(&at.child("values").index(j), value, names::label_value(value)));
+        }
     }
     errors
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::request::signer_name;
 use crate::{
     field::{FieldError, Path},
+    names,
     resources::meta,
     value::{name, str_at},
 };
@@ -26,17 +27,27 @@ pub(super) fn validate(bundle: &Value) -> Vec<FieldError> {
 
 /// A bundle of a signer carries the signer's name; one of nobody must not look as if it were.
 fn own_name(name: &str, signer: &str) -> Vec<FieldError> {
-    let at = Path::new("metadata").child("name");
+    FieldError::each_invalid(&Path::new("metadata").child("name"), name, signed_name_problems(name, signer))
+}
+
+fn signed_name_problems(name: &str, signer: &str) -> Vec<String> {
     if signer.is_empty() {
-        let detail = "ClusterTrustBundle without signer name must not have \":\" in its name";
-        return name.contains(':').then(|| FieldError::invalid(&at, name, detail)).into_iter().collect();
+        return match name.contains(':') {
+            true => vec!["ClusterTrustBundle without signer name must not have \":\" in its name".to_owned()],
+            false => names::dns1123_subdomain(name),
+        };
     }
     let prefix = format!("{}:", signer.replace('/', ":"));
-    if name.strip_prefix(&prefix).is_some_and(|rest| !rest.is_empty()) {
-        return Vec::new();
+    match name.strip_prefix(&prefix) {
+        Some(rest) => names::dns1123_subdomain(rest),
+        None => vec![format!("ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}")],
     }
-    let detail = format!("ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}");
-    vec![FieldError::invalid(&at, name, detail)]
+}
+
+/// What is wrong with the name of a bundle of which nothing else is known: the signer is what stands before the last colon.
+pub(in crate::resources) fn name_problems(name: &str) -> Vec<String> {
+    let signer = name.rsplit_once(':').map(|(signer, _)| signer.replace(':', "/"));
+    signed_name_problems(name, signer.as_deref().unwrap_or_default())
 }
 
 fn certificates(bundle: &str, path: &Path) -> Vec<FieldError> {

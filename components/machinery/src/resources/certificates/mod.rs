@@ -4,6 +4,9 @@ mod bundle;
 mod pod_request;
 mod request;
 
+pub(super) use bundle::name_problems as bundle_name_problems;
+pub(super) use request::signer_name;
+
 use super::{Cell, Column, NameRule, PLAIN, Resource, STATUS, Strategy, Subresource, columns, row, writing};
 use crate::value::str_at;
 

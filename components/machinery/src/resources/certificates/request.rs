@@ -11,6 +11,7 @@ use crate::{
 };
 
 const EXPIRATION_MIN: i64 = 600;
+const DOMAIN_MAX: usize = 253;
 const SIGNER_MAX: usize = 571;
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 const USAGES: &[&str] = &[
@@ -92,7 +93,7 @@ fn usages(csr: &Value, path: &Path) -> Vec<FieldError> {
 }
 
 /// `example.com/signer-name`: a domain of two parts or more, and a name.
-pub(super) fn signer_name(signer: &str, path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn signer_name(signer: &str, path: &Path) -> Vec<FieldError> {
     if signer.is_empty() {
         return vec![FieldError::required(path, "")];
     }
@@ -102,20 +103,26 @@ pub(super) fn signer_name(signer: &str, path: &Path) -> Vec<FieldError> {
         return vec![FieldError::invalid(path, signer, detail)];
     };
     let mut errors = Vec::new();
-    if signer.len() > SIGNER_MAX {
-        errors.push(FieldError::too_long(path, SIGNER_MAX));
+    if domain.len() > DOMAIN_MAX {
+        errors.push(FieldError::too_long(path, DOMAIN_MAX));
     }
-    for (segment, labels) in [(domain, domain.split('.')), (name, name.split('.'))] {
-        errors.extend(labels.flat_map(|label| {
-            let problems = names::dns1123_label(label).into_iter();
-            problems.map(move |p| FieldError::invalid(path, segment, format!("validating label {label:?}: {p}")))
-        }));
-    }
+    errors.extend(label_problem(domain, names::dns1123_label, path));
     if !domain.contains('.') {
         let detail = "should be a domain with at least two segments separated by dots";
         errors.push(FieldError::invalid(path, domain, detail));
     }
+    errors.extend(label_problem(name, names::dns1123_subdomain, path));
+    if signer.len() > SIGNER_MAX {
+        errors.push(FieldError::too_long(path, SIGNER_MAX));
+    }
     errors
+}
+
+/// The problems of the first label that has any.
+fn label_problem(segment: &str, rule: fn(&str) -> Vec<String>, path: &Path) -> Vec<FieldError> {
+    let bad = segment.split('.').map(|label| (label, rule(label))).find(|(_, problems)| !problems.is_empty());
+    let problems = bad.into_iter().flat_map(|(label, problems)| problems.into_iter().map(move |p| (label, p)));
+    problems.map(|(label, p)| FieldError::invalid(path, segment, format!("validating label {label:?}: {p}"))).collect()
 }
 
 /// For `/status` and `/approval` alike: decisions stay, a certificate never changes.

@@ -52,9 +52,6 @@ pub(in crate::resources) fn validate(range: &Value) -> Vec<FieldError> {
 }
 
 fn type_name(kind: &str, path: &Path) -> Vec<FieldError> {
-    if kind.is_empty() {
-        return vec![FieldError::required(path, "")];
-    }
     let errors: Vec<FieldError> =
         names::qualified_name(kind).into_iter().map(|p| FieldError::invalid(path, kind, p)).collect();
     if errors.is_empty() && !kind.contains('/') && !TYPES.contains(&kind) {

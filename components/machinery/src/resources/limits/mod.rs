@@ -1,7 +1,7 @@
 //! What a namespace may use: ResourceQuota and LimitRange; names of resources.
 
 mod limit_range;
-mod names;
+pub(super) mod names;
 mod quota;
 
 pub(super) use limit_range::{defaults as limit_range_defaults, validate as limit_range};

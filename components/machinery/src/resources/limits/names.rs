@@ -7,7 +7,7 @@ use crate::{
 
 const CONTAINER: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 /// Resources of pods that a quota sums up.
-pub(super) const COMPUTE: &[&str] =
+pub(in crate::resources) const COMPUTE: &[&str] =
     &["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
 /// What is counted as whole objects.
 const COUNTED: &[&str] = &[
@@ -28,12 +28,12 @@ fn is_hugepages(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
-pub(super) fn is_container(name: &str) -> bool {
+pub(in crate::resources) fn is_container(name: &str) -> bool {
     CONTAINER.contains(&name) || is_hugepages(name)
 }
 
 /// A name without a domain that quotas know.
-pub(super) fn is_quota(name: &str) -> bool {
+pub(in crate::resources) fn is_quota(name: &str) -> bool {
     COMPUTE.contains(&name)
         || COUNTED.contains(&name)
         || STORAGE.contains(&name)
@@ -50,20 +50,20 @@ fn is_native(name: &str) -> bool {
 }
 
 /// A resource that only its own domain knows, such as `example.com/gpu`.
-pub(super) fn is_extended(name: &str) -> bool {
+pub(in crate::resources) fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-pub(super) fn is_whole(name: &str) -> bool {
+pub(in crate::resources) fn is_whole(name: &str) -> bool {
     COUNTED.contains(&name) || is_extended(name)
 }
 
 /// More of it may be promised than there is.
-pub(super) fn may_be_overcommitted(name: &str) -> bool {
+pub(in crate::resources) fn may_be_overcommitted(name: &str) -> bool {
     is_native(name) && !is_hugepages(name)
 }
 
-pub(super) fn validate(name: &str, path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn validate(name: &str, path: &Path) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> =
         names::qualified_name(name).into_iter().map(|p| FieldError::invalid(path, name, p)).collect();
     if errors.is_empty() && !name.contains('/') && !is_standard(name) {
@@ -72,7 +72,7 @@ pub(super) fn validate(name: &str, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-pub(super) fn validate_container(name: &str, path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn validate_container(name: &str, path: &Path) -> Vec<FieldError> {
     let mut errors = validate(name, path);
     if !name.contains('/') && !is_container(name) {
         errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
@@ -82,7 +82,7 @@ pub(super) fn validate_container(name: &str, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-pub(super) fn validate_quota(name: &str, path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn validate_quota(name: &str, path: &Path) -> Vec<FieldError> {
     let mut errors = validate(name, path);
     if !name.contains('/') && !is_quota(name) {
         errors.push(FieldError::invalid(path, name, "must be a standard resource for quota"));

@@ -29,7 +29,7 @@ pub(super) fn validate(ingress: &Value) -> Vec<FieldError> {
     let spec = ingress.get("spec").unwrap_or(&Value::Null);
     let mut errors = Vec::new();
     if list_at(spec, "rules").is_empty() && spec.get("defaultBackend").is_none() {
-        errors.push(FieldError::invalid(&path, Value::Null, "either `defaultBackend` or `rules` must be specified"));
+        errors.push(FieldError::invalid_no_list(&path, "either `defaultBackend` or `rules` must be specified"));
     }
     if let Some(default) = spec.get("defaultBackend") {
         errors.extend(backend(default, &path.child("defaultBackend")));

@@ -10,7 +10,7 @@ use crate::{
     value::{default_to, each_mut, get, int_at, list_at, object_mut, str_at},
 };
 
-const DIRECTIONS: &[&str] = &["Egress", "Ingress"];
+const DIRECTIONS: &[&str] = &["Ingress", "Egress"];
 
 pub(super) fn defaults(policy: &mut Value) {
     let Some(spec) = object_mut(policy, "spec") else { return };
@@ -51,7 +51,7 @@ pub(super) fn validate(policy: &Value) -> Vec<FieldError> {
 
 fn port(port: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> =
-        meta::optional_one_of(port, "protocol", path, &["SCTP", "TCP", "UDP"]).into_iter().collect();
+        meta::optional_one_of(port, "protocol", path, &["TCP", "UDP", "SCTP"]).into_iter().collect();
     let end = int_at(port, "endPort");
     let mut wrong_end =
         |detail: &str| errors.extend(end.map(|e| FieldError::invalid(&path.child("endPort"), e, detail)));

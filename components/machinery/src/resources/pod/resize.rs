@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{is_sidecar, qos};
+use super::{annotations, is_sidecar, qos};
 use crate::{
     field::{FieldError, Path},
     value::{get, list_at, map_at, str_at},
@@ -53,8 +53,9 @@ fn copy(into: &mut Value, from: &Value, field: &str) {
 }
 
 fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
-    let refuse = |detail: &str| vec![FieldError::forbidden(&Path::new("<nil>"), detail)];
-    if map_at(old, "metadata.annotations").is_some_and(|a| a.contains_key("kubernetes.io/config.mirror")) {
+    // what is about no field at all
+    let refuse = |detail: &str| vec![FieldError::forbidden(&Path::new("[]"), detail)];
+    if map_at(old, "metadata.annotations").is_some_and(|a| a.contains_key(annotations::MIRROR)) {
         return refuse("static pods cannot be resized");
     }
     if str_at(old, "spec.os.name") == "windows" {
@@ -81,7 +82,7 @@ fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
             if list == "initContainers" && !is_sidecar(after) {
                 if after.get("resources") != before.get("resources") {
                     let detail = "resources for non-sidecar init containers are immutable";
-                    errors.push(FieldError::forbidden(&at, detail));
+                    errors.push(FieldError::forbidden(&path, detail));
                 }
                 continue;
             }
@@ -98,7 +99,7 @@ fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
 /// What was asked for may change, but not go.
 fn not_removed(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for list in ["limits", "requests"] {
+    for list in ["requests", "limits"] {
         let field = format!("resources.{list}");
         let (after, before) = (map_at(new, &field), map_at(old, &field));
         let gone = before.into_iter().flat_map(Map::keys).any(|name| after.is_none_or(|a| !a.contains_key(name)));
@@ -136,10 +137,11 @@ fn frozen(pod: &Value) -> Value {
 /// Ephemeral containers are added and never touched again.
 fn ephemeral(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = Path::new("spec").child("ephemeralContainers");
-    if map_at(old, "metadata.annotations").is_some_and(|a| a.contains_key("kubernetes.io/config.mirror")) {
-        return vec![FieldError::forbidden(&Path::new("<nil>"), "static pods do not support ephemeral containers")];
+    if map_at(old, "metadata.annotations").is_some_and(|a| a.contains_key(annotations::MIRROR)) {
+        return vec![FieldError::forbidden(&Path::new("[]"), "static pods do not support ephemeral containers")];
     }
     let mut errors = super::validate(new);
+    errors.extend(annotations::validate_update(new, old, &Path::new("metadata").child("annotations")));
     let now = list_at(new, "spec.ephemeralContainers");
     for before in list_at(old, "spec.ephemeralContainers") {
         let name = str_at(before, "name");

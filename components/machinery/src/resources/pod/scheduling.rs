@@ -42,48 +42,54 @@ pub(super) fn gates(spec: &Value, path: &Path) -> Vec<FieldError> {
 }
 
 pub(in crate::resources) fn tolerations(tolerations: &[Value], path: &Path) -> Vec<FieldError> {
+    const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
     let mut errors = Vec::new();
     for (i, toleration) in tolerations.iter().enumerate() {
         let at = path.index(i);
-        let key = str_at(toleration, "key");
-        let operator = str_at(toleration, "operator");
+        let [key, operator, effect, value] = ["key", "operator", "effect", "value"].map(|f| str_at(toleration, f));
         if !key.is_empty() {
-            errors
-                .extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
-        } else if operator != "Exists" {
-            errors.push(FieldError::invalid(
-                &at.child("operator"),
-                operator,
-                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
-            ));
+            errors.extend(FieldError::each_invalid(&at.child("key"), key, names::qualified_name(key)));
         }
-        if get(toleration, "tolerationSeconds").is_some() && str_at(toleration, "effect") != "NoExecute" {
-            errors.push(FieldError::invalid(
-                &at.child("effect"),
-                str_at(toleration, "effect"),
-                "effect must be 'NoExecute' when `tolerationSeconds` is set",
-            ));
+        if key.is_empty() && operator != "Exists" {
+            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            errors.push(FieldError::invalid(&at.child("operator"), operator, detail));
         }
-        let value = str_at(toleration, "value");
-        if operator == "Exists" && !value.is_empty() {
-            errors.push(FieldError::invalid(
-                &at.child("operator"),
-                value,
-                "value must be empty when `operator` is 'Exists'",
-            ));
+        if get(toleration, "tolerationSeconds").is_some() && effect != "NoExecute" {
+            let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+            errors.push(FieldError::invalid(&at.child("effect"), effect, detail));
         }
-        errors.extend(meta::optional_one_of(toleration, "operator", &at, &["Equal", "Exists", "Gt", "Lt"]));
-        errors.extend(meta::optional_one_of(
-            toleration,
-            "effect",
-            &at,
-            &["NoExecute", "NoSchedule", "PreferNoSchedule"],
-        ));
+        match operator {
+            "" | "Equal" => {
+                let problems = names::label_value(value);
+                if !problems.is_empty() {
+                    errors.push(FieldError::invalid(&at.child("operator"), value, problems.join(";")));
+                }
+            }
+            "Exists" => {
+                if !value.is_empty() {
+                    let detail = "value must be empty when `operator` is 'Exists'";
+                    errors.push(FieldError::invalid(&at.child("operator"), value, detail));
+                }
+            }
+            // KEP-5471
+            "Gt" | "Lt" => {
+                if value.parse::<i64>().is_err() {
+                    let detail = "value must be a valid integer when `operator` is 'Lt' or 'Gt'";
+                    errors.push(FieldError::invalid(&at.child("value"), value, detail));
+                }
+            }
+            other => errors.push(FieldError::not_supported(&at.child("operator"), other, &["Equal", "Exists"])),
+        }
+        if !effect.is_empty() && !EFFECTS.contains(&effect) {
+            errors.push(FieldError::not_supported(&at.child("effect"), effect, EFFECTS));
+        }
     }
     errors
 }
 
 pub(super) fn spread(spec: &Value, path: &Path) -> Vec<FieldError> {
+    const ACTIONS: &[&str] = &["DoNotSchedule", "ScheduleAnyway"];
+    const POLICIES: &[&str] = &["Honor", "Ignore"];
     let constraints = list_at(spec, "topologySpreadConstraints");
     let mut errors = Vec::new();
     for (i, constraint) in constraints.iter().enumerate() {
@@ -95,11 +101,10 @@ pub(super) fn spread(spec: &Value, path: &Path) -> Vec<FieldError> {
         }
         if key.is_empty() {
             errors.push(FieldError::required(&at.child("topologyKey"), "can not be empty"));
-        } else {
-            let at = at.child("topologyKey");
-            errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at, key, p)));
         }
-        errors.extend(meta::one_of(constraint, "whenUnsatisfiable", &at, &["DoNotSchedule", "ScheduleAnyway"]));
+        if !ACTIONS.contains(&action) {
+            errors.push(FieldError::not_supported(&at.child("whenUnsatisfiable"), action, ACTIONS));
+        }
         let same = |other: &Value| str_at(other, "topologyKey") == key && str_at(other, "whenUnsatisfiable") == action;
         if constraints[i + 1..].iter().any(same) {
             let at = at.child("{topologyKey, whenUnsatisfiable}");
@@ -116,13 +121,38 @@ pub(super) fn spread(spec: &Value, path: &Path) -> Vec<FieldError> {
             }
         }
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-            errors.extend(meta::optional_one_of(constraint, field, &at, &["Honor", "Ignore"]));
+            if let Some(policy) = constraint.get(field).and_then(Value::as_str).filter(|p| !POLICIES.contains(p)) {
+                errors.push(FieldError::not_supported(&at.child(field), policy, POLICIES));
+            }
         }
-        if !list_at(constraint, "matchLabelKeys").is_empty() && constraint.get("labelSelector").is_none() {
-            let detail = "must not be specified when labelSelector is not set";
-            errors.push(FieldError::forbidden(&at.child("matchLabelKeys"), detail));
-        }
+        errors.extend(spread_keys(constraint, &at.child("matchLabelKeys")));
         errors.extend(meta::label_selector(constraint.get("labelSelector"), &at.child("labelSelector")));
+    }
+    errors
+}
+
+/// The labels a selector speaks of.
+fn selected_keys(selector: Option<&Value>) -> Vec<&str> {
+    let Some(selector) = selector else { return Vec::new() };
+    let labels = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let expressions = list_at(selector, "matchExpressions").iter().map(|e| str_at(e, "key"));
+    labels.map(|(key, _)| key.as_str()).chain(expressions).collect()
+}
+
+fn spread_keys(constraint: &Value, path: &Path) -> Vec<FieldError> {
+    let keys = list_at(constraint, "matchLabelKeys");
+    let selector = constraint.get("labelSelector");
+    let mut errors = Vec::new();
+    if !keys.is_empty() && selector.is_none() {
+        errors.push(FieldError::forbidden(path, "must not be specified when labelSelector is not set"));
+    }
+    let selected = selected_keys(selector);
+    for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+        errors.extend(FieldError::each_invalid(&path.index(i), key, names::qualified_name(key)));
+        if selected.contains(&key) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(FieldError::invalid(&path.index(i), key, detail));
+        }
     }
     errors
 }
@@ -137,7 +167,9 @@ fn node_affinity(affinity: &Value, path: &Path) -> Vec<FieldError> {
     {
         let at = path.child("preferredDuringSchedulingIgnoredDuringExecution").index(i);
         errors.extend(weight(term, &at));
-        errors.extend(node_selector_term(term.get("preference").unwrap_or(&Value::Null), &at.child("preference")));
+        // what is only wished for may name values that no label can have
+        let preference = term.get("preference").unwrap_or(&Value::Null);
+        errors.extend(node_selector_term(preference, false, &at.child("preference")));
     }
     errors
 }
@@ -155,10 +187,10 @@ pub(in crate::resources) fn node_selector(selector: &Value, path: &Path) -> Vec<
     if terms.is_empty() {
         return vec![FieldError::required(&at, "must have at least one node selector term")];
     }
-    terms.iter().enumerate().flat_map(|(i, term)| node_selector_term(term, &at.index(i))).collect()
+    terms.iter().enumerate().flat_map(|(i, term)| node_selector_term(term, true, &at.index(i))).collect()
 }
 
-fn node_selector_term(term: &Value, path: &Path) -> Vec<FieldError> {
+fn node_selector_term(term: &Value, check_values: bool, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, requirement) in list_at(term, "matchExpressions").iter().enumerate() {
         let at = path.child("matchExpressions").index(i);
@@ -186,7 +218,11 @@ fn node_selector_term(term: &Value, path: &Path) -> Vec<FieldError> {
             other => errors.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator")),
         }
         let key = str_at(requirement, "key");
-        errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
+        errors.extend(FieldError::each_invalid(&at.child("key"), key, names::qualified_name(key)));
+        let values = list_at(requirement, "values").iter().filter_map(Value::as_str).enumerate();
+        for (j, value) in values.filter(|_| check_values) {
+            errors.extend(FieldError::each_invalid(&at.child("values").index(j), value, names::label_value(value)));
+        }
     }
     errors.extend(match_fields(term, path));
     errors
@@ -208,6 +244,11 @@ fn match_fields(term: &Value, path: &Path) -> Vec<FieldError> {
         }
         if key != "metadata.name" {
             errors.push(FieldError::invalid(&at.child("key"), key, "not a valid field selector key"));
+        } else {
+            for (j, value) in values.iter().filter_map(Value::as_str).enumerate() {
+                let at = at.child("values").index(j);
+                errors.extend(FieldError::each_invalid(&at, value, names::dns1123_subdomain(value)));
+            }
         }
     }
     errors
@@ -234,14 +275,50 @@ fn affinity_term(term: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = meta::label_selector(term.get("labelSelector"), &path.child("labelSelector"));
     errors.extend(meta::label_selector(term.get("namespaceSelector"), &path.child("namespaceSelector")));
     for name in list_at(term, "namespaces").iter().filter_map(Value::as_str) {
-        let at = path.child("namespaces");
-        errors.extend(names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at, name, p)));
+        errors.extend(FieldError::each_invalid(&path.child("namespace"), name, names::dns1123_label(name)));
     }
+    errors.extend(affinity_keys(term, path));
     let key = str_at(term, "topologyKey");
     let at = path.child("topologyKey");
     if key.is_empty() {
         errors.push(FieldError::required(&at, "can not be empty"));
     }
     errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at, key, p)));
+    errors
+}
+
+/// `matchLabelKeys` and `mismatchLabelKeys`; the server itself adds an expression to the selector for each of the former.
+fn affinity_keys(term: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let selector = term.get("labelSelector");
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let keys = list_at(term, field);
+        let at = path.child(field);
+        if !keys.is_empty() && selector.is_none() {
+            errors.push(FieldError::forbidden(&at, "must not be specified when labelSelector is not set"));
+            continue;
+        }
+        for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+            errors.extend(FieldError::each_invalid(&at.index(i), key, names::qualified_name(key)));
+        }
+    }
+    let matched: Vec<&str> = list_at(term, "matchLabelKeys").iter().filter_map(Value::as_str).collect();
+    let labels = selector.and_then(|s| s.get("matchLabels")).and_then(Value::as_object);
+    let mut seen: Vec<&str> = labels.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    for expression in selector.map(|s| list_at(s, "matchExpressions")).unwrap_or_default() {
+        let key = str_at(expression, "key");
+        if let Some(i) = matched.iter().position(|k| *k == key)
+            && seen.contains(&key)
+        {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(FieldError::invalid(&path.index(i), key, detail));
+        }
+        seen.push(key);
+    }
+    let mismatched = list_at(term, "mismatchLabelKeys");
+    for (i, key) in matched.iter().enumerate().filter(|(_, key)| mismatched.iter().any(|m| m == **key)) {
+        let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+        errors.push(FieldError::invalid(&path.child("matchLabelKeys").index(i), *key, detail));
+    }
     errors
 }

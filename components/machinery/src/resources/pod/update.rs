@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use super::{annotations, scheduling};
 use crate::{
     field::{FieldError, Path},
-    value::{int_at, list_at},
+    value::{get, int_at, list_at, map_at, str_at},
 };
 
 const MUTABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -12,22 +13,39 @@ const MUTABLE: &str = "pod updates may not change fields other than `spec.contai
 pub(in crate::resources) fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = Path::new("spec");
     let mut errors = super::validate(new);
+    errors.extend(annotations::validate_update(new, old, &Path::new("metadata").child("annotations")));
     for list in ["containers", "initContainers"] {
-        let (after, before) =
-            (list_at(new, &format!("spec.{list}")).len(), list_at(old, &format!("spec.{list}")).len());
-        if after != before {
-            errors.push(FieldError::forbidden(&path.child(list), "pod updates may not add or remove containers"));
+        let at = path.child(list);
+        let (after, before) = (list_at(new, &format!("spec.{list}")), list_at(old, &format!("spec.{list}")));
+        if after.len() != before.len() {
+            errors.push(FieldError::forbidden(&at, "pod updates may not add or remove containers"));
+            return errors;
+        }
+        for (i, container) in after.iter().enumerate() {
+            let at = at.index(i);
+            if str_at(container, "image").is_empty() {
+                errors.push(FieldError::required(&at.child("image"), ""));
+            }
+            errors.extend(super::containers::padded_image(container, &at));
         }
     }
-    if !errors.is_empty() {
-        return errors;
+    if let Some((error, last)) = deadline(new, old, &path) {
+        errors.push(error);
+        if last {
+            return errors;
+        }
     }
-    errors.extend(deadline(new, old, &path));
     errors.extend(tolerations(new, old, &path));
     errors.extend(gates(new, old, &path));
     let spec = |pod: &Value| pod.get("spec").cloned().unwrap_or_default();
     let (mut masked, before) = (spec(new), spec(old));
     mask(&mut masked, &before);
+    // a pod that waits at its gates may still be given tighter node selectors
+    if !list_at(&before, "schedulingGates").is_empty() {
+        errors.extend(node_selector(&masked, &before, &path));
+        errors.extend(node_affinity(&masked, &before, &path));
+        mask_placement(&mut masked, &before);
+    }
     if masked != before {
         errors.push(FieldError::forbidden(&path, format!("{MUTABLE}\n{}", difference(&masked, &before))));
     }
@@ -46,16 +64,24 @@ fn mask(new: &mut Value, old: &Value) {
     for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         restore(new, field, old.get(field));
     }
-    // a pod that waits at its gates may still be given tighter node selectors
-    if !list_at(old, "schedulingGates").is_empty() {
-        for field in ["nodeSelector", "affinity"] {
-            restore(new, field, old.get(field));
-        }
-    }
     if int_at(old, "terminationGracePeriodSeconds").is_some_and(|s| s < 0)
         && int_at(new, "terminationGracePeriodSeconds") == Some(1)
     {
         restore(new, "terminationGracePeriodSeconds", old.get("terminationGracePeriodSeconds"));
+    }
+}
+
+fn mask_placement(new: &mut Value, old: &Value) {
+    restore(new, "nodeSelector", old.get("nodeSelector"));
+    let before = get(old, "affinity.nodeAffinity");
+    if get(new, "affinity.nodeAffinity") == before {
+        return;
+    }
+    let others = ["podAffinity", "podAntiAffinity"].iter().any(|kind| get(new, &format!("affinity.{kind}")).is_some());
+    if before.is_none() && old.get("affinity").is_none() && !others {
+        crate::value::remove(new, "affinity");
+    } else if let Some(affinity) = crate::value::object_mut(new, "affinity") {
+        restore(affinity, "nodeAffinity", before);
     }
 }
 
@@ -65,6 +91,50 @@ fn restore(object: &mut Value, field: &str, old: Option<&Value>) {
         Some(value) => map.insert(field.into(), value.clone()),
         None => map.remove(field),
     };
+}
+
+fn node_selector(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
+    let after = map_at(new, "nodeSelector");
+    let kept = map_at(old, "nodeSelector")
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| after.is_some_and(|labels| labels.get(key) == Some(value)));
+    (!kept).then(|| {
+        let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        let value = after.cloned().map(Value::Object).unwrap_or_default();
+        FieldError::invalid(&path.child("nodeSelector"), value, detail)
+    })
+}
+
+/// Each required term may only become narrower.
+fn node_affinity(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
+    const TERMS: &str = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    let (after, before) = (list_at(new, TERMS), list_at(old, TERMS));
+    let at = TERMS.split('.').fold(path.clone(), |at, step| at.child(step));
+    if before.is_empty() {
+        return Vec::new();
+    }
+    if before.len() != after.len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        return vec![FieldError::invalid(&at, after.to_vec(), detail)];
+    }
+    let pairs = after.iter().zip(before).enumerate();
+    pairs
+        .filter(|(_, (after, before))| !only_additions(after, before))
+        .map(|(i, (after, _))| {
+            let detail = "only additions are allowed (no mutations or deletions)";
+            FieldError::invalid(&at.index(i), after.clone(), detail)
+        })
+        .collect()
+}
+
+fn only_additions(new: &Value, old: &Value) -> bool {
+    const LISTS: [&str; 2] = ["matchExpressions", "matchFields"];
+    let was_empty = LISTS.iter().all(|list| list_at(old, list).is_empty());
+    if was_empty && LISTS.iter().any(|list| !list_at(new, list).is_empty()) {
+        return false;
+    }
+    LISTS.iter().all(|list| list_at(new, list).starts_with(list_at(old, list)))
 }
 
 /// The first-level fields that differ, for the message.
@@ -77,20 +147,27 @@ fn difference(new: &Value, old: &Value) -> String {
     keys.iter().map(|k| format!("{k} differs")).collect::<Vec<_>>().join(", ")
 }
 
-fn deadline(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
+/// The fault, and whether nothing more is looked at.
+fn deadline(new: &Value, old: &Value, path: &Path) -> Option<(FieldError, bool)> {
     let at = path.child("activeDeadlineSeconds");
-    match (int_at(new, "spec.activeDeadlineSeconds"), int_at(old, "spec.activeDeadlineSeconds")) {
-        (None, Some(_)) => {
-            Some(FieldError::invalid(&at, Value::Null, "must not update from a positive integer to nil value"))
+    let before = int_at(old, "spec.activeDeadlineSeconds");
+    match int_at(new, "spec.activeDeadlineSeconds") {
+        None if before.is_some() => {
+            let detail = "must not update from a positive integer to nil value";
+            Some((FieldError::invalid(&at, Value::Null, detail), false))
         }
-        (Some(after), Some(before)) if after > before => {
-            Some(FieldError::invalid(&at, after, format!("must be less than or equal to previous value {before}")))
+        Some(after) if !(0..=i64::from(i32::MAX)).contains(&after) => {
+            Some((FieldError::invalid(&at, after, "must be between 0 and 2147483647, inclusive"), true))
+        }
+        Some(after) if before.is_some_and(|before| after > before) => {
+            Some((FieldError::invalid(&at, after, "must be less than or equal to previous value"), true))
         }
         _ => None,
     }
 }
 
-fn tolerations(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
+fn tolerations(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
+    let at = path.child("tolerations");
     let after = list_at(new, "spec.tolerations");
     let without_seconds = |t: &Value| {
         let mut t = t.clone();
@@ -99,18 +176,21 @@ fn tolerations(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
     };
     let kept =
         list_at(old, "spec.tolerations").iter().all(|o| after.iter().any(|n| without_seconds(n) == without_seconds(o)));
-    (!kept).then(|| {
-        FieldError::forbidden(
-            &path.child("tolerations"),
-            "existing toleration can not be modified except its tolerationSeconds",
-        )
-    })
+    if !kept {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        return vec![FieldError::forbidden(&at, detail)];
+    }
+    scheduling::tolerations(after, &at)
 }
 
-fn gates(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
-    let before = list_at(old, "spec.schedulingGates");
-    let added = list_at(new, "spec.schedulingGates").iter().any(|g| !before.contains(g));
-    added.then(|| {
-        FieldError::forbidden(&path.child("schedulingGates"), "only deletion is allowed, but found new scheduling gate")
-    })
+fn gates(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
+    let before: Vec<&str> = list_at(old, "spec.schedulingGates").iter().map(|g| str_at(g, "name")).collect();
+    let after = list_at(new, "spec.schedulingGates").iter().map(|g| str_at(g, "name")).enumerate();
+    after
+        .filter(|(_, gate)| !before.contains(gate))
+        .map(|(i, gate)| {
+            let detail = format!("only deletion is allowed, but found new scheduling gate '{gate}'");
+            FieldError::forbidden(&path.child("schedulingGates").index(i).child("name"), detail)
+        })
+        .collect()
 }

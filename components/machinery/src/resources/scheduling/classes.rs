@@ -41,7 +41,7 @@ pub(super) fn priority(class: &Value) -> Vec<FieldError> {
         let detail = format!("maximum allowed value of a user defined priority is {USER_MAX}");
         errors.push(FieldError::forbidden(&root.child("value"), detail));
     }
-    errors.extend(meta::optional_one_of(class, "preemptionPolicy", &root, &["Never", "PreemptLowerPriority"]));
+    errors.extend(meta::optional_one_of(class, "preemptionPolicy", &root, &["PreemptLowerPriority", "Never"]));
     errors
 }
 

@@ -161,7 +161,7 @@ pub(in crate::resources) fn validate_spec(spec: &Value, path: &Path) -> Vec<Fiel
         errors.push(FieldError::required(&path.child("backoffLimitPerIndex"), detail));
     }
     errors.extend(managed_by(spec, path));
-    errors.extend(meta::optional_one_of(spec, "completionMode", path, &["Indexed", "NonIndexed"]));
+    errors.extend(meta::optional_one_of(spec, "completionMode", path, &["NonIndexed", "Indexed"]));
     if is_indexed(spec) {
         errors.extend(indexed(spec, path));
     } else {

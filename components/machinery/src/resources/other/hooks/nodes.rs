@@ -50,7 +50,7 @@ pub(in crate::resources) fn node(node: &Value) -> Vec<FieldError> {
         errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(&at.child("key"), key, p)));
         let value = str_at(taint, "value");
         errors.extend(names::label_value(value).into_iter().map(|p| FieldError::invalid(&at.child("value"), value, p)));
-        errors.extend(meta::one_of(taint, "effect", &at, &["NoExecute", "NoSchedule", "PreferNoSchedule"]));
+        errors.extend(meta::one_of(taint, "effect", &at, &["NoSchedule", "PreferNoSchedule", "NoExecute"]));
         let identity = (key, str_at(taint, "effect"));
         if seen.contains(&identity) {
             errors.push(FieldError::duplicate(&at, taint.clone()));
