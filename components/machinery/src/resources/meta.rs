@@ -61,11 +61,10 @@ pub fn validate_metadata(resource: &Resource, object: &Value) -> Vec<FieldError>
 
 /// What will be followed by something may end in a dash.
 fn without_last_dash(base: &str) -> String {
-    match base.strip_suffix('-') {
-        Some(rest) if rest.len() > 1 => {
-            format!("{}a", &rest[..rest.len() - rest.chars().next_back().map_or(0, char::len_utf8)])
-        }
-        _ => base.to_owned(),
+    let mut rest = base.strip_suffix('-').unwrap_or_default().chars();
+    match rest.next_back() {
+        Some(_) => format!("{}a", rest.as_str()),
+        None => base.to_owned(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Defaults of pods and pod templates.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::value::{bool_at, default_to, each_mut, object_mut, str_at, with_mut};
+use super::resources::{is_for_pods, summed};
+use crate::value::{bool_at, default_to, each_mut, get, list_at, map_at, object_mut, str_at, with_mut};
 
 /// The default permission bits of files from volumes: 0644.
 const FILE_MODE: i64 = 0o644;
@@ -20,6 +21,59 @@ pub(in crate::resources) fn pod(pod: &mut Value) {
                 each_mut(container, "ports", host_port);
             }
         });
+    }
+    whole_pod(spec);
+}
+
+/// What a pod that says something for all of its containers says of the rest (KEP-2837).
+fn whole_pod(spec: &mut Value) {
+    let has = |spec: &Value, list: &str| {
+        map_at(spec, &format!("resources.{list}")).is_some_and(|all| all.keys().any(|name| is_for_pods(name)))
+    };
+    if spec.get("resources").is_none_or(Value::is_null) {
+        return;
+    }
+    let overcommitted = |name: &str| matches!(name, "cpu" | "memory");
+    if has(spec, "limits") || has(spec, "requests") {
+        let asked = map_at(spec, "resources.requests").cloned().unwrap_or_default();
+        let sums = together(spec, "limits");
+        fill(spec, "limits", &sums, |name| name.starts_with("hugepages-") && !asked.contains_key(name));
+    }
+    if has(spec, "limits") {
+        let sums = together(spec, "requests");
+        fill(spec, "requests", &sums, overcommitted);
+        let limits = map_at(spec, "resources.limits").cloned().unwrap_or_default();
+        fill(spec, "requests", &limits, is_for_pods);
+    } else if has(spec, "requests") {
+        let all = ["containers", "initContainers"].iter().flat_map(|list| list_at(spec, list));
+        let bounds: Vec<&Value> = all.filter_map(|c| get(c, "resources.limits")).collect();
+        let count = list_at(spec, "containers").len() + list_at(spec, "initContainers").len();
+        let everywhere: Vec<String> = ["cpu", "memory"]
+            .into_iter()
+            .filter(|name| bounds.len() == count && bounds.iter().all(|l| l.get(*name).is_some()))
+            .map(str::to_owned)
+            .collect();
+        let sums = together(spec, "limits");
+        fill(spec, "limits", &sums, |name| everywhere.iter().any(|n| n == name));
+    }
+}
+
+fn together(spec: &Value, list: &str) -> Map<String, Value> {
+    let sums = summed(spec, list).into_iter();
+    sums.map(|(name, quantity)| (name.to_owned(), quantity.to_string().into())).collect()
+}
+
+/// Takes over what is not there yet.
+fn fill(spec: &mut Value, list: &str, from: &Map<String, Value>, wanted: impl Fn(&str) -> bool) {
+    let new: Vec<(&String, &Value)> = from.iter().filter(|(name, _)| wanted(name)).collect();
+    if new.is_empty() {
+        return;
+    }
+    let place = spec.get_mut("resources").and_then(|r| object_mut(r, list)).and_then(Value::as_object_mut);
+    if let Some(place) = place {
+        for (name, quantity) in new {
+            place.entry(name.as_str()).or_insert_with(|| quantity.clone());
+        }
     }
 }
 
@@ -80,16 +134,24 @@ fn container(container: &mut Value) {
     });
 }
 
-/// `Always` for the tag `latest`, written or implied; a digest is never "latest".
+/// `Always` for the tag `latest`, written or implied by the lack of both tag and digest. What is no image at all has no tag.
 fn pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
-        return "IfNotPresent";
+    let (named, digest) = match image.split_once('@') {
+        Some((named, digest)) => (named, Some(digest)),
+        None => (image, None),
+    };
+    let name = named.rsplit('/').next().unwrap_or_default();
+    let tag = name.rsplit_once(':').map(|(_, tag)| tag);
+    let well_formed = !image.is_empty() && digest.is_none_or(is_digest);
+    if well_formed && (tag == Some("latest") || (tag.is_none() && digest.is_none())) {
+        "Always"
+    } else {
+        "IfNotPresent"
     }
-    let name = image.rsplit('/').next().unwrap_or_default();
-    match name.rsplit_once(':') {
-        None | Some((_, "latest")) => "Always",
-        Some(_) => "IfNotPresent",
-    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(_, digits)| digits.len() >= 32 && digits.bytes().all(|c| c.is_ascii_hexdigit()))
 }
 
 fn http_get(action: &mut Value) {
@@ -148,6 +210,10 @@ fn volume(volume: &mut Value) {
             map.entry("type").or_insert_with(|| "".into());
         }
     });
+    with_mut(volume, "image", |image| {
+        let policy = pull_policy(str_at(image, "reference"));
+        default_to(image, "pullPolicy", policy);
+    });
     with_mut(volume, "iscsi", |iscsi| default_to(iscsi, "iscsiInterface", "default"));
     with_mut(volume, "ephemeral", |ephemeral| {
         with_mut(ephemeral, "volumeClaimTemplate", |template| {
@@ -178,10 +244,33 @@ mod tests {
             ("r:5000/nginx", "Always"),
             ("r:5000/a/nginx:1", "IfNotPresent"),
             ("nginx@sha256:0", "IfNotPresent"),
+            ("", "IfNotPresent"),
+            ("nginx:latest@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "Always"),
+            ("nginx@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "IfNotPresent"),
             ("nginx:latest@sha256:0", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), policy, "{image}");
         }
+    }
+
+    #[test]
+    fn what_a_pod_has_as_a_whole_is_completed() {
+        let filled = |whole: Value| {
+            let container =
+                json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}});
+            let mut p = json!({"spec": {"resources": whole, "containers": [container.clone(), container]}});
+            pod(&mut p);
+            p["spec"]["resources"].take()
+        };
+        assert_eq!(
+            filled(json!({"limits": {"cpu": "4"}})),
+            json!({"limits": {"cpu": "4"}, "requests": {"cpu": "1", "memory": "2Gi"}})
+        );
+        assert_eq!(
+            filled(json!({"requests": {"cpu": "2"}})),
+            json!({"limits": {"cpu": "2", "memory": "2Gi"}, "requests": {"cpu": "2"}})
+        );
+        assert_eq!(filled(json!({})), json!({}));
     }
 
     #[test]

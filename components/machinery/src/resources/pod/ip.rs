@@ -31,6 +31,13 @@ pub(in crate::resources) fn ip(text: &str, path: &Path) -> Option<FieldError> {
     }
 }
 
+/// The warning of an IPv6 address that is not written in its one canonical form (`GetWarningsForIP`).
+pub(in crate::resources) fn odd(text: &str, path: &Path) -> Option<String> {
+    let canonical = text.parse::<std::net::Ipv6Addr>().ok()?.to_string();
+    (canonical != text)
+        .then(|| format!("{path}: IPv6 address \"{text}\" should be in RFC 5952 canonical format (\"{canonical}\")"))
+}
+
 /// Whether Go's `net.SplitHostPort` takes it.
 pub(super) fn host_port(text: &str) -> bool {
     match text.strip_prefix('[').map(|rest| rest.split_once(']')) {

@@ -206,7 +206,7 @@ pub(super) fn of_pod(spec: &Value, path: &Path) -> Vec<FieldError> {
     let limits = map_at(own, "limits").unwrap_or(&empty);
     let requests = map_at(own, "requests").unwrap_or(&empty);
     errors.extend(requirements(limits, requests, pod_name_rule, path));
-    for (name, sum) in requested_together(spec).into_iter().filter(|(name, _)| is_for_pods(name)) {
+    for (name, sum) in summed(spec, "requests").into_iter().filter(|(name, _)| is_for_pods(name)) {
         let asked = requests.get(name).and_then(|q| quantity::from_json(q).ok()).unwrap_or_else(Quantity::zero);
         if sum > asked {
             let detail = format!("must be greater than or equal to aggregate container requests of {sum}");
@@ -228,11 +228,11 @@ pub(super) fn of_pod(spec: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-/// What the containers need at most at any moment (`AggregateContainerRequests`): all that stay, or one init container and the
-/// sidecars started before it.
-pub(super) fn requested_together(spec: &Value) -> BTreeMap<&str, Quantity> {
-    let requests = |container| {
-        let amounts = get(container, "resources.requests").and_then(Value::as_object).into_iter().flatten();
+/// What the containers need at most at any moment (`AggregateContainerRequests`, `AggregateContainerLimits`): all that stay, or
+/// one init container and the sidecars started before it. `list` is `requests` or `limits`.
+pub(super) fn summed<'a>(spec: &'a Value, list: &str) -> BTreeMap<&'a str, Quantity> {
+    let requests = |container: &'a Value| {
+        let amounts = get(container, "resources").and_then(|r| r.get(list)?.as_object()).into_iter().flatten();
         amounts.filter_map(|(name, q)| Some((name.as_str(), quantity::from_json(q).ok()?)))
     };
     let add = |sums: &mut BTreeMap<_, Quantity>, name, q| {

@@ -5,8 +5,8 @@ mod csi;
 mod volumes;
 
 pub(super) use volumes::{
-    claim, claim_create, claim_defaults, claim_spec, claim_update, volume, volume_create, volume_defaults,
-    volume_update,
+    claim, claim_create, claim_defaults, claim_spec, claim_spec_warnings, claim_update, volume, volume_create,
+    volume_defaults, volume_update,
 };
 
 use super::{Cell, Column, PLAIN, Resource, STATUS, Strategy, columns, row, writing};

@@ -102,6 +102,16 @@ pub(in crate::resources) fn claim_spec(spec: &Value, path: &Path) -> Vec<FieldEr
     errors
 }
 
+/// Half bytes in a claim (`GetWarningsForPersistentVolumeClaimSpec`).
+pub(in crate::resources) fn claim_spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
+    let lists = ["requests", "limits"].iter();
+    let found = lists.filter_map(|list| {
+        let amounts = get(spec, "resources").and_then(|r| r.get(*list));
+        pod::fraction_warning(amounts, "storage", &path.child("resources").child(list))
+    });
+    found.collect()
+}
+
 pub(in crate::resources) fn claim_update(new: &Value, old: &Value) -> Vec<FieldError> {
     const DETAIL: &str =
         "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";

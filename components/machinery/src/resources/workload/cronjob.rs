@@ -119,8 +119,7 @@ pub(in crate::resources) fn warnings(new: &Value, old: Option<&Value>) -> Vec<St
     if old.is_none_or(|old| generation(old) != generation(new)) {
         let path = Path::new("spec").child("jobTemplate").child("spec").child("template");
         let template = get(new, "spec.jobTemplate.spec.template").unwrap_or(&Value::Null);
-        let before = old.and_then(|old| get(old, "spec.jobTemplate.spec.template"));
-        warnings.extend(crate::resources::pod::template_warnings(template, before, &path));
+        warnings.extend(crate::resources::pod::template_warnings(template, &path));
     }
     warnings
 }

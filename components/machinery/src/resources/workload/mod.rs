@@ -122,7 +122,7 @@ pub(super) fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String>
         return Vec::new();
     }
     let template = get(new, "spec.template").unwrap_or(&Value::Null);
-    pod::template_warnings(template, old.and_then(|o| get(o, "spec.template")), &Path::new("spec").child("template"))
+    pod::template_warnings(template, &Path::new("spec").child("template"))
 }
 
 fn selector(object: &Value, what: &str) -> Vec<FieldError> {
