@@ -92,6 +92,10 @@ impl Ca {
         &self.cert_pem
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// The private key, PKCS #8 PEM. Secret.
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
@@ -117,7 +121,7 @@ impl Ca {
     }
 }
 
-fn set_leaf(params: &mut CertificateParams, usage: Usage, days: u32) {
+pub(crate) fn set_leaf(params: &mut CertificateParams, usage: Usage, days: u32) {
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = usage.purposes();

@@ -14,6 +14,7 @@ pub struct CertificateInfo {
     pub issuer: String,
     pub dns_names: Vec<String>,
     pub ip_addresses: Vec<IpAddr>,
+    pub uris: Vec<String>,
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
     pub is_ca: bool,
@@ -31,6 +32,7 @@ pub fn inspect(cert_pem: &str) -> Result<CertificateInfo> {
         issuer: subject_of(cert.issuer()).common_name,
         dns_names: Vec::new(),
         ip_addresses: Vec::new(),
+        uris: Vec::new(),
         not_before: cert.validity().not_before.to_datetime(),
         not_after: cert.validity().not_after.to_datetime(),
         is_ca: cert.is_ca(),
@@ -41,6 +43,7 @@ pub fn inspect(cert_pem: &str) -> Result<CertificateInfo> {
             match name {
                 GeneralName::DNSName(dns) => info.dns_names.push((*dns).to_owned()),
                 GeneralName::IPAddress(bytes) => info.ip_addresses.extend(address(bytes)),
+                GeneralName::URI(uri) => info.uris.push((*uri).to_owned()),
                 _ => {}
             }
         }

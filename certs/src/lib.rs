@@ -7,11 +7,13 @@ mod ca;
 mod inspect;
 mod request;
 mod service_account;
+mod workload;
 
 pub use ca::{Ca, Issued, Leaf};
 pub use inspect::{CertificateInfo, inspect};
 pub use request::{Csr, create_csr, generate_key};
 pub use service_account::{ServiceAccountKey, generate_service_account_key};
+pub use workload::{KeyKind, WorkloadKey};
 
 /// Days that authorities and leaves are valid unless told otherwise.
 pub const CA_DAYS: u32 = 3650;

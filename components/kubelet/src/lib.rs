@@ -82,6 +82,7 @@ pub async fn serve(config: Config) -> Result<()> {
         client: client.clone(),
         cri: runtime.clone(),
         objects: api::objects::Objects::new(api.clone()),
+        bundles: api::bundles::Bundles::new(client.clone()),
         services: services.clone(),
         recorder: api::events::Recorder::start(client.clone(), config.node_name.clone()),
         cgroups,

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use fixture::image::IMAGE;
 use fixture::{Cluster, NAMESPACE, condition, phase};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,6 +35,7 @@ async fn the_life_of_a_node() {
         ends_and_restarts(&cluster),
         probes_restart_and_gate(&cluster),
         inits_and_sidecars(&cluster),
+        projects_certificates(&cluster),
     );
     streams(&cluster).await;
     a_restart_leaves_containers_alone(&mut cluster).await;
@@ -107,6 +111,53 @@ async fn everything_a_container_sees(cluster: &Cluster) {
     let state = pod.status.unwrap().container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
     assert_eq!((state.reason.as_deref(), state.message.as_deref()), (Some("Completed"), Some("bye")));
     assert_eq!(get(cluster, "/containerLogs/default/sees/c?tailLines=1").await, "changed\n");
+}
+
+/// A key, its certificate and trust bundles are files; bundles follow their objects; a denied pod does not start.
+async fn projects_certificates(cluster: &Cluster) {
+    let anchor = |name: &str| certs::Ca::generate(name).unwrap().cert_pem().to_owned();
+    let (first, second) = (anchor("first"), anchor("second"));
+    let bundles: Api<ClusterTrustBundle> = Api::all(cluster.client.clone());
+    let bundle = json!({"metadata": {"name": "anchors"}, "spec": {"trustBundle": first}});
+    bundles.create(&PostParams::default(), &serde_json::from_value(bundle).unwrap()).await.unwrap();
+    let wants = |signer: &str| {
+        json!({"podCertificate": {"signerName": signer, "keyType": "ECDSAP256", "credentialBundlePath": "bundle",
+        "keyPath": "key", "certificateChainPath": "chain"}})
+    };
+    let mut container = shell(
+        "c",
+        "cat /c/key /c/chain > /tmp/joined; test \"$(cat /tmp/joined)\" = \"$(cat /c/bundle)\" && echo joined; cat /c/chain; \
+         echo mode=$(stat -Lc %a /c/key); old=$(cat /c/trust); cat /c/trust; test -e /c/none && test ! -s /c/none && echo empty; \
+         while [ \"$(cat /c/trust)\" = \"$old\" ]; do sleep 0.2; done; cat /c/trust",
+    );
+    container["volumeMounts"] = json!([{"name": "c", "mountPath": "/c"}, {"name": "tmp", "mountPath": "/tmp"}]);
+    let sources = json!([wants("example.com/yes"), {"clusterTrustBundle": {"name": "anchors", "path": "trust"}},
+        {"clusterTrustBundle": {"name": "missing", "path": "none", "optional": true}}]);
+    let volumes = json!([{"name": "c", "projected": {"sources": sources}}, {"name": "tmp", "emptyDir": {}}]);
+    cluster.create("certified", json!({"restartPolicy": "Never", "containers": [container], "volumes": volumes})).await;
+    let denied = json!([{"name": "c", "projected": {"sources": [wants("example.com/no")]}}]);
+    cluster.create("denied", json!({"containers": [shell("c", IDLE)], "volumes": denied})).await;
+    cluster.until("certified", "running", 15, |p| phase(p) == Some("Running")).await;
+    let both = json!({"spec": {"trustBundle": format!("{first}{second}")}});
+    bundles.patch("anchors", &PatchParams::default(), &Patch::Merge(both)).await.unwrap();
+    let ended = cluster.until("certified", "ended", 15, |p| matches!(phase(p), Some("Succeeded" | "Failed"))).await;
+    assert_eq!(phase(ended.as_ref()), Some("Succeeded"));
+    let log = get(cluster, "/containerLogs/default/certified/c").await;
+    for line in ["joined", "mode=644", "empty"] {
+        assert!(log.lines().any(|l| l == line), "{line:?} is not in the log:\n{log}");
+    }
+    let leaf = certs::inspect(&log).unwrap();
+    assert_eq!(leaf.uris, ["spiffe://test/certified"]);
+    assert_eq!((log.matches(first.trim()).count(), log.matches(second.trim()).count()), (2, 1), "{log}");
+    let events: Api<Event> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let config = watcher::Config::default().fields("reason=Denied");
+    let mut stream = watcher::watcher(events, config).applied_objects().boxed();
+    let told =
+        tokio::time::timeout(Duration::from_secs(10), stream.try_next()).await.expect("nothing tells of the denial");
+    let told = told.unwrap().unwrap();
+    assert_eq!(told.involved_object.name.as_deref(), Some("denied"));
+    assert!(told.message.as_deref().unwrap().contains("reason=\"Test\" message=\"by the test\""), "{:?}", told.message);
+    cluster.until("denied", "waiting", 5, |p| phase(p) == Some("Pending")).await;
 }
 
 async fn ends_and_restarts(cluster: &Cluster) {
@@ -236,7 +287,20 @@ async fn pods_end_with_grace(cluster: &Cluster) {
     for pod in cluster.pods().list(&Default::default()).await.unwrap() {
         cluster.pods().delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
     }
-    for name in ["graceful", "quick", "after", "sees", "crashes", "no-image", "probed", "ordered", "needy", "fails"] {
+    for name in [
+        "graceful",
+        "quick",
+        "after",
+        "sees",
+        "crashes",
+        "no-image",
+        "probed",
+        "ordered",
+        "needy",
+        "fails",
+        "certified",
+        "denied",
+    ] {
         cluster.until(name, "gone", 15, |p| p.is_none()).await;
     }
     eprintln!("pods gone after {:?}", started.elapsed());

@@ -4,6 +4,7 @@
 //! can be exchanged while running: requests after [`Api::reload`] use a new connection with the new
 //! certificate, streams that are open end on the old one.
 
+pub mod bundles;
 pub mod events;
 pub mod objects;
 

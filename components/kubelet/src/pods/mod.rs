@@ -25,6 +25,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::runtime::reflector::Store;
 
+use crate::api::bundles::Bundles;
 use crate::api::events::Recorder;
 use crate::api::objects::Objects;
 use crate::cgroups::Cgroups;
@@ -37,6 +38,7 @@ pub struct Shared {
     pub client: kube::Client,
     pub cri: Cri,
     pub objects: Objects,
+    pub bundles: Bundles,
     pub services: Store<Service>,
     pub recorder: Recorder,
     pub cgroups: Cgroups,

@@ -112,7 +112,7 @@ impl Worker {
             &uid,
             status.clone(),
         );
-        let sources = Sources::new(shared.client.clone(), shared.objects.clone(), shared.allocatable.clone());
+        let sources = Sources::new(&shared, wake.clone());
         let volumes = PodVolumes::new(&shared.config, &uid, sources);
         Worker {
             shared,

@@ -1,6 +1,7 @@
 //! A pod's volumes: made before its containers, kept fresh, taken away after them.
 
 pub mod atomic;
+pub mod certificate;
 pub mod claims;
 pub mod hostpath;
 pub mod mountinfo;
@@ -8,6 +9,7 @@ pub mod mounts;
 pub mod ownership;
 pub mod payload;
 pub mod subpath;
+pub mod trust;
 
 use std::collections::HashMap;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -186,6 +188,7 @@ impl PodVolumes {
 
     /// Unmounts only: what an ended pod wrote stays until the pod is deleted, secrets do not.
     pub fn release(&mut self) -> Result<()> {
+        self.sources.rest();
         self.mounted.clear();
         for point in mountinfo::below(&self.directory)? {
             mountinfo::unmount(&point)?;

@@ -7,15 +7,22 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    ClusterTrustBundleProjection, DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection, ServiceAccount,
+    ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::atomic::{File, Files};
+use super::certificate::{Around, Certificates};
+use super::trust;
+use crate::api::bundles::Bundles;
 use crate::api::objects::{Claim, Kind, Objects};
+use crate::pods::Shared;
 use crate::pods::fields::{self, Addresses};
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -34,13 +41,49 @@ pub struct Sources {
     pub client: kube::Client,
     pub objects: Objects,
     pub allocatable: Arc<BTreeMap<String, Quantity>>,
+    bundles: Bundles,
+    /// Wakes the pod when any bundle changes; there from the first use of one.
+    bundle_news: Option<AbortHandle>,
+    certificates: Certificates,
+    wake: Arc<Notify>,
     claims: HashMap<(Kind, String), Arc<Claim>>,
     tokens: HashMap<String, Token>,
 }
 
+impl Drop for Sources {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}
+
 impl Sources {
-    pub fn new(client: kube::Client, objects: Objects, allocatable: Arc<BTreeMap<String, Quantity>>) -> Sources {
-        Sources { client, objects, allocatable, claims: HashMap::new(), tokens: HashMap::new() }
+    /// `wake` wakes the pod's task.
+    pub fn new(shared: &Shared, wake: Arc<Notify>) -> Sources {
+        let around = Around {
+            client: shared.client.clone(),
+            recorder: shared.recorder.clone(),
+            node: shared.config.node_name.clone(),
+            wake: wake.clone(),
+        };
+        Sources {
+            client: shared.client.clone(),
+            objects: shared.objects.clone(),
+            allocatable: shared.allocatable.clone(),
+            bundles: shared.bundles.clone(),
+            bundle_news: None,
+            certificates: Certificates::new(around),
+            wake,
+            claims: HashMap::new(),
+            tokens: HashMap::new(),
+        }
+    }
+
+    /// The pod has ended: nothing has to be renewed or heard of.
+    pub fn rest(&mut self) {
+        self.certificates.forget();
+        if let Some(task) = self.bundle_news.take() {
+            task.abort();
+        }
     }
 
     /// The pod's claim on an object; made when first asked for.
@@ -79,8 +122,8 @@ impl Sources {
             self.downward(&mut files, pod, source.items.as_ref(), mode, addresses)?;
         } else if let Some(source) = &volume.projected {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            for projection in source.sources.iter().flatten() {
-                self.projection(&mut files, pod, &volume.name, projection, mode, addresses).await?;
+            for (index, projection) in source.sources.iter().flatten().enumerate() {
+                self.projection(&mut files, pod, (&volume.name, index), projection, mode, addresses).await?;
             }
         } else {
             return Ok(None);
@@ -92,7 +135,7 @@ impl Sources {
         &mut self,
         files: &mut Files,
         pod: &Pod,
-        volume: &str,
+        (volume, index): (&str, usize),
         projection: &VolumeProjection,
         mode: i32,
         addresses: &Addresses,
@@ -108,6 +151,13 @@ impl Sources {
             let (mode, user) = token_access(pod, mode);
             files.insert(source.path.clone(), File { bytes, mode, user });
             Ok(())
+        } else if let Some(source) = &projection.cluster_trust_bundle {
+            let bytes = self.anchors(source).await?.into_bytes();
+            let (mode, user) = token_access(pod, mode);
+            files.insert(source.path.clone(), File { bytes, mode, user });
+            Ok(())
+        } else if let Some(source) = &projection.pod_certificate {
+            self.certificate(files, pod, (volume, index), source, mode).await
         } else {
             bail!("volume {volume} projects from a source this kubelet does not support")
         }
@@ -164,6 +214,46 @@ impl Sources {
                 (None, None) => bail!("downward API item {:?} names no field", item.path),
             };
             files.insert(item.path.clone(), file(text.into_bytes(), item.mode.unwrap_or(mode)));
+        }
+        Ok(())
+    }
+
+    /// The anchors of a trust bundle; from now on the pod hears of changes.
+    async fn anchors(&mut self, source: &ClusterTrustBundleProjection) -> Result<String> {
+        if self.bundle_news.is_none() {
+            let (mut changes, wake) = (self.bundles.changes(), self.wake.clone());
+            changes.mark_unchanged();
+            let news = async move {
+                while changes.changed().await.is_ok() {
+                    wake.notify_one();
+                }
+            };
+            self.bundle_news = Some(tokio::spawn(news).abort_handle());
+        }
+        let bundles = self.bundles.get().await.context("ClusterTrustBundle informer has not yet synced")?;
+        trust::anchors(&bundles, source)
+    }
+
+    /// Key and certificates in the files the pod wants them in.
+    async fn certificate(
+        &mut self,
+        files: &mut Files,
+        pod: &Pod,
+        (volume, index): (&str, usize),
+        source: &PodCertificateProjection,
+        mode: i32,
+    ) -> Result<()> {
+        let credentials = self.certificates.get(pod, volume, index, source).await?;
+        let (mode, user) = token_access(pod, mode);
+        let bundle = format!("{}{}", credentials.key, credentials.chain);
+        for (path, text) in [
+            (&source.credential_bundle_path, bundle.as_str()),
+            (&source.key_path, &credentials.key),
+            (&source.certificate_chain_path, &credentials.chain),
+        ] {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_empty()) {
+                files.insert(path.clone(), File { bytes: text.as_bytes().to_vec(), mode, user });
+            }
         }
         Ok(())
     }
