@@ -4,6 +4,8 @@
 mod common;
 #[path = "security/identities.rs"]
 mod identities;
+#[path = "security/pod_certificates.rs"]
+mod pod_certificates;
 #[path = "security/pods.rs"]
 mod pods;
 #[path = "security/reviews.rs"]

@@ -7,6 +7,7 @@ mod ingress_class;
 mod limit_range;
 mod namespace;
 mod node;
+mod node_certificates;
 mod pod;
 pub mod pod_security;
 pub mod policy;

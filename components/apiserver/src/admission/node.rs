@@ -9,7 +9,7 @@ use machinery::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Attempt, Operation};
+use super::{Attempt, Operation, node_certificates};
 use crate::registry;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -70,6 +70,7 @@ pub async fn restrict(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiError
             refuse("can only access CSINode with the same name as the requesting node")
         }
         ("resource.k8s.io", "resourceslices") => own_slice(attempt, new, node),
+        ("certificates.k8s.io", "podcertificaterequests") => node_certificates::restrict(attempt, new, node).await,
         _ => Ok(()),
     }
 }
