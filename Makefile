@@ -6,7 +6,7 @@ export LAB := $(RELEASE)/lab
 export KINSTALL_BIN := $(RELEASE)/kinstall
 export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
 
-.PHONY: help deps build bundle demo demo-down test lint unit e2e conformance clients bench bench-api
+.PHONY: help deps space build drivers bundle demo demo-down test lint unit e2e conformance conformance-cluster clients prune bench bench-api
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -14,8 +14,14 @@ help:
 deps: ## install the Debian packages that are missing
 	tests/lab/deps.sh
 
+space: ## whether there is room for what a whole test run writes
+	tests/lab/space.sh
+
 build: deps ## release build of the executables and the lab
 	cargo build --release -p kinstall -p multicall -p pause -p lab
+
+drivers: deps ## the release build, and with it what drives an API server in tests
+	cargo build --release -p kinstall -p multicall -p pause -p lab -p conformance -p clients
 
 bundle: build ## everything that goes to hosts, in one file, with the sample's images
 	tests/lab/bundle.sh
@@ -35,16 +41,24 @@ lint: ## formatting, clippy, licences and bans
 unit: deps ## tests of every crate, and of the lab itself
 	KINSTALL_KUBECTL=$$(cargo run --quiet -p lab -- kubectl) cargo test --workspace --exclude e2e
 
-e2e: bundle ## the whole way, on hosts of the lab
+e2e: bundle drivers ## the whole way, on hosts of the lab
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release -p e2e
 
-conformance: deps ## the required behaviours of Kubernetes, one test an entry, against a server started for it
-	tests/conformance/run.sh $(ARGS)
+conformance: drivers ## the required behaviours of Kubernetes, one test an entry, against a server started for it
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/conformance" run --start "$(RELEASE)/kinstall-components" $(ARGS)
 
-clients: deps ## kubectl of every version found, Python, JavaScript and Rust clients against a server started for them
-	tests/clients/run.sh
+conformance-cluster: bundle drivers ## the same on a cluster of lab hosts, with the entries that need kubelets
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) tests/lab/conformance.sh $(ARGS)
 
-test: deps lint unit e2e ## everything
+clients: drivers ## kubectl of every version found, Python, JavaScript and Rust clients against a server started for them
+	tests/clients/deps.sh
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/conformance" with-server --start "$(RELEASE)/kinstall-components" -- \
+	  "$(RELEASE)/clients" --all $(ARGS)
+
+prune: drivers ## remove what the cache holds for recipes of the past
+	"$(LAB)" prune
+
+test: space deps lint unit conformance clients e2e prune ## everything
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Drives a control plane of its own with every client there is. Arguments go to `clients`; PROFILE=release takes the
-# shipped build; COMPONENTS names an executable that is there already.
+# For development: drives a control plane of its own, built without optimisation, with every client there is. Arguments go to
+# `clients`; COMPONENTS names an executable that is there already. `make clients` takes the release build.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 profile=${PROFILE:-dev}

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Builds the control plane and the suite, runs the suite against a control plane of its own. Arguments go to
-# `conformance run`; PROFILE=release measures the shipped build; COMPONENTS names an executable that is there already.
+# For development: builds the control plane and the suite without optimisation, runs the suite against a control plane of its
+# own. Arguments go to `conformance run`; COMPONENTS names an executable that is there already. `make conformance` takes the
+# release build.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 profile=${PROFILE:-dev}

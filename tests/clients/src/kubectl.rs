@@ -7,21 +7,22 @@ use conformance::kubectl::{Kubectl, Output};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::{Outcome, Server, definition, in_namespace};
+use crate::{Outcome, Server, definition, in_namespace, streams};
 
-struct Cli {
-    kubectl: Kubectl,
-    namespace: String,
+/// kubectl in the client's namespace.
+pub struct Cli {
+    pub kubectl: Kubectl,
+    pub namespace: String,
 }
 
 impl Cli {
-    async fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<Output> {
+    pub async fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<Output> {
         let mut all = vec!["-n", self.namespace.as_str()];
         all.extend_from_slice(arguments);
         self.kubectl.run(&all, input).await
     }
 
-    async fn has(&self, arguments: &[&str], input: Option<&str>, texts: &[&str]) -> Result<String> {
+    pub async fn has(&self, arguments: &[&str], input: Option<&str>, texts: &[&str]) -> Result<String> {
         self.run(arguments, input).await?.has(texts)
     }
 }
@@ -37,10 +38,10 @@ pub async fn run(server: &Server, binary: &Path) -> Result<Outcome> {
         server_side(&cli).await?;
         custom(&cli).await?;
         let more = if server.kubelets {
-            exec(&cli, &server.shell_image).await?;
-            "exec"
+            streams::run(&cli, &server.shell_image).await?;
+            streams::TRIED
         } else {
-            "exec not run: no kubelet serves this cluster"
+            "streams not run: no kubelet serves this cluster"
         };
         Ok(Outcome::Passed(format!("create, get, watch, patch, apply, delete, custom resources, explain; {more}")))
     })
@@ -140,13 +141,4 @@ async fn custom(cli: &Cli) -> Result<()> {
     cli.has(&["explain", "widgets.spec.size", &group], None, &["How large the widget is."]).await?;
     cli.has(&["delete", &name, "w"], None, &["deleted"]).await?;
     cli.has(&["delete", "crd", &name], None, &["deleted"]).await.map(drop)
-}
-
-async fn exec(cli: &Cli, image: &str) -> Result<()> {
-    cli.run(&["run", "shell", &format!("--image={image}"), "--restart=Never", "--", "sleep", "600"], None)
-        .await?
-        .ok()?;
-    cli.has(&["wait", "--for=condition=Ready", "--timeout=120s", "pod/shell"], None, &["condition met"]).await?;
-    cli.has(&["exec", "shell", "--", "echo", "from inside"], None, &["from inside"]).await?;
-    cli.has(&["exec", "-i", "shell", "--", "cat"], Some("through"), &["through"]).await.map(drop)
 }

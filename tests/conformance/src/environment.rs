@@ -21,8 +21,8 @@ pub struct Surroundings {
     /// An image whose default command runs for ever; pods of tests run it
     #[arg(long, default_value = "registry.k8s.io/pause:3.10")]
     pub image: String,
-    /// An image with a shell, for entries that need a running container
-    #[arg(long, default_value = "docker.io/library/busybox:1.36")]
+    /// An image with busybox and openssl (tests/lab/images/tools), for entries that need a running container
+    #[arg(long, default_value = "kinstall.local/tools:1")]
     pub shell_image: String,
 }
 

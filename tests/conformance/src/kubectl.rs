@@ -100,11 +100,13 @@ pub fn newest() -> Option<PathBuf> {
     best.map(|(_, path)| path)
 }
 
-/// Every kubectl found in PATH, beside the cloud tools, and in kinstall's cache.
+/// Every kubectl found in PATH, beside the cloud tools, in kinstall's cache, and the one that `KINSTALL_KUBECTL` names.
 pub fn all() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
     folders.push("/usr/lib/google-cloud-sdk/bin".into());
+    let named = std::env::var_os("KINSTALL_KUBECTL").map(PathBuf::from);
+    folders.extend(named.as_deref().and_then(Path::parent).map(Path::to_owned));
     if let Ok(cached) = std::fs::read_dir("/var/cache/kinstall/kubectl") {
         folders.extend(cached.flatten().map(|entry| entry.path()));
     }

@@ -38,6 +38,12 @@ impl Entry {
         self
     }
 
+    /// The same with the mark of entries that need kubelets of this version.
+    pub fn of_kubelets(mut self, version: &str) -> Self {
+        self.name = format!("{} [MinimumKubeletVersion:{version}]", self.name);
+        self
+    }
+
     /// Alone, after all others.
     pub fn serial(mut self) -> Self {
         self.serial = true;

@@ -9,11 +9,20 @@ use std::process::Command;
 
 pub const DEFAULT_BYTES: u64 = 8 << 30;
 
+pub(crate) fn recipe() -> Recipe {
+    Recipe::open("host")
+}
+
+/// Where the image is, or would be.
+pub(crate) fn image_path(recipe: &Recipe, kernel: &str) -> Result<PathBuf> {
+    Ok(paths::cache_dir().join("host").join(format!("{}.ext4", recipe.hash(kernel)?)))
+}
+
 /// The cached image, built when it is missing.
 pub fn host_image() -> Result<PathBuf> {
-    let recipe = Recipe::open("host");
+    let recipe = recipe();
     let kernel = kernel_release()?;
-    let image = paths::cache_dir().join("host").join(format!("{}.ext4", recipe.hash(&kernel)?));
+    let image = image_path(&recipe, &kernel)?;
     recipe::cached(&image, |partial| {
         let root = paths::beside(partial, ".root");
         recipe::remove(&root)?;

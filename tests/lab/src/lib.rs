@@ -3,7 +3,7 @@
 //! In: a number of hosts. Out: that many Debian hosts at 10.99.0.11, .12, … that answer SSH, each with systemd as PID 1,
 //! its own disk, network namespace, cgroups, machine-id and SSH host keys, and without any container runtime or Kubernetes
 //! file. They can lose power or their network, come back with the same disk, and vanish without a trace.
-//! Also built here, because only tests need them: OCI archives of the sample application from Debian's packages
+//! Also built here, because only tests need them: OCI archives of the sample application and of tools from Debian's packages
 //! ([`images`]), and the container runtime and kubectl unpacked from Debian's packages ([`tools`]).
 //!
 //! May depend on no other crate of the project. Needs root, systemd-nspawn, mmdebstrap, e2fsprogs, iproute2 (`deps.sh`).
@@ -18,6 +18,7 @@ mod lab;
 mod network;
 mod oci;
 mod paths;
+mod prune;
 mod recipe;
 mod size;
 pub mod tools;
@@ -28,4 +29,5 @@ pub use command::Output;
 pub use host::{Host, State, in_network};
 pub use lab::{Lab, Options};
 pub use paths::{cache_dir, state_dir};
+pub use prune::prune;
 pub use size::Size;

@@ -67,12 +67,16 @@ enum Command {
     Destroy { host: String },
     /// Build the hosts' disk image if it is missing; print its path.
     Base,
-    /// Build the sample application's image archives that are missing; print their paths.
+    /// Build the image archives (sample application, tools) that are missing; print their paths.
     Images {
         /// Print the image's full reference before its path.
         #[arg(long)]
         references: bool,
     },
+    /// Print the full reference of the image of a recipe.
+    Image { recipe: String },
+    /// Remove what no recipe of this clone names and nobody has used for a day from the cache.
+    Prune,
     /// Unpack containerd and runc from Debian's packages; print the folder.
     Runtime,
     /// Unpack kubectl from Debian's package; print its path.
@@ -126,6 +130,8 @@ fn run(command: Command) -> Result<ExitCode> {
                 println!("{reference}{}", image.archive.display());
             }
         }
+        Command::Image { recipe } => println!("{}", lab::images::reference(&recipe)?),
+        Command::Prune => lab::prune()?,
         Command::Runtime => println!("{}", lab::tools::runtime()?.display()),
         Command::Kubectl => println!("{}", lab::tools::kubectl()?.display()),
         Command::Paths { what } => {

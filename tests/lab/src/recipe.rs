@@ -1,13 +1,20 @@
-//! A recipe is a folder: `packages` (one Debian package a line), `customize.sh` (run with the root as `$1`) and `rootfs/`
-//! (files copied over the root). A root is built in two cached steps, because the first takes a minute and the second a
-//! second: packages → tar by mmdebstrap, then tar + rootfs + customize.sh → folder.
+//! A recipe is a folder: `packages` (one Debian package a line), `customize.sh` (run with the root as `$1`), `rootfs/` (files
+//! copied over the root) and, where it is not `minbase`, `variant` (mmdebstrap's word: `extract` only unpacks). A root is built
+//! in two cached steps, because the first takes a minute and the second a second: packages → compressed tar by mmdebstrap, then
+//! tar + rootfs + customize.sh → folder.
 
 use crate::{command, paths};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+/// What a root is made of where its recipe does not say.
+const VARIANT: &str = "minbase";
+/// Roots are kept for the next change of a recipe; at this level they take a third of the room and no time.
+const LEVEL: i32 = 3;
 
 /// Raise to rebuild everything after a change of the way roots are built.
 const FORMAT: &str = "2";
@@ -51,7 +58,7 @@ impl Recipe {
         fs::create_dir_all(target)?;
         command::run(
             Command::new("tar")
-                .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf"])
+                .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "--zstd", "-xf"])
                 .arg(&packages)
                 .arg("-C")
                 .arg(target),
@@ -67,23 +74,49 @@ impl Recipe {
 
     /// The cached tar with the packages installed.
     fn packages_tar(&self) -> Result<PathBuf> {
-        let list = fs::read_to_string(self.file("packages"))
-            .with_context(|| format!("recipe {} has no list of packages", self.name))?;
-        let list: Vec<&str> =
-            list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-        let mut hash = Sha256::new();
-        hash.update(format!("{FORMAT}{SUITE}{list:?}"));
-        let cache = paths::cache_dir();
-        let tar = cache.join("roots").join(format!("{}-{}.tar", self.name, short(hash)));
-        cached(&tar, |partial| mmdebstrap(&list, &cache.join("debs"), partial))?;
+        let tar = self.packages_path()?;
+        let (list, variant) = (self.packages()?, self.variant()?);
+        cached(&tar, |partial| mmdebstrap(&variant, &list, &paths::cache_dir().join("debs"), partial))?;
         Ok(tar)
     }
+
+    /// Where that tar is, or would be.
+    pub fn packages_path(&self) -> Result<PathBuf> {
+        let (list, variant) = (self.packages()?, self.variant()?);
+        let mut hash = Sha256::new();
+        hash.update(format!("{FORMAT}{SUITE}{list:?}"));
+        if variant != VARIANT {
+            hash.update(&variant);
+        }
+        Ok(paths::cache_dir().join("roots").join(format!("{}-{}.tar.zst", self.name, short(hash))))
+    }
+
+    fn packages(&self) -> Result<Vec<String>> {
+        let list = fs::read_to_string(self.file("packages"))
+            .with_context(|| format!("recipe {} has no list of packages", self.name))?;
+        let named = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        Ok(list.lines().map(str::trim).filter(named).map(str::to_owned).collect())
+    }
+
+    fn variant(&self) -> Result<String> {
+        match fs::read_to_string(self.file("variant")) {
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(VARIANT.to_owned()),
+            Err(error) => Err(error).with_context(|| format!("cannot read the variant of recipe {}", self.name)),
+        }
+    }
+}
+
+/// An entry's time is that of its last use: what is not used for long is pruned.
+fn used(path: &Path) -> Result<()> {
+    let touch = || fs::File::open(path)?.set_modified(SystemTime::now());
+    touch().with_context(|| format!("cannot mark {} as used", path.display()))
 }
 
 /// Makes `path` with `make` unless it is there; `make` writes to a name beside it, so that a killed build leaves no half file.
 pub fn cached(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if path.exists() {
-        return Ok(());
+        return used(path);
     }
     let parent = path.parent().context("a cache entry needs a folder")?;
     fs::create_dir_all(parent).with_context(|| format!("cannot make the cache folder {}", parent.display()))?;
@@ -117,34 +150,43 @@ pub fn short(hash: Sha256) -> String {
     hex::encode(hash.finalize())[..16].to_owned()
 }
 
-fn mmdebstrap(packages: &[&str], debs: &Path, tar: &Path) -> Result<()> {
+fn mmdebstrap(variant: &str, packages: &[String], debs: &Path, tar: &Path) -> Result<()> {
     fs::create_dir_all(debs)?;
     let archives = "var/cache/apt/archives";
     let mut command = Command::new("mmdebstrap");
     command
         // SOURCE_DATE_EPOCH makes mmdebstrap clamp times: the same packages give the same bytes
         .env("SOURCE_DATE_EPOCH", "0")
-        .args(["--quiet", "--mode=root", "--variant=minbase", "--format=tar"])
+        .args(["--quiet", "--mode=root", &format!("--variant={variant}"), "--format=tar"])
         .arg(format!("--include={}", packages.join(",")))
         .args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=force-unsafe-io"])
         .args(["man", "locale", "doc"].map(|dir| format!("--dpkgopt=path-exclude=/usr/share/{dir}/*")))
-        .arg("--dpkgopt=path-include=/usr/share/doc/*/copyright")
-        .arg("--skip=essential/unlink")
-        .arg(format!(
-            "--setup-hook=mkdir -p \"$1/{archives}\"; cp {}/*.deb \"$1/{archives}\" 2>/dev/null || true",
-            debs.display()
-        ))
-        .arg(format!(
-            "--customize-hook=cp -n \"$1/{archives}/\"*.deb {} && rm -f \"$1/{archives}/\"*.deb",
-            debs.display()
-        ))
-        .args([SUITE, &tar.display().to_string()]);
+        .arg("--dpkgopt=path-include=/usr/share/doc/*/copyright");
+    if variant == VARIANT {
+        // packages once downloaded serve every recipe; where nothing is installed no hook runs
+        command
+            .arg("--skip=essential/unlink")
+            .arg(format!(
+                "--setup-hook=mkdir -p \"$1/{archives}\"; cp {}/*.deb \"$1/{archives}\" 2>/dev/null || true",
+                debs.display()
+            ))
+            .arg(format!(
+                "--customize-hook=cp -n \"$1/{archives}/\"*.deb {} && rm -f \"$1/{archives}/\"*.deb",
+                debs.display()
+            ));
+    }
+    command.args([SUITE, "-"]);
     // the machine's own mirror where it runs the same release; else mmdebstrap's default
     let own = "/etc/apt/sources.list.d/debian.sources";
     if fs::read_to_string(own).is_ok_and(|text| text.contains(SUITE)) {
         command.arg(own);
     }
-    command::run(&mut command)?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start mmdebstrap")?;
+    let root = child.stdout.take().context("mmdebstrap has no output")?;
+    zstd::stream::copy_encode(root, fs::File::create(tar)?, LEVEL)?;
+    if !child.wait()?.success() {
+        anyhow::bail!("mmdebstrap cannot make a root of {}", packages.join(", "));
+    }
     Ok(())
 }
 

@@ -9,11 +9,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const RUNTIME: [&str; 2] = ["containerd", "runc"];
+const KUBECTL: [&str; 1] = ["kubernetes-client"];
+
+/// Where the runtime's folder is, or would be.
+pub(crate) fn runtime_path() -> Result<PathBuf> {
+    Ok(paths::cache_dir().join("runtime").join(versions(&RUNTIME)?))
+}
+
+/// Where kubectl's folder is, or would be.
+pub(crate) fn kubectl_path() -> Result<PathBuf> {
+    Ok(paths::cache_dir().join("kubectl").join(versions(&KUBECTL)?))
+}
+
 /// A folder with `bin/{containerd,containerd-shim-runc-v2,ctr,runc}`. Besides libc they need libseccomp (runc), which every
 /// Debian has: apt and systemd depend on it.
 pub fn runtime() -> Result<PathBuf> {
-    let packages = ["containerd", "runc"];
-    let target = paths::cache_dir().join("runtime").join(versions(&packages)?);
+    let packages = RUNTIME;
+    let target = runtime_path()?;
     recipe::cached(&target, |partial| {
         let unpacked = paths::beside(partial, ".unpacked");
         unpack(&packages, &unpacked)?;
@@ -30,8 +43,8 @@ pub fn runtime() -> Result<PathBuf> {
 
 /// The path of a kubectl executable.
 pub fn kubectl() -> Result<PathBuf> {
-    let packages = ["kubernetes-client"];
-    let target = paths::cache_dir().join("kubectl").join(versions(&packages)?);
+    let packages = KUBECTL;
+    let target = kubectl_path()?;
     recipe::cached(&target, |partial| {
         let unpacked = paths::beside(partial, ".unpacked");
         unpack(&packages, &unpacked)?;

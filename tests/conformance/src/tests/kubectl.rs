@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::objects::workload;
-use crate::client::{JSON, shorten};
+use crate::client::shorten;
 use crate::context::{T, same};
 use crate::kubectl::Output;
 use crate::resource::Res;
@@ -14,7 +14,6 @@ use crate::runner::Entry;
 
 pub fn entries() -> Vec<Entry> {
     vec![
-        Entry::new("Kubectl client Guestbook application should create and stop a working application", guestbook).limit(400),
         Entry::new("Kubectl client Kubectl api-versions should check if v1 is in available api versions", |t| async move {
             let printed = Cli::new(&t)?.run(&["api-versions"]).await?.ok()?;
             ensure!(printed.lines().any(|line| line == "v1"), "no v1 in {printed}");
@@ -76,13 +75,13 @@ impl<'a> Cli<'a> {
     }
 }
 
-fn manifest(res: &Res, mut body: Value) -> String {
+pub fn manifest(res: &Res, mut body: Value) -> String {
     body["apiVersion"] = json!(res.api_version());
     body["kind"] = json!(res.kind);
     body.to_string()
 }
 
-async fn running(t: &T, label: &str, count: usize) -> Result<Vec<Value>> {
+pub async fn running(t: &T, label: &str, count: usize) -> Result<Vec<Value>> {
     let path = format!("{}?labelSelector=app%3D{label}", Res::POD.collection(&t.ns));
     let all = |items: &[Value]| items.len() == count && items.iter().all(|pod| pod["status"]["phase"] == "Running");
     t.until_list(&format!("{count} running pods"), &path, all).await
@@ -98,7 +97,7 @@ async fn version(t: Arc<T>) -> Result<()> {
     Ok(())
 }
 
-fn service(name: &str, port: u16) -> Value {
+pub fn service(name: &str, port: u16) -> Value {
     json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": {"selector": {"app": name}, "ports": [{"port": port}]}})
 }
 
@@ -353,35 +352,6 @@ async fn logs(t: Arc<T>) -> Result<()> {
     if !t.env.real_nodes {
         let recent = cli.run(&["logs", "logs-generator", "main", "--since=60s"]).await?.ok()?;
         same("lines of the last minute", &recent.lines().count(), &10)?;
-    }
-    Ok(())
-}
-
-/// A front end that asks a back end by the name of its Service.
-async fn guestbook(t: Arc<T>) -> Result<()> {
-    t.needs_cluster("containers that talk to each other through Services")?;
-    let cli = Cli::new(&t)?;
-    let image = &t.env.surroundings.shell_image;
-    let serve = "mkdir /w; echo entry > /w/index.html; httpd -f -p 6379 -h /w";
-    let proxy = "mkdir -p /w/cgi-bin; printf '#!/bin/sh\\necho\\nwget -qO- http://agnhost-primary:6379/\\n' > /w/cgi-bin/e; chmod +x /w/cgi-bin/e; httpd -f -p 80 -h /w";
-    for (name, port, script) in [("agnhost-primary", 6379, serve), ("frontend", 80, proxy)] {
-        let mut body = workload(&t, name, 1, true);
-        body["spec"]["template"]["spec"]["containers"][0] =
-            json!({"name": "main", "image": image, "command": ["sh", "-c", script]});
-        cli.input(&["create", "-f", "-"], &manifest(&Res::DEPLOYMENT, body)).await?.ok()?;
-        cli.input(&["create", "-f", "-"], &manifest(&Res::SERVICE, service(name, port))).await?.ok()?;
-        running(&t, name, 1).await?;
-    }
-    let path = format!("/api/v1/namespaces/{}/services/frontend:80/proxy/cgi-bin/e", t.ns);
-    t.eventually("the guestbook's entry", || async {
-        let answer = t.api.call("GET", &path, JSON, &Value::Null).await?;
-        ensure!(answer.status == 200 && answer.text().contains("entry"), "{} {}", answer.status, answer.text());
-        Ok(())
-    })
-    .await?;
-    for name in ["agnhost-primary", "frontend"] {
-        cli.run(&["delete", "deployment,service", "-l", &format!("app={name}")]).await?.ok()?;
-        running(&t, name, 0).await?;
     }
     Ok(())
 }

@@ -4,21 +4,24 @@ mod aggregator;
 mod apis;
 mod certificates;
 mod chunking;
+mod containers;
 mod crds;
 mod discovery;
 mod events;
 mod field_validation;
 mod gc;
+mod guestbook;
 mod kubectl;
 mod kubectl_proxy;
 mod namespaces;
 mod objects;
 mod openapi;
+mod pod_certificates;
 mod policies;
 mod quota;
 mod quota_scopes;
 mod service_accounts;
-mod trust;
+mod trust_bundles;
 mod versions;
 mod watches;
 mod webhook_cr;
@@ -46,15 +49,17 @@ pub fn all() -> Vec<Entry> {
         events::entries(),
         field_validation::entries(),
         gc::entries(),
+        guestbook::entries(),
         kubectl::entries(),
         kubectl_proxy::entries(),
         namespaces::entries(),
         openapi::entries(),
+        pod_certificates::entries(),
         policies::entries(),
         quota::entries(),
         quota_scopes::entries(),
         service_accounts::entries(),
-        trust::entries(),
+        trust_bundles::entries(),
         versions::entries(),
         watches::entries(),
         webhook_cr::entries(),

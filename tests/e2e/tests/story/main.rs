@@ -2,6 +2,7 @@
 
 mod accidents;
 mod bad_input;
+mod clients;
 mod ending;
 mod using;
 
@@ -63,13 +64,15 @@ const BIRTH: [(&str, Scenario); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario); 11] = [
+const LIFE: [(&str, Scenario); 13] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
     ("StatefulSet, DaemonSet and Job do their work", using::workloads),
     ("ownership, finalizers and namespaces are cleaned up", using::garbage),
     ("logs and exec reach a container", using::logs_and_exec),
+    ("every client there is reads, writes and streams", clients::every_client),
+    ("the required behaviours of Kubernetes hold, all of them", clients::required_behaviours),
     ("nobody without credentials or rights gets in", using::security),
     ("an unreachable host holds up nobody if the operator says so", bad_input::without_an_unreachable_host),
     ("a killed control plane comes back by itself", accidents::control_plane_killed),

@@ -1,0 +1,36 @@
+#!/bin/bash
+# Says early whether there is room for all that `make test` writes, counting what is there already.
+# Figures in MiB, measured after whole runs on one machine (docs/figures.md); a tenth is added.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+target=${CARGO_TARGET_DIR:-target}
+cache=${KINSTALL_CACHE:-/var/cache/kinstall}
+hosts=${KINSTALL_LAB:-/var/tmp/kinstall-lab}
+
+# what it takes in the end, and what may be there of it already
+declare -A needs=([$target]=${SPACE_TARGET:-14000} [$cache]=1900 [$hosts]=6500)
+
+existing() { # the nearest folder that exists
+  local path=$1
+  while [ ! -d "$path" ]; do path=$(dirname "$path"); done
+  echo "$path"
+}
+
+declare -A wanted=() free=()
+for path in "${!needs[@]}"; do
+  present=0
+  [ ! -d "$path" ] || present=$(du -sm "$path" 2>/dev/null | cut -f1)
+  missing=$((needs[$path] * 11 / 10 - present))
+  [ "$missing" -gt 0 ] || missing=0
+  read -r disk left < <(df --output=target,avail -m "$(existing "$path")" | tail -1)
+  wanted[$disk]=$((${wanted[$disk]:-0} + missing))
+  free[$disk]=$left
+done
+for disk in "${!wanted[@]}"; do
+  echo "space: a whole test run writes ${wanted[$disk]} MiB more on $disk; ${free[$disk]} MiB are free"
+  if [ "${wanted[$disk]}" -gt "${free[$disk]}" ]; then
+    echo "space: that is too little: free some, or move parts by CARGO_TARGET_DIR, KINSTALL_CACHE and KINSTALL_LAB; SPACE=no skips this check" >&2
+    failed=1
+  fi
+done
+[ -z "${failed:-}" ] || [ "${SPACE:-}" = no ]
