@@ -18,6 +18,7 @@ use crate::{
     crd::Served,
     encryption::EncryptedStore,
     flowcontrol::FlowControl,
+    impersonation::LastModes,
     kubelet::KubeletClient,
     memo::Memo,
     metrics::Metrics,
@@ -35,6 +36,7 @@ pub struct Core {
     pub authn: Authn,
     /// `None`: nothing is audited.
     pub audit: Option<Arc<Audit>>,
+    pub impersonation: LastModes,
     pub flow: Arc<FlowControl>,
     pub pod_security: PodSecurity,
     pub verifying_keys: Vec<VerifyingKey>,
@@ -110,6 +112,7 @@ impl Core {
             observed,
             authn,
             audit,
+            impersonation: LastModes::default(),
             flow,
             pod_security,
             verifying_keys,

@@ -229,17 +229,20 @@ impl Way {
         };
         self.begin_audit(connection.as_deref(), &who, &info, &request);
         let mut identity = who?;
-        if let Some(other) = impersonation::apply(core, &identity, request.headers_mut()).await? {
-            if let Some(record) = self.notes.record.get() {
-                record.impersonated(&other);
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        if impersonation::is_wanted(request.headers()) {
+            let what = Attributes::of(&info, query.get("fieldSelector"));
+            if let Some(other) = impersonation::apply(core, &identity, &what, request.headers_mut()).await? {
+                if let Some(record) = self.notes.record.get() {
+                    record.impersonated(&other);
+                }
+                identity = other.identity;
             }
-            identity = other;
         }
         let place = match self.enter(&identity, &info).await {
             Ok(place) => place,
             Err(response) => return Ok(response),
         };
-        let query = Query::parse(request.uri().query().unwrap_or_default());
         self.authorize(&identity, &info, &query).await?;
         // proxied requests and discovery negotiate for themselves
         let proxied = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");

@@ -87,6 +87,89 @@ async fn what_is_asked_for_is_written_and_secrets_are_not() {
     assert!(map["responseObject"]["metadata"].get("managedFields").is_none());
 }
 
+/// Bodies in any syntax are written as JSON, and patches as they were sent.
+#[tokio::test]
+async fn bodies_of_every_kind_are_readable() {
+    let policy = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Request, resources: [{group: '', resources: [services, configmaps/x]}], omitManagedFields: true}
+- {level: RequestResponse, resources: [{group: '', resources: [configmaps]}], omitStages: [ResponseStarted]}
+- {level: RequestResponse, resources: [{group: '', resources: [endpoints]}], omitManagedFields: true}
+";
+    let mut api = Api::start_with(|config, dir| {
+        std::fs::write(dir.join("policy.yaml"), policy).unwrap();
+        let audit = json!({"policyFile": dir.join("policy.yaml"), "logPath": dir.join("audit.log")});
+        config.audit = serde_json::from_value(audit).unwrap();
+    })
+    .await;
+    let who = || Identity::new("auditor", ["system:masters"]);
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    let map = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c"}, "data": {"k": "v"}});
+    let send = async |method: &str, path: &str, media: &str, body: Vec<u8>| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", media)
+            .header("accept", protobuf)
+            .body(http_body_util::Full::new(bytes::Bytes::from(body)))
+            .unwrap();
+        let response = tower::ServiceExt::oneshot(api.server().handler_as(who()), request).await.unwrap();
+        assert!(response.status().is_success(), "{method} {path}: {}", response.status());
+        assert_eq!(response.headers()["content-type"], protobuf);
+    };
+    send("POST", maps, protobuf, machinery::protobuf::encode(&map).unwrap()).await;
+    send("GET", maps, "", Vec::new()).await;
+    let patches = [
+        ("application/merge-patch+json", r#"{"data":{"a":"1"}}"#, json!({"data": {"a": "1"}})),
+        ("application/strategic-merge-patch+json", r#"{"data":{"b":"2"}}"#, json!({"data": {"b": "2"}})),
+        (
+            "application/json-patch+json",
+            r#"[{"op":"add","path":"/data/c","value":"3"}]"#,
+            json!([{"op": "add", "path": "/data/c", "value": "3"}]),
+        ),
+    ];
+    for (media, text, _) in &patches {
+        send("PATCH", &format!("{maps}/c"), media, text.as_bytes().to_vec()).await;
+    }
+    let applied = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {d: '4'}\n";
+    let apply = format!("{maps}/c?fieldManager=m");
+    send("PATCH", &apply, "application/apply-patch+yaml", applied.as_bytes().to_vec()).await;
+    let service =
+        json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    send("POST", "/api/v1/namespaces/default/services", "application/json", service.to_string().into_bytes()).await;
+    send("GET", "/api/v1/namespaces/default/endpoints/kubernetes", "", Vec::new()).await;
+
+    let (text, events) = events(&mut api, "auditor").await;
+    let events: Vec<&Value> = events.iter().filter(|e| e["stage"] == "ResponseComplete").collect();
+    assert_eq!(events.len(), 8, "{text}");
+    assert!(!text.contains("\"RequestReceived\""), "{text}");
+    let create = events[0];
+    assert_eq!((&create["requestObject"], &create["level"]), (&map, &json!("RequestResponse")));
+    let answer = &create["responseObject"];
+    assert_eq!((&answer["kind"], &answer["data"]["k"]), (&json!("ConfigMap"), &json!("v")));
+    assert!(answer["metadata"]["managedFields"].is_array(), "{answer}");
+    let list = &events[1]["responseObject"];
+    assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!("ConfigMapList"), 1));
+    assert!(events[1].get("requestObject").is_none());
+    for (event, (_, _, wanted)) in events[2..5].iter().zip(&patches) {
+        assert_eq!(&event["requestObject"], wanted);
+        assert_eq!((&event["verb"], &event["responseObject"]["data"]["k"]), (&json!("patch"), &json!("v")));
+    }
+    assert_eq!(events[5]["requestObject"]["data"], json!({"d": "4"}));
+    // no answers at level Request
+    let service = events[6];
+    assert_eq!(
+        (&service["level"], &service["requestObject"]["spec"]["ports"][0]["port"], service.get("responseObject")),
+        (&json!("Request"), &json!(80), None)
+    );
+    let endpoints = &events[7]["responseObject"];
+    assert!(endpoints["kind"] == "Endpoints" && endpoints["metadata"].get("managedFields").is_none(), "{endpoints}");
+}
+
 #[tokio::test]
 async fn refusals_and_impersonation_are_written() {
     let mut api = audited().await;

@@ -221,7 +221,7 @@ async fn impersonation_needs_the_right() {
     apiserver::testing::kubeconfig(api.path(), api.server().address(), "joe").unwrap();
     let (ok, text) =
         api.kubectl("joe", &["get", "--raw", "/healthz", "--as", "admin", "--as-group", "system:masters"], "").await;
-    assert!(!ok && text.contains("cannot impersonate resource \"users\""), "{text}");
+    assert!(!ok && text.contains("cannot impersonate-on:user-info:get path \"/healthz\""), "{text}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use machinery::{request_info::RequestInfo, time::rfc3339_micro};
+use machinery::{protobuf, request_info::RequestInfo, time::rfc3339_micro};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -92,6 +92,7 @@ impl Body {
         let mut object: Value = match media {
             "" | "application/yaml" | "application/apply-patch+yaml" => serde_yaml::from_slice(&self.bytes).ok()?,
             media if media.ends_with("json") => serde_json::from_slice(&self.bytes).ok()?,
+            protobuf::MEDIA_TYPE => protobuf::decode(&self.bytes, ("", "")).ok()?,
             _ => return None,
         };
         if omit_managed_fields {
@@ -141,6 +142,8 @@ pub struct Event {
     pub stage: Stage,
     pub at: OffsetDateTime,
     pub impersonated: Option<Arc<Identity>>,
+    /// The verb that allowed that, if it is a constrained one.
+    pub constraint: &'static str,
     pub annotations: BTreeMap<String, String>,
     pub name: String,
     pub outcome: Option<Outcome>,
@@ -169,6 +172,8 @@ impl Event {
             }
         };
         set("impersonatedUser", self.impersonated.as_deref().map(user));
+        let metadata = || json!({"impersonationConstraint": self.constraint});
+        set("authenticationMetadata", (!self.constraint.is_empty()).then(metadata));
         set("sourceIPs", (!about.sources.is_empty()).then(|| json!(about.sources)));
         set("userAgent", (!about.agent.is_empty()).then(|| about.agent.as_str().into()));
         set("objectRef", about.info.is_resource.then(|| self.object_ref()));

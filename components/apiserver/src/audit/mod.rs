@@ -30,6 +30,7 @@ use crate::{
     config,
     http::{Request, Response, ResponseBody},
     identity::Identity,
+    impersonation::Impersonated,
 };
 
 const DROPPED: &str = "the audit log falls behind; events are lost (see apiserver_audit_error_total)";
@@ -52,6 +53,7 @@ pub struct Record {
 #[derive(Clone, Default)]
 struct Found {
     impersonated: Option<Arc<Identity>>,
+    constraint: &'static str,
     annotations: BTreeMap<String, String>,
     /// Set when the URL did not name the object.
     name: String,
@@ -126,6 +128,7 @@ impl Record {
             stage,
             at: OffsetDateTime::now_utc(),
             impersonated: found.impersonated,
+            constraint: found.constraint,
             annotations: found.annotations,
             name: found.name,
             outcome: status,
@@ -139,8 +142,9 @@ impl Record {
         self.found.lock().annotations.entry(key.to_owned()).or_insert(value);
     }
 
-    pub fn impersonated(&self, who: &Arc<Identity>) {
-        self.found.lock().impersonated = Some(who.clone());
+    pub fn impersonated(&self, how: &Impersonated) {
+        let mut found = self.found.lock();
+        (found.impersonated, found.constraint) = (Some(how.identity.clone()), how.constraint);
     }
 
     /// The name that a created object got.

@@ -106,10 +106,12 @@ pub fn reason(core: &Core, who: &Identity, what: &Attributes) -> String {
 }
 
 pub fn refusal(core: &Core, who: &Identity, what: &Attributes) -> ApiError {
-    let reason = match reason(core, who, what) {
-        reason if reason.is_empty() => reason,
-        reason => format!(": {reason}"),
-    };
+    refused(who, what, &reason(core, who, what))
+}
+
+/// The refusal clients know, for a reason (or none, "").
+pub fn refused(who: &Identity, what: &Attributes, reason: &str) -> ApiError {
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if !what.is_resource {
         let why = format!("User \"{}\" cannot {} path \"{}\"{reason}", who.user, what.verb, what.path);
         return ApiError::forbidden("", "", "", &why);

@@ -102,15 +102,94 @@ async fn impersonation_carries_uid_and_extra() {
     let (status, answer) = whoami(&api, "admin", &[("impersonate-group", "dev")]).await;
     assert_eq!(
         (status, answer["message"].as_str().unwrap()),
-        (400, "requested [{Group  dev    }] without impersonating a user")
+        (
+            400,
+            "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"dev\"}, Extra:map[string][]string(nil)} without impersonating a user name"
+        )
     );
     apiserver::testing::client(api.path(), "joe", "joe", "").unwrap();
     let (status, answer) = whoami(&api, "joe", &[("impersonate-user", "system:serviceaccount:a:b")]).await;
     assert_eq!(status, 403);
     assert_eq!(
         answer["message"],
-        "serviceaccounts \"b\" is forbidden: User \"joe\" cannot impersonate resource \"serviceaccounts\" in API group \"\" in the namespace \"a\""
+        "selfsubjectreviews.authentication.k8s.io is forbidden: User \"joe\" cannot impersonate-on:serviceaccount:create resource \"selfsubjectreviews\" in API group \"authentication.k8s.io\" at the cluster scope"
     );
+}
+
+/// KEP-5284: only for some requests, and only as some.
+#[tokio::test]
+async fn impersonation_may_be_constrained() {
+    let api = Api::start().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    let grant = async |user: &str, name: &str, rules: Value| {
+        api.create(roles, json!({"metadata": {"name": name}, "rules": rules})).await;
+        let subject = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user});
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+        api.create(bindings, json!({"metadata": {"name": name}, "roleRef": role, "subjects": [subject]})).await;
+    };
+    let read = json!([{"apiGroups": [""], "resources": ["pods", "configmaps"], "verbs": ["list"]}]);
+    grant("jane", "jane-reads", read.clone()).await;
+    grant("system:serviceaccount:a:robot", "robot-reads", read).await;
+    grant(
+        "joe",
+        "joe-acts",
+        json!([
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["impersonate-on:user-info:list", "impersonate-on:serviceaccount:list", "impersonate-on:arbitrary-node:list"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["users"], "resourceNames": ["jane"], "verbs": ["impersonate:user-info"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["groups"], "resourceNames": ["dev", "system:masters"], "verbs": ["impersonate:user-info"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "verbs": ["impersonate:serviceaccount"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["nodes"], "verbs": ["impersonate:arbitrary-node"]},
+        ]),
+    )
+    .await;
+    let agent = "system:serviceaccount:a:agent";
+    grant(
+        agent,
+        "agent-acts",
+        json!([
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["impersonate-on:associated-node:list"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["nodes"], "verbs": ["impersonate:associated-node"]},
+        ]),
+    )
+    .await;
+    let call = async |who: Identity, path: &str, headers: &[(&str, &str)]| {
+        let mut request = http::Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let response = tower::ServiceExt::oneshot(api.server().handler_as(who), request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes).unwrap();
+        (status, answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let joe = || Identity::new("joe", [""; 0]);
+    let (pods, maps) = ("/api/v1/pods", "/api/v1/configmaps");
+    let jane = ("impersonate-user", "jane");
+    assert_eq!(call(joe(), pods, &[jane, ("impersonate-group", "dev")]).await, (200, String::new()));
+    // jane may, but not joe as jane
+    let on = "configmaps is forbidden: User \"joe\" cannot impersonate-on:user-info:list resource \"configmaps\" in API group \"\" at the cluster scope";
+    assert_eq!(call(joe(), maps, &[jane]).await, (403, on.to_owned()));
+    let other = "users.authentication.k8s.io \"jim\" is forbidden: User \"joe\" cannot impersonate:user-info resource \"users\" in API group \"authentication.k8s.io\" at the cluster scope";
+    assert_eq!(call(joe(), pods, &[("impersonate-user", "jim")]).await, (403, other.to_owned()));
+    let (status, why) = call(joe(), pods, &[jane, ("impersonate-group", "system:masters")]).await;
+    assert!(status == 403 && why.ends_with(": impersonating the system:masters group is not allowed"), "{why}");
+    let (status, why) = call(joe(), pods, &[jane, ("impersonate-extra-scope", "x")]).await;
+    let odd = "impersonating an invalid key in extra is not allowed: extra.key: Invalid value: \"scope\": must be a domain-prefixed path (such as \"acme.io/foo\")";
+    assert!(status == 403 && why.ends_with(odd), "{why}");
+    // service accounts and nodes have verbs of their own
+    let robot = ("impersonate-user", "system:serviceaccount:a:robot");
+    assert_eq!(call(joe(), pods, &[robot]).await.0, 200);
+    let node = |name: &'static str| ("impersonate-user", name);
+    assert_eq!(call(joe(), "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", &[node("system:node:n1")]).await.0, 200);
+    let mut on_n1 = Identity::new(agent, [""; 0]);
+    on_n1.extra.insert("authentication.kubernetes.io/node-name".into(), vec!["n1".into()]);
+    let own = "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1";
+    assert_eq!(call(on_n1.clone(), own, &[node("system:node:n1")]).await, (200, String::new()));
+    let (status, why) = call(on_n1, own, &[node("system:node:n2")]).await;
+    assert!(status == 403 && why.contains("cannot impersonate-on:arbitrary-node:list"), "{why}");
 }
 
 #[tokio::test]
