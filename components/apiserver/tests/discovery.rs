@@ -98,11 +98,17 @@ async fn aggregated_discovery_has_everything_and_a_tag() {
     let tag = head.headers["etag"].to_str().unwrap().to_owned();
     let (head, body) = get(&api, "/apis", &[("accept", AGGREGATED), ("if-none-match", &tag)]).await;
     assert_eq!((head.status.as_u16(), body.len(), head.headers["etag"].to_str().unwrap()), (304, 0, &*tag));
-    let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-    let (head, body) = get(&api, "/api", &[("accept", beta)]).await;
-    assert_eq!(head.headers["content-type"], beta);
+    let (_, body) = get(&api, "/api", &[("accept", AGGREGATED)]).await;
     let core: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((core["items"].as_array().unwrap().len(), &core["items"][0]["metadata"]["name"]), (1, &Value::Null));
+    // v1.37 has no v2beta1 any more: clients that know nothing newer ask for the plain documents, too
+    let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    let (head, _) = get(&api, "/api", &[("accept", beta)]).await;
+    assert_eq!(head.headers["content-type"], "application/json");
+    let protobuf = "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let (head, body) = get(&api, "/apis", &[("accept", protobuf)]).await;
+    assert_eq!(head.headers["content-type"], protobuf);
+    assert!(body.starts_with(b"k8s\0") && body.windows(11).any(|w| w == b"deployments"), "{} bytes", body.len());
     let (head, _) = get(&api, "/api", &[("accept", &format!("application/json,{AGGREGATED}"))]).await;
     assert_eq!(head.headers["content-type"], "application/json");
 }
@@ -203,6 +209,12 @@ async fn openapi_v2_is_one_document() {
     let (head, protobuf) = get(&api, "/openapi/v2", &[("accept", asked)]).await;
     assert_eq!(head.headers["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
     assert!(protobuf.starts_with(b"\x0a\x032.0") && protobuf.len() > 100_000);
+    let asked = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    let (head, protobuf) = get(&api, "/openapi/v3/apis/apps/v1", &[("accept", asked)]).await;
+    assert_eq!(head.headers["content-type"], "application/com.github.proto-openapi.spec.v3.v1.0+protobuf");
+    assert!(protobuf.starts_with(b"\x0a\x053.0.0") && protobuf.len() > 100_000, "{} bytes", protobuf.len());
+    let reference = b"#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec";
+    assert!(protobuf.windows(reference.len()).any(|w| w == reference));
 }
 
 #[tokio::test]

@@ -4,40 +4,37 @@ use http::{HeaderValue, StatusCode, header};
 use machinery::{Resource, resources::Subresource};
 use serde_json::{Value, json};
 
-use super::model::{Entry, Group, Version, sorted};
+use super::{
+    model::{Entry, Group, Version, sorted},
+    protobuf,
+};
 use crate::{
     http::{Response, respond},
     openapi::etag,
     pipeline::Call,
 };
 
-/// The version asked for, and the content type of the answer.
-const FORMS: [(&str, &str); 2] = [
-    ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
-    ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"),
-];
+/// What a client asks for is what is answered. The older v2beta1 is no longer served; who asks for it alone gets plain documents.
+const JSON: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// What the client's most wanted range means: `Some` if it is an aggregated form, `None` if it is the plain one.
-fn wanted(call: &Call) -> Option<(&'static str, &'static str)> {
+/// What the client's most wanted range means: the content type of an aggregated form, or `None` for the plain one.
+fn wanted(call: &Call) -> Option<&'static str> {
     for range in &call.wants {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-        if !matches!(media.as_str(), "application/json" | "application/*" | "*/*") {
-            continue;
-        }
+        let media = range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let form = match media.as_str() {
+            "application/json" | "application/*" | "*/*" => JSON,
+            machinery::protobuf::MEDIA_TYPE => PROTOBUF,
+            _ => continue,
+        };
         let parameter = |name: &str| {
             let values = range.split(';').filter_map(|p| p.trim().split_once('='));
             values.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
         };
-        match parameter("as") {
-            None => return None,
-            Some("APIGroupDiscoveryList") if parameter("g") == Some("apidiscovery.k8s.io") => {
-                let form = FORMS.iter().find(|(version, _)| parameter("v") == Some(version));
-                if let Some(form) = form {
-                    return Some(*form);
-                }
-            }
-            Some(_) => {}
+        match (parameter("as"), parameter("g"), parameter("v")) {
+            (None, ..) => return None,
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => return Some(form),
+            _ => {}
         }
     }
     None
@@ -45,12 +42,12 @@ fn wanted(call: &Call) -> Option<(&'static str, &'static str)> {
 
 /// `None` if the client wants the plain documents.
 pub fn answer(call: &Call, groups: &[Group]) -> Option<Response> {
-    let (version, content_type) = wanted(call)?;
+    let content_type = wanted(call)?;
     let document = json!({
-        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {},
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
         "items": groups.iter().map(group_value).collect::<Vec<_>>(),
     });
-    let bytes = document.to_string().into_bytes();
+    let bytes = if content_type == PROTOBUF { protobuf::encode(&document) } else { document.to_string().into_bytes() };
     let tag = etag::of(&bytes);
     let mut response = respond::bytes(StatusCode::OK, content_type, bytes);
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));

@@ -3,6 +3,7 @@
 mod aggregated;
 mod model;
 mod order;
+mod protobuf;
 
 use http::StatusCode;
 use serde_json::{Value, json};

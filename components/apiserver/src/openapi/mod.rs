@@ -1,4 +1,4 @@
-//! The published schemas: OpenAPI v2 (JSON, and the protobuf form old clients insist on) and v3.
+//! The published schemas: OpenAPI v2 and v3, as JSON and as protobuf (old clients insist on that of v2).
 //!
 //! Nothing of it is held before a client asks: descriptions lie compressed in the executable, documents are built on first demand
 //! and kept compressed. Custom resources come in by their rows.
@@ -7,7 +7,8 @@ mod documents;
 pub(crate) mod etag;
 mod paths;
 mod proto;
-mod protobuf;
+mod proto3;
+pub(crate) mod protobuf;
 mod schema;
 
 use std::{
@@ -30,6 +31,8 @@ use documents::{Document, fingerprint, path_of};
 /// What clients ask for, and its later spelling, which alone is a valid media type and so is what is answered.
 const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V3_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
 const V3: &str = "/openapi/v3";
 
 /// Documents that were asked for; each with the fingerprint of the custom resources it is about.
@@ -104,7 +107,10 @@ pub async fn answer(call: &Call) -> Result<Option<Response>, ApiError> {
     if rest.is_empty() {
         return Ok(Some(index(call, &documents)));
     }
-    Ok(rest.strip_prefix('/').and_then(|path| Some(v3(call, path, documents.get(path)?))))
+    let Some((path, document)) = rest.strip_prefix('/').and_then(|path| documents.get_key_value(path)) else {
+        return Ok(None);
+    };
+    v3(call, path, document).await.map(Some)
 }
 
 fn index(call: &Call, documents: &BTreeMap<String, Document>) -> Response {
@@ -122,7 +128,7 @@ fn url(path: &str, document: &Document) -> String {
 }
 
 /// With the right hash in the URL the answer is good for ever; with an old one the client is sent to the right one.
-fn v3(call: &Call, path: &str, document: &Document) -> Response {
+async fn v3(call: &Call, path: &str, document: &Document) -> Result<Response, ApiError> {
     let given = call.query.get("hash");
     if given.is_some_and(|hash| hash != document.tag) {
         let mut response = Response::new(ResponseBody::empty());
@@ -130,13 +136,26 @@ fn v3(call: &Call, path: &str, document: &Document) -> Response {
         if let Ok(location) = HeaderValue::from_str(&url(path, document)) {
             response.headers_mut().insert(header::LOCATION, location);
         }
-        return response;
+        return Ok(response);
     }
-    let mut response = send(call, document, "application/json");
+    let mut response = match call.wants.iter().any(|w| w == V3_PROTOBUF_ASKED || w == V3_PROTOBUF) {
+        true => v3_protobuf(call, document).await?,
+        false => send(call, document, "application/json"),
+    };
     if given.is_some() {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
     }
-    response
+    Ok(response)
+}
+
+/// Made anew each time: hardly anybody asks for it.
+async fn v3_protobuf(call: &Call, document: &Document) -> Result<Response, ApiError> {
+    let source = document.clone();
+    let made = tokio::task::spawn_blocking(move || proto3::document(&source.plain())).await.ok().flatten();
+    let bytes = made.ok_or_else(|| ApiError::internal("the document could not be written as protobuf"))?;
+    let mut response = respond::bytes(StatusCode::OK, V3_PROTOBUF, bytes);
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(etag::apply(call, response, &document.tag))
 }
 
 async fn v2(call: &Call) -> Result<Response, ApiError> {

@@ -1,4 +1,4 @@
-//! The few wire types of protobuf that the OpenAPI document needs.
+//! The few wire types of protobuf that published documents need.
 
 #[derive(Default)]
 pub struct Message(Vec<u8>);
@@ -15,6 +15,19 @@ impl Message {
     pub fn boolean(mut self, field: u32) -> Self {
         self.varint(u64::from(field) << 3);
         self.varint(1);
+        self
+    }
+
+    pub fn integer(mut self, field: u32, value: u64) -> Self {
+        self.varint(u64::from(field) << 3);
+        self.varint(value);
+        self
+    }
+
+    pub fn double(mut self, field: u32, value: f64) -> Self {
+        const FIXED: u64 = 1;
+        self.varint(u64::from(field) << 3 | FIXED);
+        self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
