@@ -13,6 +13,7 @@ pub mod authz;
 pub mod backend;
 pub mod bootstrap;
 pub mod callback;
+pub mod cluster_ips;
 pub mod config;
 pub mod connection;
 pub mod core;

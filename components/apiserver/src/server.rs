@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    bootstrap,
+    bootstrap, cluster_ips,
     config::Config,
     core::Core,
     crd, files,
@@ -54,6 +54,7 @@ impl ApiServer {
         let core = Core::open(config, store.clone()).await?;
         crd::start(&core);
         bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
+        cluster_ips::start(&core);
         store::spawn_compactor(&store, interval);
         reload_when_changed(&core, serving);
         let connections = TaskTracker::new();

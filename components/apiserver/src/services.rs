@@ -1,9 +1,9 @@
 //! Addresses and node ports of Services.
 //!
-//! Each one taken is a key of its own, put and deleted in the transaction that writes the Service: so two Services can never
-//! hold the same, whoever writes, and nothing has to be rebuilt at start.
+//! Each one taken is a key of its own (for an address, that of its IPAddress object), put and deleted in the transaction that
+//! writes the Service: so two Services can never hold the same, whoever writes, and nothing has to be rebuilt at start.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use machinery::{
@@ -14,9 +14,13 @@ use rand::Rng;
 use serde_json::{Value, json};
 use store::{Expect, Op};
 
-use crate::{core::Core, handlers::Target, registry};
+use crate::{
+    cluster_ips::{self, ADDRESSES},
+    core::Core,
+    handlers::Target,
+    registry,
+};
 
-const ADDRESSES: &str = "/claims/clusterip/";
 const PORTS: &str = "/claims/nodeport/";
 /// Random tries before free ones are searched in order.
 const TRIES: usize = 64;
@@ -43,11 +47,7 @@ fn needs_health_port(service: &Value) -> bool {
 
 /// The keys a Service holds.
 fn held(service: &Value) -> BTreeSet<String> {
-    let address = str_at(service, "spec.clusterIP");
-    let mut keys = BTreeSet::new();
-    if !address.is_empty() && address != "None" {
-        keys.insert(format!("{ADDRESSES}{address}"));
-    }
+    let mut keys: BTreeSet<String> = cluster_ips::held(service).map(cluster_ips::key).collect();
     for port in list_at(service, "spec.ports") {
         if let Some(number) = int_at(port, "nodePort").filter(|n| *n > 0) {
             keys.insert(port_key(number, protocol(port)));
@@ -131,11 +131,15 @@ pub async fn claim(
     let mut ops = Vec::new();
     let owner = Bytes::from(format!("{}/{}", target.namespace, target.name));
     for key in after.difference(&before) {
-        check_range(core, target, key)?;
+        check_range(core, target, key).await?;
         if core.store.get(key).await.map_err(registry::store_error)?.is_some() {
             return Err(taken(target, key));
         }
-        ops.push(Op::Put { key: key.clone(), value: owner.clone(), expect: Expect::Absent });
+        let value = match key.strip_prefix(ADDRESSES) {
+            Some(address) => cluster_ips::object(address, &target.namespace, &target.name),
+            None => owner.clone(),
+        };
+        ops.push(Op::Put { key: key.clone(), value, expect: Expect::Absent });
     }
     give_back(core, before.difference(&after), &mut ops).await?;
     Ok(ops)
@@ -184,17 +188,11 @@ fn taken(target: &Target, key: &str) -> ApiError {
     }
 }
 
-fn check_range(core: &Core, target: &Target, key: &str) -> Result<(), ApiError> {
+async fn check_range(core: &Core, target: &Target, key: &str) -> Result<(), ApiError> {
     let spec = Path::new("spec");
     if let Some(address) = key.strip_prefix(ADDRESSES) {
-        let range = core.config.service_cluster_ip_range;
-        let inside = address
-            .parse::<Ipv4Addr>()
-            .is_ok_and(|a| range.contains(&a) && a != range.network() && a != range.broadcast());
-        if !inside {
-            let why = format!(
-                "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
-            );
+        if let Some(why) = cluster_ips::refused(core, address).await? {
+            let why = format!("failed to allocate IP {address}: {why}");
             return Err(invalid(target, &spec.child("clusterIPs"), json!([address]), why));
         }
     } else if let Some(port) = key.strip_prefix(PORTS).and_then(|p| p.split('/').next()?.parse::<i64>().ok()) {
@@ -218,7 +216,7 @@ async fn allocate_address(core: &Core, service: &mut Value) -> Result<(), ApiErr
         "" => list_at(service, "spec.clusterIPs").first().and_then(Value::as_str).unwrap_or_default().to_owned(),
         address => address.to_owned(),
     };
-    let address = if given.is_empty() { free_address(core).await?.to_string() } else { given };
+    let address = if given.is_empty() { cluster_ips::free(core).await?.to_string() } else { given };
     let spec = &mut service["spec"];
     spec["clusterIPs"] = json!([address]);
     spec["clusterIP"] = address.into();
@@ -227,27 +225,6 @@ async fn allocate_address(core: &Core, service: &mut Value) -> Result<(), ApiErr
         spec["ipFamilies"] = json!(["IPv4"]);
     }
     Ok(())
-}
-
-/// Random in the upper part: the lower part is for addresses that people choose (KEP-3070).
-async fn free_address(core: &Core) -> Result<Ipv4Addr, ApiError> {
-    let range = core.config.service_cluster_ip_range;
-    let base = u32::from(range.network());
-    let size = u32::from(range.broadcast()) - base;
-    let reserved = (size / 16).clamp(16, 256).min(size - 1);
-    let at = |offset: u32| Ipv4Addr::from(base + offset);
-    for _ in 0..TRIES {
-        let candidate = at(rand::rng().random_range(reserved..size));
-        if is_free(core, &format!("{ADDRESSES}{candidate}")).await? {
-            return Ok(candidate);
-        }
-    }
-    for offset in (reserved..size).chain(1..reserved) {
-        if is_free(core, &format!("{ADDRESSES}{}", at(offset))).await? {
-            return Ok(at(offset));
-        }
-    }
-    Err(ApiError::internal("failed to allocate a serviceIP: range is full"))
 }
 
 async fn is_free(core: &Core, key: &str) -> Result<bool, ApiError> {

@@ -6,6 +6,7 @@
 //! informer for each kind, event-driven queues; every other module is one controller: pure rules with tests, and a thin part
 //! that reads and writes. Behaviour is kube-controller-manager's.
 
+mod bootstrap_tokens;
 mod cluster_role_aggregation;
 mod core;
 mod cronjob;
@@ -22,6 +23,7 @@ mod replicas;
 mod resource_quota;
 mod resources;
 mod rootca;
+mod service_cidrs;
 mod serviceaccount;
 mod statefulset;
 mod volumes;
@@ -131,4 +133,6 @@ fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, ca: certs::Ca, root_ca: String) {
     csr::start(ctx, tasks, ca);
     pdb::start(ctx, tasks);
     cluster_role_aggregation::start(ctx, tasks);
+    service_cidrs::start(ctx, tasks);
+    bootstrap_tokens::start(ctx, tasks);
 }

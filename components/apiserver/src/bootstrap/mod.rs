@@ -45,7 +45,9 @@ const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const AUTO_UPDATE_SPEC: &str = "apf.kubernetes.io/autoupdate-spec";
 
 pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
-    ensure_all(core, manifest(NAMESPACES)?).await?;
+    // Services get their addresses from the range
+    ensure_all(core, manifest(NAMESPACES)?.into_iter().chain([services::service_range(&core.config)]).collect())
+        .await?;
     let mut objects = controllers::objects();
     for text in MANIFESTS {
         objects.extend(manifest(text)?);
@@ -54,9 +56,13 @@ pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
     objects.extend(manifest(FLOW_CONTROL)?.into_iter().map(with_its_level));
     objects.extend(own_service(core, port));
     objects.extend(services::api_services());
-    objects.push(services::service_range(&core.config));
     objects.push(authentication::config_map(&core.config)?);
     ensure_all(core, objects).await
+}
+
+/// Makes the ServiceCIDR of the configuration again.
+pub(crate) async fn restore_service_range(core: &Arc<Core>) -> anyhow::Result<()> {
+    ensure(core, services::service_range(&core.config)).await
 }
 
 fn manifest(text: &str) -> anyhow::Result<Vec<Value>> {

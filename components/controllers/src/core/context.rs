@@ -9,9 +9,10 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
-    ResourceQuota, Service, ServiceAccount,
+    ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -33,6 +34,8 @@ pub const SERVICE: usize = 1;
 
 pub const ROOT_CA: &str = "kube-root-ca.crt";
 pub const NODE_LEASES: &str = "kube-node-lease";
+const SYSTEM: &str = "kube-system";
+const BOOTSTRAP_TOKEN: &str = "bootstrap.kubernetes.io/token";
 
 pub struct Informers {
     pub pods: Arc<Informer<Pod>>,
@@ -61,6 +64,10 @@ pub struct Informers {
     pub budgets: Arc<Informer<PodDisruptionBudget>>,
     pub quotas: Arc<Informer<ResourceQuota>>,
     pub cluster_roles: Arc<Informer<ClusterRole>>,
+    pub service_cidrs: Arc<Informer<ServiceCIDR>>,
+    pub ip_addresses: Arc<Informer<IPAddress>>,
+    /// Only bootstrap tokens.
+    pub bootstrap_tokens: Arc<Informer<Secret>>,
 }
 
 impl Informers {
@@ -93,6 +100,9 @@ impl Informers {
             budgets: Informer::new(),
             quotas: Informer::new(),
             cluster_roles: Informer::new(),
+            service_cidrs: Informer::new(),
+            ip_addresses: Informer::new(),
+            bootstrap_tokens: Informer::new(),
         }
     }
 
@@ -123,8 +133,12 @@ impl Informers {
         all(&self.budgets, client, tasks);
         all(&self.quotas, client, tasks);
         all(&self.cluster_roles, client, tasks);
+        all(&self.service_cidrs, client, tasks);
+        all(&self.ip_addresses, client, tasks);
         let only_root_ca = watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}"));
         tasks.spawn(self.root_cas.clone().run(Api::all(client.clone()), only_root_ca));
+        let only_tokens = watcher::Config::default().fields(&format!("type={BOOTSTRAP_TOKEN}"));
+        tasks.spawn(self.bootstrap_tokens.clone().run(Api::namespaced(client.clone(), SYSTEM), only_tokens));
         tasks.spawn(self.leases.clone().run(Api::namespaced(client.clone(), NODE_LEASES), watcher::Config::default()));
     }
 }

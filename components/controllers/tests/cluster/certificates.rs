@@ -3,6 +3,7 @@
 use certs::{Subject, create_csr, generate_key, inspect};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
@@ -60,4 +61,33 @@ async fn a_node_bootstraps_its_certificates_and_a_stranger_does_not() {
         .unwrap();
     eventually("a later certificate", certificate("later")).await;
     assert!(csrs.get("greedy").await.unwrap().status.unwrap_or_default().conditions.unwrap_or_default().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_bootstrap_tokens_are_deleted() {
+    let cluster = Cluster::bare().await;
+    let now = k8s_openapi::jiff::Timestamp::now();
+    let token = |id: &str, expiration: Option<String>| {
+        let mut data =
+            json!({"token-id": id, "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"});
+        if let Some(expiration) = expiration {
+            data["expiration"] = expiration.into();
+        }
+        json!({"metadata": {"name": format!("bootstrap-token-{id}")}, "type": "bootstrap.kubernetes.io/token", "stringData": data})
+    };
+    let soon = now + std::time::Duration::from_millis(1500);
+    for (id, expiration) in
+        [("expire", Some(soon.to_string())), ("stayin", None), ("future", Some("2999-01-01T00:00:00Z".into()))]
+    {
+        cluster.create::<Secret>("kube-system", token(id, expiration)).await;
+    }
+    assert!(cluster.get::<Secret>("kube-system", "bootstrap-token-expire").await.is_some());
+    eventually("the expired token to go", || async {
+        Some(cluster.get::<Secret>("kube-system", "bootstrap-token-expire").await).filter(Option::is_none)
+    })
+    .await;
+    assert!(k8s_openapi::jiff::Timestamp::now() >= soon);
+    for id in ["stayin", "future"] {
+        assert!(cluster.get::<Secret>("kube-system", &format!("bootstrap-token-{id}")).await.is_some(), "{id}");
+    }
 }

@@ -3,6 +3,8 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
@@ -44,4 +46,39 @@ async fn endpoints_follow_the_pods() {
     })
     .await;
     assert!(cluster.get::<Endpoints>("default", "kubernetes").await.is_some(), "the API server's own stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_addresses_stays_while_services_need_it() {
+    let cluster = Cluster::bare().await;
+    let ranges = Api::<ServiceCIDR>::all(cluster.client.clone());
+    let ready = |range: &ServiceCIDR| {
+        let conditions = range.status.iter().flat_map(|it| it.conditions.iter().flatten());
+        conditions.map(|it| (it.status.clone(), it.reason.clone(), it.message.clone())).next()
+    };
+    let condition =
+        |status: &str, reason: &str, message: &str| Some((status.to_owned(), reason.to_owned(), message.to_owned()));
+    cluster
+        .create_global::<ServiceCIDR>(json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/28"]}}))
+        .await;
+    let made = eventually("the range to be ready", || async {
+        ranges.get_opt("more").await.unwrap().filter(|it| ready(it).is_some())
+    })
+    .await;
+    assert_eq!(ready(&made), condition("True", "", "Kubernetes Service CIDR is ready"));
+    assert_eq!(made.metadata.finalizers.unwrap(), ["networking.k8s.io/service-cidr-finalizer"]);
+    let service = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.97.0.7", "ports": [{"port": 80}]}});
+    cluster.create::<Service>("default", service.clone()).await;
+    let address = Api::<IPAddress>::all(cluster.client.clone()).get("10.97.0.7").await.unwrap();
+    assert_eq!(address.spec.parent_ref.name, "s");
+    ranges.delete("more", &DeleteParams::default()).await.unwrap();
+    let why = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
+    let wanted = condition("False", "Terminating", why);
+    eventually("the range to say why it stays", || async {
+        ranges.get_opt("more").await.unwrap().filter(|it| ready(it) == wanted)
+    })
+    .await;
+    cluster.api::<Service>("default").delete("s", &DeleteParams::default()).await.unwrap();
+    eventually("the range to go", || async { Some(ranges.get_opt("more").await.unwrap()).filter(Option::is_none) })
+        .await;
 }
