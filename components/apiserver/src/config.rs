@@ -87,6 +87,12 @@ pub struct Config {
     /// A proxy that authenticates for others.
     #[serde(default)]
     pub request_header: Option<RequestHeader>,
+    /// What this server shows extension servers, so that they believe what it says of its clients (upstream:
+    /// `--proxy-client-cert-file`). Absent: it shows nothing.
+    #[serde(default)]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    #[serde(default)]
+    pub proxy_client_key_file: Option<PathBuf>,
     #[serde(default)]
     pub pod_security: PodSecurity,
     /// Absent: nothing is audited.
@@ -199,7 +205,9 @@ impl Config {
             service_account_extend_token_expiration: true,
             service_account_jwks_uri: None,
             oidc: None,
-            request_header: None,
+            request_header: Some(RequestHeader::new(file("front-proxy-ca.crt"), vec!["front-proxy-client".into()])),
+            proxy_client_cert_file: Some(file("front-proxy-client.crt")),
+            proxy_client_key_file: Some(file("front-proxy-client.key")),
             pod_security: PodSecurity::default(),
             audit: None,
             encryption_provider_config: None,
@@ -224,6 +232,9 @@ impl Config {
         }
         if self.compaction_interval_seconds == 0 {
             bail!("compactionIntervalSeconds must be at least 1");
+        }
+        if self.proxy_client_cert_file.is_some() != self.proxy_client_key_file.is_some() {
+            bail!("proxyClientCertFile and proxyClientKeyFile are halves of one pair; name both or none");
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::{pod_security::PodSecurity, policy::Policies, webhook::Webhooks},
+    aggregation::Aggregator,
     audit::Audit,
     authn::{
         Authn,
@@ -55,6 +56,8 @@ pub struct Core {
     pub custom: Served,
     /// The server is still there, but nobody should come any more.
     pub leaving: CancellationToken,
+    /// What extension servers answer for.
+    pub aggregation: Aggregator,
     /// Ends watches and listeners.
     pub stopping: CancellationToken,
     /// Requests under way that end by themselves.
@@ -98,6 +101,7 @@ impl Core {
         let callbacks = Arc::new(Callbacks::new(store.clone()));
         let custom =
             Served::load(&*store, callbacks.clone()).await.context("cannot read the custom resource definitions")?;
+        let aggregation = Aggregator::load(&config, store.clone()).await.context("cannot read the APIServices")?;
         let audit = config.audit.as_ref().map(Audit::from_config).transpose()?;
         let flow = FlowControl::new(&config.fairness);
         let pod_security = PodSecurity::from_config(&config.pod_security)?;
@@ -123,6 +127,7 @@ impl Core {
             published: Published::default(),
             custom,
             leaving: CancellationToken::new(),
+            aggregation,
             stopping,
             requests: TaskTracker::new(),
         }))
@@ -133,6 +138,7 @@ impl Core {
         let mut out = self.metrics.render();
         self.flow.render(&mut out);
         self.pod_security.render(&mut out);
+        self.aggregation.render(&mut out);
         if let Some(audit) = &self.audit {
             audit.render(&mut out);
         }

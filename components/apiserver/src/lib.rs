@@ -7,6 +7,7 @@
 
 mod activity;
 pub mod admission;
+pub mod aggregation;
 pub mod audit;
 pub mod authn;
 pub mod authz;

@@ -1,5 +1,5 @@
 //! The way of a request, in one visible order: panic guard, deadline → authentication → audit → impersonation → priority and
-//! fairness → authorization → handler → counters.
+//! fairness → authorization → extension server or handler → counters.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use crate::{
-    audit, authn,
+    aggregation, audit, authn,
     authz::{self, Attributes},
     connection::Connection,
     core::Core,
@@ -244,6 +244,12 @@ impl Way {
             Err(response) => return Ok(response),
         };
         self.authorize(&identity, &info, &query).await?;
+        if let Some(registration) = self.core.aggregation.delegate(&info.path) {
+            // whoever answers lets its clients queue itself
+            drop(place);
+            let from = connection.as_ref().and_then(|c| c.address);
+            return Ok(aggregation::proxy::forward(&self.core, &registration, &identity, from, request).await);
+        }
         // proxied requests and discovery negotiate for themselves
         let proxied = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
         let accept = match accept {

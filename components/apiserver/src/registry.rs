@@ -8,7 +8,7 @@ use machinery::{ApiError, Resource, ResourceRef, encoding};
 use serde_json::Value;
 use store::{Event, Expect, KeyValue, Op, Revision, Txn, WatchItem};
 
-use crate::{core::Core, crd};
+use crate::{aggregation, core::Core, crd};
 
 pub const ROOT: &str = "/registry/";
 
@@ -256,6 +256,8 @@ impl Write<'_> {
             Ok(revision) => {
                 if crd::is_definition(self.resource) {
                     core.custom.caught_up(revision).await;
+                } else if aggregation::is_registration(self.resource) {
+                    core.aggregation.caught_up(revision).await;
                 }
                 Ok(revision)
             }

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    bootstrap, cluster_ips,
+    aggregation, bootstrap, cluster_ips,
     config::Config,
     core::Core,
     crd, files,
@@ -53,8 +53,11 @@ impl ApiServer {
         let event_ttl = Duration::from_secs(config.event_ttl_seconds);
         let core = Core::open(config, store.clone()).await?;
         crd::start(&core);
+        aggregation::start(&core);
         bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
         cluster_ips::start(&core);
+        // not before: what bootstrap makes says by itself that it is available
+        tokio::spawn(aggregation::registration::run(core.clone()));
         store::spawn_compactor(&store, interval);
         reload_when_changed(&core, serving);
         let connections = TaskTracker::new();
@@ -111,14 +114,15 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Certificates and authorities are read again when their files change.
-fn reload_when_changed(core: &Arc<Core>, serving: Arc<tls::Serving>) {
-    let config = &core.config;
+fn reload_when_changed(core: &Arc<Core>, serving: Arc<tls::KeyPair>) {
+    let mut pairs = vec![serving];
+    pairs.extend(core.aggregation.certificate());
     let mut judges = vec![core.authn.client_authorities.clone()];
     judges.extend(core.authn.front_proxy.as_ref().map(|proxy| proxy.authorities.clone()));
-    let mut paths = vec![config.tls_cert_file.clone(), config.tls_private_key_file.clone()];
+    let mut paths: Vec<_> = pairs.iter().flat_map(|pair| pair.files()).collect();
     paths.extend(judges.iter().map(|judge| judge.file().to_owned()));
     let watching = files::watch(paths, core.stopping.clone(), move || {
-        serving.reload();
+        pairs.iter().for_each(|pair| pair.reload());
         judges.iter().for_each(|judge| judge.reload());
     });
     if let Err(error) = watching {

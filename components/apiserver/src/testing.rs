@@ -27,6 +27,7 @@ fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
 /// Makes everything `Config::in_dir` names, unless it is there.
 pub fn prepare(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    prepare_front_proxy(dir)?;
     if dir.join("ca.crt").exists() {
         return Ok(());
     }
@@ -46,6 +47,17 @@ pub fn prepare(dir: &Path) -> anyhow::Result<()> {
     write_leaf(dir, "admin", &ca, &Leaf::new(Subject::new("kubernetes-admin", &["system:masters"]), Usage::Client))?;
     // last: its presence says that all of it is there
     fs::write(dir.join("ca.crt"), ca.cert_pem())?;
+    Ok(())
+}
+
+/// Who may speak for others is certified by nobody else.
+fn prepare_front_proxy(dir: &Path) -> anyhow::Result<()> {
+    if dir.join("front-proxy-ca.crt").exists() {
+        return Ok(());
+    }
+    let ca = Ca::generate("front-proxy-ca")?;
+    write_leaf(dir, "front-proxy-client", &ca, &Leaf::new(Subject::new("front-proxy-client", &[]), Usage::Client))?;
+    fs::write(dir.join("front-proxy-ca.crt"), ca.cert_pem())?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use rustls::{
     CipherSuite, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
     SupportedCipherSuite,
-    client::danger::HandshakeSignatureValid,
+    client::{ResolvesClientCert, danger::HandshakeSignatureValid},
     server::{
         ClientHello, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -116,33 +116,47 @@ impl ClientCertVerifier for Anybody {
     }
 }
 
-/// The serving certificate as it lies in its files.
+/// A certificate and its key as they lie in their files: what this server shows its clients, or other servers.
 #[derive(Debug)]
-pub struct Serving {
+pub struct KeyPair {
     certificate: PathBuf,
     key: PathBuf,
     current: RwLock<Arc<CertifiedKey>>,
 }
 
-impl Serving {
-    fn from_config(config: &Config) -> anyhow::Result<Self> {
-        let (certificate, key) = (config.tls_cert_file.clone(), config.tls_private_key_file.clone());
-        let current = RwLock::new(Arc::new(certified_key(&certificate, &key)?));
-        Ok(Serving { certificate, key, current })
+impl KeyPair {
+    pub fn from_files(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+        let current = RwLock::new(Arc::new(certified_key(certificate, key)?));
+        Ok(KeyPair { certificate: certificate.to_owned(), key: key.to_owned(), current })
+    }
+
+    pub fn files(&self) -> [PathBuf; 2] {
+        [self.certificate.clone(), self.key.clone()]
     }
 
     /// Half of a replaced pair does not fit yet: then the old pair stays until the other half comes.
     pub fn reload(&self) {
         match certified_key(&self.certificate, &self.key) {
             Ok(new) => *self.current.write() = Arc::new(new),
-            Err(error) => tracing::warn!(%error, "the serving certificate stays as it was"),
+            Err(error) => tracing::warn!(%error, "a certificate stays as it was"),
         }
     }
 }
 
-impl ResolvesServerCert for Serving {
+impl ResolvesServerCert for KeyPair {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.read().clone())
+    }
+}
+
+impl ResolvesClientCert for KeyPair {
+    /// Shown whatever authorities the server names, as upstream's clients do.
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -150,11 +164,11 @@ fn certified_key(certificate: &Path, key: &Path) -> anyhow::Result<CertifiedKey>
     let private =
         PrivateKeyDer::from_pem_file(key).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", key.display()))?;
     CertifiedKey::from_der(certificates(certificate)?, private, &rustls::crypto::aws_lc_rs::default_provider())
-        .context("the serving certificate and key do not fit")
+        .with_context(|| format!("{} and {} do not fit", certificate.display(), key.display()))
 }
 
 /// The server's side of TLS, and the certificate to reload.
-pub fn server_config(config: &Config) -> anyhow::Result<(ServerConfig, Arc<Serving>)> {
+pub fn server_config(config: &Config) -> anyhow::Result<(ServerConfig, Arc<KeyPair>)> {
     let provider = rustls::crypto::CryptoProvider {
         cipher_suites: suites(&config.tls_cipher_suites)?,
         ..rustls::crypto::aws_lc_rs::default_provider()
@@ -164,7 +178,7 @@ pub fn server_config(config: &Config) -> anyhow::Result<(ServerConfig, Arc<Servi
         Some("VersionTLS13") => &[&rustls::version::TLS13],
         Some(other) => bail!("tlsMinVersion {other:?} is not offered; write VersionTLS12 or VersionTLS13"),
     };
-    let serving = Arc::new(Serving::from_config(config)?);
+    let serving = Arc::new(KeyPair::from_files(&config.tls_cert_file, &config.tls_private_key_file)?);
     let mut tls = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)
         .context("tlsCipherSuites leaves nothing for a version of TLS")?

@@ -108,6 +108,8 @@ fn configuration(folder: &Path, port: u16) -> Value {
             "serviceAccountKeyFiles": [file("sa.pub")], "serviceAccountSigningKeyFile": file("sa.key"),
             "kubeletClientCertificate": file("apiserver-kubelet-client.crt"),
             "kubeletClientKey": file("apiserver-kubelet-client.key"), "kubeletCaFile": file("ca.crt"),
+            "requestHeader": {"clientCaFile": file("front-proxy-ca.crt"), "allowedNames": ["front-proxy-client"]},
+            "proxyClientCertFile": file("front-proxy-client.crt"), "proxyClientKeyFile": file("front-proxy-client.key"),
             // one entry waits until a list's snapshot is compacted away
             "compactionIntervalSeconds": 60,
         },
@@ -142,6 +144,12 @@ fn prepare(folder: &Path) -> Result<()> {
         fs::write(folder.join(format!("{name}.crt")), &issued.cert_pem)?;
         secret(&folder.join(format!("{name}.key")), &issued.key_pem)?;
     }
+    // who may speak for others is certified by nobody else
+    let front_proxy = Ca::generate("front-proxy-ca")?;
+    let issued = front_proxy.issue(&Leaf::new(Subject::new("front-proxy-client", &[]), Usage::Client))?;
+    fs::write(folder.join("front-proxy-ca.crt"), front_proxy.cert_pem())?;
+    fs::write(folder.join("front-proxy-client.crt"), &issued.cert_pem)?;
+    secret(&folder.join("front-proxy-client.key"), &issued.key_pem)?;
     // last: its presence says that all of it is there
     fs::write(folder.join("ca.crt"), ca.cert_pem())?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::x509::Peer;
@@ -55,7 +55,7 @@ impl FrontProxy {
 
 fn all(headers: &HeaderMap, names: &[String]) -> Vec<String> {
     let values = names.iter().flat_map(|name| headers.get_all(name.as_str()));
-    values.filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
+    values.filter_map(text).collect()
 }
 
 fn first(headers: &HeaderMap, names: &[String]) -> Option<String> {
@@ -67,6 +67,11 @@ pub fn extra<'a>(headers: &'a HeaderMap, prefix: &'a str) -> impl Iterator<Item 
     headers.iter().filter_map(move |(name, value)| {
         let key = name.as_str().strip_prefix(prefix).filter(|k| !k.is_empty())?;
         let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
-        Some((key, value.to_str().ok()?.to_owned()))
+        Some((key, text(value)?))
     })
+}
+
+/// Names need not be ASCII; whoever passes them on writes UTF-8.
+fn text(value: &HeaderValue) -> Option<String> {
+    std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)
 }

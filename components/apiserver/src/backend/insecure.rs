@@ -11,15 +11,21 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
+/// Takes any certificate whose key the server holds.
+pub fn verifier() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Anyone(provider()))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+}
+
 /// A connector that takes any certificate.
 pub fn connector() -> anyhow::Result<TlsConnector> {
-    let provider = CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+    let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        .with_custom_certificate_verifier(verifier())
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -121,7 +121,7 @@ fn rewrite(request: Request, authority: &str, path_and_query: &str) -> anyhow::R
 }
 
 /// A backend must not learn the client's credentials, nor believe what the client says of itself.
-fn strip_identity(headers: &mut HeaderMap) {
+pub(crate) fn strip_identity(headers: &mut HeaderMap) {
     for name in NOT_FORWARDED {
         headers.remove(name);
     }
@@ -135,7 +135,7 @@ fn strip_identity(headers: &mut HeaderMap) {
     }
 }
 
-async fn tunnel(client: hyper::upgrade::OnUpgrade, backend: hyper::upgrade::OnUpgrade) {
+pub(crate) async fn tunnel(client: hyper::upgrade::OnUpgrade, backend: hyper::upgrade::OnUpgrade) {
     let (client, backend) = match tokio::try_join!(client, backend) {
         Ok(both) => both,
         Err(error) => return tracing::debug!(%error, "an upgrade did not happen"),

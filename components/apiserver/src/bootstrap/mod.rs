@@ -3,7 +3,7 @@
 mod aggregation;
 mod authentication;
 mod controllers;
-mod services;
+pub mod services;
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    aggregation as aggregator,
     core::Core,
     http::Request,
     identity::{Identity, MASTERS},
@@ -57,7 +58,22 @@ pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
     objects.extend(own_service(core, port));
     objects.extend(services::api_services());
     objects.push(authentication::config_map(&core.config)?);
-    ensure_all(core, objects).await
+    ensure_all(core, objects).await?;
+    remove_obsolete(core).await?;
+    authentication::keep(core);
+    Ok(())
+}
+
+/// APIServices of groups that an older version served.
+async fn remove_obsolete(core: &Arc<Core>) -> anyhow::Result<()> {
+    let Some(row) = resources::find(aggregator::GROUP, "v1", "apiservices") else { return Ok(()) };
+    for stored in registry::read_all(core, row, "").await? {
+        if services::is_obsolete(&stored.object) {
+            let path = format!("{}/{}", path(row, ""), str_at(&stored.object, "metadata.name"));
+            send(core, Method::DELETE, &path, &Value::Null).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the ServiceCIDR of the configuration again.
@@ -134,6 +150,7 @@ fn repaired(resource: &Resource, there: &Value, wanted: &Value) -> Option<Value>
     let list = match resource.plural {
         "clusterroles" | "roles" => "rules",
         "clusterrolebindings" | "rolebindings" => "subjects",
+        "apiservices" => return replaced(there, wanted, &["spec"]).filter(|_| services::is_kept(there)),
         "configmaps" => return replaced(there, wanted, &["data"]),
         "endpoints" => return replaced(there, wanted, &["subsets"]),
         "endpointslices" => return replaced(there, wanted, &["endpoints", "ports"]),

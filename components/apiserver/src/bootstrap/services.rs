@@ -2,12 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use machinery::{resources, time};
+use machinery::{
+    resources::{self, apiextensions::set_condition},
+    time,
+    value::name,
+};
 use serde_json::{Value, json};
 
-use crate::{config::Config, handlers::review_groups};
+use crate::{
+    aggregation::{self, availability::Verdict},
+    config::Config,
+    handlers::review_groups,
+};
 
-/// `groupPriorityMinimum` and `versionPriority` of upstream's aggregator; others come last.
+const ON_START: &str = "onstart";
+
+/// `groupPriorityMinimum` and `versionPriority` as upstream's aggregator has them (kubernetes
+/// `pkg/controlplane/apiserver/aggregator.go`); others come last.
 const PRIORITIES: &[(&str, &str, i64, i64)] = &[
     ("", "v1", 18000, 1),
     ("admissionregistration.k8s.io", "v1", 16700, 15),
@@ -32,30 +43,37 @@ const PRIORITIES: &[(&str, &str, i64, i64)] = &[
     ("storage.k8s.io", "v1", 16800, 15),
     ("storagemigration.k8s.io", "v1", 15800, 15),
 ];
-const OTHERS: (i64, i64) = (1000, 15);
+
+/// Those of a group and version that is built in.
+pub fn priority(group: &str, version: &str) -> Option<(i64, i64)> {
+    PRIORITIES.iter().find(|(g, v, ..)| *g == group && *v == version).map(|(_, _, group, version)| (*group, *version))
+}
 
 /// One for each group and version that is built in; the aggregator's own group has none.
 pub fn api_services() -> Vec<Value> {
     let rows = resources::all().map(|r| (r.group.to_string(), r.version.to_string()));
     let all: BTreeSet<(String, String)> = rows.chain(review_groups()).collect();
-    all.iter()
-        .filter(|(group, _)| group != "apiregistration.k8s.io")
-        .map(|(group, version)| local(group, version))
-        .collect()
+    all.iter().filter(|(group, _)| group != aggregation::GROUP).map(|(group, version)| local(group, version)).collect()
 }
 
 /// The APIService of a group that is served here.
 fn local(group: &str, version: &str) -> Value {
-    let known = PRIORITIES.iter().find(|(g, v, ..)| *g == group && *v == version);
-    let (minimum, priority) = known.map_or(OTHERS, |(_, _, minimum, priority)| (*minimum, *priority));
-    let mut spec = json!({"version": version, "groupPriorityMinimum": minimum, "versionPriority": priority});
-    if !group.is_empty() {
-        spec["group"] = group.into();
-    }
-    let labels = json!({"kube-aggregator.kubernetes.io/automanaged": "onstart"});
-    let available = json!({"type": "Available", "status": "True", "reason": "Local", "message": "Local APIServices are always available", "lastTransitionTime": time::now()});
-    json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-        "metadata": {"name": format!("{version}.{group}"), "labels": labels}, "spec": spec, "status": {"conditions": [available]}})
+    let priority = priority(group, version).unwrap_or(aggregation::registration::CUSTOM);
+    let mut object = aggregation::registration::object(group, version, priority, ON_START);
+    let local = Verdict::local();
+    set_condition(&mut object, "Available", local.status, local.reason, &local.message);
+    object
+}
+
+/// Whether this server keeps it, at start or always; others are their owner's affair.
+pub fn is_kept(object: &Value) -> bool {
+    ["onstart", "true"].iter().any(|it| object["metadata"]["labels"][aggregation::MANAGED] == *it)
+}
+
+/// Of a group or version that was built in before and is no longer.
+pub fn is_obsolete(object: &Value) -> bool {
+    let ours = object["metadata"]["labels"][aggregation::MANAGED] == ON_START;
+    ours && !api_services().iter().any(|it| name(it) == name(object))
 }
 
 /// ServiceCIDR `kubernetes`.

@@ -1,10 +1,13 @@
-//! TCP to a host, or to a ready endpoint of the Service that a host name `<name>.<namespace>.svc` means.
+//! TCP to a host, or to what the Service that a host name `<name>.<namespace>.svc` means stands for: one of its ready endpoints,
+//! or its external name.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::Uri;
@@ -17,8 +20,32 @@ use tokio::net::TcpStream;
 
 use crate::{http::body::BoxError, registry};
 
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 const HTTPS: u16 = 443;
+/// As upstream's dialer.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// A name or an address.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A Service that stands for nothing now: no attempt to connect was made.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unresolved(String);
 
 #[derive(Clone)]
 pub struct Dialer {
@@ -40,14 +67,18 @@ impl tower::Service<Uri> for Dialer {
         Box::pin(async move {
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let port = uri.port_u16().unwrap_or(HTTPS);
-            let stream = if dialer.service {
-                let address = endpoint(&*dialer.store, &host, port).await?;
-                TcpStream::connect(address).await.map_err(|e| unreachable(&address.to_string(), &e))?
+            let place = if dialer.service {
+                let mut parts = host.split('.');
+                let (name, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+                resolve(&*dialer.store, namespace, name, port).await.map_err(Unresolved)?
             } else {
-                TcpStream::connect((host.as_str(), port))
-                    .await
-                    .map_err(|e| unreachable(&format!("{host}:{port}"), &e))?
+                Place { host, port }
             };
+            let connecting = TcpStream::connect((place.host.as_str(), place.port));
+            let stream = tokio::time::timeout(CONNECT, connecting)
+                .await
+                .map_err(|_| format!("dial tcp {place}: i/o timeout"))?
+                .map_err(|e| unreachable(&place, &e))?;
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(stream))
         })
@@ -55,21 +86,23 @@ impl tower::Service<Uri> for Dialer {
 }
 
 /// As Go's dialer says it.
-fn unreachable(address: &str, error: &std::io::Error) -> String {
+fn unreachable(address: &Place, error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => format!("dial tcp {address}: connect: connection refused"),
         _ => format!("dial tcp {address}: {error}"),
     }
 }
 
-async fn endpoint(store: &dyn Store, host: &str, port: u16) -> Result<SocketAddr, String> {
-    let mut parts = host.split('.');
-    let (name, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+/// What a port of a Service stands for at this moment; a random one of several endpoints.
+pub async fn resolve(store: &dyn Store, namespace: &str, name: &str, port: u16) -> Result<Place, String> {
     let (services, slices) = (row("", "services")?, row("discovery.k8s.io", "endpointslices")?);
     let found = store.get(&registry::key(&services, namespace, name)).await.map_err(|e| e.to_string())?;
     let missing = || format!("service {name:?} not found");
     let service =
         found.and_then(|kv| registry::decode(&services, &kv.value, kv.mod_revision).ok()).ok_or_else(missing)?;
+    if str_at(&service, "spec.type") == "ExternalName" {
+        return Ok(Place { host: str_at(&service, "spec.externalName").to_owned(), port });
+    }
     let port_name =
         port_name(&service, port).ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
     let request = RangeRequest { prefix: registry::prefix(&slices, namespace), ..Default::default() };
@@ -81,7 +114,9 @@ async fn endpoint(store: &dyn Store, host: &str, port: u16) -> Result<SocketAddr
         .filter(|slice| slice["metadata"]["labels"][SERVICE_LABEL] == name)
         .flat_map(|slice| addresses(&slice, &port_name))
         .collect();
-    ready.choose(&mut rand::rng()).copied().ok_or_else(|| format!("no endpoints available for service {name:?}"))
+    let chosen =
+        ready.choose(&mut rand::rng()).ok_or_else(|| format!("no endpoints available for service {name:?}"))?;
+    Ok(Place { host: chosen.ip().to_string(), port: chosen.port() })
 }
 
 fn row(group: &str, plural: &str) -> Result<impl std::ops::Deref<Target = machinery::Resource>, String> {

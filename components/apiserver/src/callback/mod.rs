@@ -1,9 +1,10 @@
-//! HTTPS calls to servers that API objects name by URL or by Service: admission and conversion webhooks.
+//! HTTPS calls to servers that API objects name by URL or by Service: admission and conversion webhooks. Extension servers are
+//! dialed in the same way.
 //!
 //! Connections are kept and used again, for each authority and each bundle of certificate authorities.
 
-mod dial;
-mod tls;
+pub(crate) mod dial;
+pub(crate) mod tls;
 
 use std::{sync::Arc, time::Duration};
 

@@ -10,6 +10,11 @@ const SYSTEM: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 pub fn config(bundle: &[u8]) -> Result<ClientConfig, String> {
+    Ok(ClientConfig::builder().with_root_certificates(roots(bundle)?).with_no_client_auth())
+}
+
+/// The authorities of a bundle (PEM); an empty one means those of the host.
+pub fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     if bundle.is_empty() {
         let system = SYSTEM.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
@@ -20,7 +25,7 @@ pub fn config(bundle: &[u8]) -> Result<ClientConfig, String> {
             return Err("unable to load root certificates: unable to parse bytes as PEM block".into());
         }
     }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
 }
 
 /// The innermost cause of a failed exchange, in Go's words where clients know them.

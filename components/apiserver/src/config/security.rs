@@ -81,6 +81,20 @@ pub struct RequestHeader {
     pub extra_header_prefixes: Vec<String>,
 }
 
+impl RequestHeader {
+    /// The headers that everybody uses, from a proxy of these common names.
+    pub fn new(client_ca_file: PathBuf, allowed_names: Vec<String>) -> Self {
+        RequestHeader {
+            client_ca_file,
+            allowed_names,
+            username_headers: remote_user(),
+            uid_headers: remote_uid(),
+            group_headers: remote_group(),
+            extra_header_prefixes: remote_extra(),
+        }
+    }
+}
+
 fn remote_user() -> Vec<String> {
     vec!["X-Remote-User".into()]
 }

@@ -99,7 +99,13 @@ impl Served {
         let _ = tokio::time::timeout(CATCH_UP, seen.wait_for(|r| *r >= revision)).await;
     }
 
-    fn objects(&self) -> Vec<Arc<Value>> {
+    /// Changes after every change of a definition, and now and then.
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    /// All definitions there are.
+    pub fn objects(&self) -> Vec<Arc<Value>> {
         self.state.read().objects.values().cloned().collect()
     }
 

@@ -64,7 +64,8 @@ fn group_value(group: &Group) -> Value {
 
 fn version_value(version: &Version) -> Value {
     let resources: Vec<Value> = version.entries.iter().map(entry_value).collect();
-    json!({"version": version.name, "resources": resources, "freshness": "Current"})
+    let freshness = if version.current { "Current" } else { "Stale" };
+    json!({"version": version.name, "resources": resources, "freshness": freshness})
 }
 
 fn scope(namespaced: bool) -> &'static str {
@@ -78,6 +79,7 @@ fn entry_value(entry: &Entry) -> Value {
             "resource": review.plural, "responseKind": {"group": review.group, "version": "v1", "kind": review.kind},
             "scope": scope(review.namespaced), "singularResource": review.kind.to_ascii_lowercase(), "verbs": ["create"],
         }),
+        Entry::Foreign(resource) => resource.clone(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Everything served, as groups, versions and resources: made from the resource table, the definitions of custom resources and
-//! the kinds that are only questions.
+//! the kinds that are only questions, and what extension servers offer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use machinery::{Resource, ResourceRef, resources::Subresource, value::list_at, value::str_at};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::order;
+use super::order::Order;
 use crate::{core::Core, handlers::reviews, registry};
 
 pub struct Group {
@@ -21,12 +21,16 @@ pub struct Version {
     pub name: String,
     /// By name.
     pub entries: Vec<Entry>,
+    /// An extension server that does not answer cannot say what it serves.
+    pub current: bool,
 }
 
 /// A resource of one version.
 pub enum Entry {
     Stored(ResourceRef),
     Review(&'static reviews::Review),
+    /// Of an extension server, in the words of the aggregated document.
+    Foreign(Value),
 }
 
 impl Entry {
@@ -34,6 +38,7 @@ impl Entry {
         match self {
             Entry::Stored(resource) => resource.plural,
             Entry::Review(review) => review.plural,
+            Entry::Foreign(resource) => str_at(resource, "resource"),
         }
     }
 
@@ -49,6 +54,8 @@ impl Entry {
                 "name": review.plural, "singularName": review.kind.to_ascii_lowercase(), "namespaced": review.namespaced,
                 "kind": review.kind, "verbs": ["create"],
             })],
+            // whoever asks for that list asks the extension server
+            Entry::Foreign(_) => Vec::new(),
         }
     }
 }
@@ -125,16 +132,24 @@ pub fn groups(core: &Core) -> Vec<Group> {
     for review in reviews::ALL {
         add(review.group, "v1", Entry::Review(review));
     }
+    let mut stale = BTreeSet::new();
+    for remote in core.aggregation.remotes() {
+        let (id, offered) = ((remote.group.clone(), remote.version.clone()), remote.offered());
+        found.insert(id.clone(), offered.resources.iter().cloned().map(Entry::Foreign).collect());
+        if !offered.current {
+            stale.insert(id);
+        }
+    }
     let mut groups: Vec<Group> = Vec::new();
     for ((group, name), mut entries) in found {
         entries.sort_by(|a, b| a.name().cmp(b.name()));
-        let version = Version { name, entries };
+        let current = !stale.contains(&(group.clone(), name.clone()));
+        let version = Version { name, entries, current };
         match groups.last_mut() {
             Some(last) if last.name == group => last.versions.push(version),
             _ => groups.push(Group { name: group, versions: vec![version] }),
         }
     }
-    groups.sort_by(|a, b| order::group_key(&a.name).cmp(&order::group_key(&b.name)));
-    groups.iter_mut().for_each(|g| g.versions.sort_by(|a, b| order::versions(&a.name, &b.name)));
+    Order::of(core).sort(&mut groups);
     groups
 }

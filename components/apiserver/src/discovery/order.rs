@@ -1,46 +1,56 @@
-//! In which order groups and their versions are listed: the priorities of upstream's APIServices (kubernetes
-//! `pkg/controlplane/apiserver/aggregator.go`, `pkg/controlplane/instance.go`).
+//! In which order groups and their versions are listed: by the priorities of their APIServices (kube-aggregator
+//! `pkg/apis/apiregistration/v1/helper`, apimachinery `pkg/version/helpers.go`).
 
-use std::cmp::{Ordering, Reverse};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+};
 
-/// (group, priority); the aggregator's own group comes first.
-const GROUPS: &[(&str, i32)] = &[
-    ("apiregistration.k8s.io", 20000),
-    ("", 18000),
-    ("apps", 17800),
-    ("events.k8s.io", 17750),
-    ("authentication.k8s.io", 17700),
-    ("authorization.k8s.io", 17600),
-    ("autoscaling", 17500),
-    ("batch", 17400),
-    ("certificates.k8s.io", 17300),
-    ("networking.k8s.io", 17200),
-    ("policy", 17100),
-    ("rbac.authorization.k8s.io", 17000),
-    ("storage.k8s.io", 16800),
-    ("apiextensions.k8s.io", 16700),
-    ("admissionregistration.k8s.io", 16700),
-    ("scheduling.k8s.io", 16600),
-    ("coordination.k8s.io", 16500),
-    ("node.k8s.io", 16300),
-    ("discovery.k8s.io", 16200),
-    ("resource.k8s.io", 16200),
-    ("flowcontrol.apiserver.k8s.io", 16100),
-    ("internal.apiserver.k8s.io", 16000),
-    ("storagemigration.k8s.io", 15800),
-];
+use super::model::{Group, Version};
+use crate::{
+    aggregation::{self, Priority, registration::CUSTOM},
+    bootstrap::services,
+    core::Core,
+};
 
-/// Of groups that custom resources make.
-const CUSTOM: i32 = 1000;
+/// Of the aggregator's own group, which has no APIService.
+const FIRST: i64 = 20000;
 
-/// What groups are sorted by.
-pub fn group_key(group: &str) -> (Reverse<i32>, &str) {
-    let priority = GROUPS.iter().find(|(name, _)| *name == group).map_or(CUSTOM, |(_, priority)| *priority);
-    (Reverse(priority), group)
+/// Priorities by the name of the APIService.
+pub struct Order(BTreeMap<String, Priority>);
+
+impl Order {
+    pub fn of(core: &Core) -> Self {
+        Order(core.aggregation.all().iter().map(|it| (it.name.clone(), it.priority)).collect())
+    }
+
+    fn priority(&self, group: &str, version: &str) -> Priority {
+        // what was just defined, or whose APIService somebody deleted, has none
+        self.0.get(&format!("{version}.{group}")).copied().unwrap_or_else(|| {
+            let (group, version) = services::priority(group, version).unwrap_or(CUSTOM);
+            Priority { group, version }
+        })
+    }
+
+    /// A group is as important as the most important one of its versions says.
+    fn group(&self, group: &Group) -> i64 {
+        match group.name.as_str() {
+            aggregation::GROUP => FIRST,
+            name => group.versions.iter().map(|it| self.priority(name, &it.name).group).max().unwrap_or_default(),
+        }
+    }
+
+    pub fn sort(&self, groups: &mut [Group]) {
+        groups.sort_by_cached_key(|group| (Reverse(self.group(group)), group.name.clone()));
+        for group in groups {
+            let name = group.name.as_str();
+            let by = |it: &Version| Reverse(self.priority(name, &it.name).version);
+            group.versions.sort_by(|a, b| by(a).cmp(&by(b)).then_with(|| versions(&a.name, &b.name)));
+        }
+    }
 }
 
-/// The preferred version first: stable before beta before alpha, higher numbers before lower, other names last by the alphabet
-/// (apimachinery `pkg/version/helpers.go`).
+/// The preferred version first: stable before beta before alpha, higher numbers before lower, other names last by the alphabet.
 pub fn versions(a: &str, b: &str) -> Ordering {
     match (parse(a), parse(b)) {
         (Some(a), Some(b)) => b.cmp(&a),
@@ -81,9 +91,36 @@ mod tests {
     }
 
     #[test]
-    fn custom_groups_come_last() {
-        let mut groups = ["b.example", "policy", "a.example", "apps", "scheduling.k8s.io", ""];
-        groups.sort_by_key(|g| group_key(g));
-        assert_eq!(groups, ["", "apps", "policy", "scheduling.k8s.io", "a.example", "b.example"]);
+    fn groups_come_by_their_highest_priority_and_versions_by_theirs() {
+        let group = |name: &str, versions: &[&str]| Group {
+            name: name.into(),
+            versions: versions
+                .iter()
+                .map(|it| Version { name: (*it).into(), entries: Vec::new(), current: true })
+                .collect(),
+        };
+        let priority = |name: &str, group, version| (name.to_owned(), Priority { group, version });
+        let order = Order(
+            [
+                priority("v1.b.example", 1000, 10),
+                priority("v2.b.example", 2000, 5),
+                priority("v1.policy", 17100, 15),
+                priority("v1.z.example", 20000, 1),
+            ]
+            .into(),
+        );
+        let mut groups = [
+            group("a.example", &["v1"]),
+            group("b.example", &["v2", "v1"]),
+            group("policy", &["v1"]),
+            group("", &["v1"]),
+            group("z.example", &["v1"]),
+            group("apiregistration.k8s.io", &["v1"]),
+        ];
+        order.sort(&mut groups);
+        let names: Vec<&str> = groups.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["apiregistration.k8s.io", "z.example", "", "policy", "b.example", "a.example"]);
+        let b: Vec<&str> = groups[4].versions.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(b, ["v1", "v2"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     etag,
+    foreign::Foreign,
     paths::{self, Paths},
     proto,
     schema::{self, DELETE_OPTIONS, Dialect, Kind, STATUS},
@@ -26,7 +28,7 @@ pub struct Document {
 }
 
 impl Document {
-    fn new(plain: &[u8]) -> Self {
+    pub(super) fn new(plain: &[u8]) -> Self {
         let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::new(6));
         // writing into memory does not fail
         let written = encoder.write_all(plain);
@@ -48,8 +50,8 @@ pub fn path_of(group: &str, version: &str) -> String {
     format!("{prefix}/{}", group_version(group, version))
 }
 
-const TITLE: &str = "Kubernetes";
-const VERSION: &str = "v1.37.0";
+/// Title and version.
+pub const INFO: (&str, &str) = ("Kubernetes", "v1.37.0");
 /// How clients say who they are.
 const SECURITY: &str = r#"{"BearerToken":{"description":"Bearer Token authentication","in":"header","name":"authorization","type":"apiKey"}}"#;
 
@@ -58,6 +60,8 @@ struct Draft {
     wanted: BTreeSet<String>,
     paths: Paths,
     lists: Vec<(String, Value)>,
+    /// The names of the definitions that were written.
+    names: BTreeSet<String>,
     definitions: Vec<u8>,
     /// The same in protobuf, for v2 only.
     proto: Vec<u8>,
@@ -69,6 +73,7 @@ impl Draft {
             wanted: BTreeSet::new(),
             paths: Paths::new(dialect),
             lists: Vec::new(),
+            names: BTreeSet::new(),
             definitions: Vec::new(),
             proto: Vec::new(),
         }
@@ -116,12 +121,19 @@ impl Draft {
         if !self.definitions.is_empty() {
             self.definitions.push(b',');
         }
-        // names have nothing that JSON escapes
-        self.definitions.extend_from_slice(format!("\"{name}\":{definition}").as_bytes());
+        self.definitions.extend_from_slice(format!("{}:{definition}", Value::from(name)).as_bytes());
+        self.names.insert(name.to_owned());
+    }
+
+    /// What an extension server serves; last, since its names give way.
+    fn add_foreign(&mut self, foreign: &Foreign) {
+        let (paths, definitions) = foreign.beside(&self.names);
+        paths.iter().for_each(|(path, item)| self.paths.add_foreign(path, item));
+        definitions.iter().for_each(|(name, definition)| self.push(name, definition));
     }
 
     fn finish(self) -> Vec<u8> {
-        let info = json!({"title": TITLE, "version": VERSION});
+        let info = json!({"title": INFO.0, "version": INFO.1});
         let (before, between, after) = match self.dialect() {
             Dialect::V2 => (
                 format!("{{\"swagger\":\"2.0\",\"info\":{info},\"paths\":{{"),
@@ -196,7 +208,7 @@ fn add_custom(draft: &mut Draft, row: &Resource) {
 }
 
 /// The v2 document: everything in one, as JSON and as protobuf.
-pub fn v2(custom: &[ResourceRef]) -> (Document, Document) {
+pub fn v2(custom: &[ResourceRef], foreign: &[Arc<Foreign>]) -> (Document, Document) {
     let mut draft = Draft::new(Dialect::V2);
     resources::all().for_each(|r| draft.add(r));
     reviews::ALL.iter().for_each(|r| draft.add_review(r));
@@ -209,7 +221,8 @@ pub fn v2(custom: &[ResourceRef]) -> (Document, Document) {
             draft.push(name, &definition);
         }
     });
-    let protobuf = Document::new(&proto::document(TITLE, VERSION, &draft.paths.proto, &draft.proto));
+    foreign.iter().for_each(|it| draft.add_foreign(it));
+    let protobuf = Document::new(&proto::document(INFO.0, INFO.1, &draft.paths.proto, &draft.proto));
     (Document::new(&draft.finish()), protobuf)
 }
 

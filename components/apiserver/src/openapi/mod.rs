@@ -5,6 +5,7 @@
 
 mod documents;
 pub(crate) mod etag;
+pub mod foreign;
 mod paths;
 mod proto;
 mod proto3;
@@ -40,6 +41,7 @@ const V3: &str = "/openapi/v3";
 pub struct Published {
     built_in: OnceLock<BTreeMap<String, Document>>,
     custom: Mutex<BTreeMap<String, (String, Document)>>,
+    foreign: Mutex<BTreeMap<String, (String, Document)>>,
     v2: Mutex<Option<(String, V2)>>,
 }
 
@@ -69,19 +71,36 @@ impl Published {
             });
             all.entry(path).or_insert(document);
         }
+        all.extend(self.converted(core));
         all
+    }
+
+    /// Of extension servers that know no v3.
+    fn converted(&self, core: &Core) -> BTreeMap<String, Document> {
+        let mut kept = self.foreign.lock();
+        let mut all = BTreeMap::new();
+        for remote in core.aggregation.remotes() {
+            let offered = remote.offered();
+            let Some(foreign) = offered.v2.as_ref().filter(|_| offered.v3.is_none()) else { continue };
+            let path = path_of(&remote.group, &remote.version);
+            let known = kept.remove(&path).filter(|(had, _)| *had == foreign.tag);
+            all.insert(path, known.unwrap_or_else(|| (foreign.tag.clone(), foreign.v3())));
+        }
+        *kept = all.clone();
+        all.into_iter().map(|(path, (_, document))| (path, document)).collect()
     }
 
     fn v2(&self, core: &Core) -> V2 {
         let rows = core.custom.all();
-        let print = fingerprint(&rows);
+        let foreign: Vec<_> = core.aggregation.remotes().iter().filter_map(|it| it.offered().v2.clone()).collect();
+        let print = foreign.iter().fold(fingerprint(&rows), |print, it| print + &it.tag);
         let mut kept = self.v2.lock();
         if let Some((had, document)) = &*kept
             && *had == print
         {
             return document.clone();
         }
-        let (json, protobuf) = documents::v2(&rows);
+        let (json, protobuf) = documents::v2(&rows, &foreign);
         let document = V2 { json, protobuf };
         *kept = Some((print, document.clone()));
         document
@@ -117,6 +136,11 @@ fn index(call: &Call, documents: &BTreeMap<String, Document>) -> Response {
     let mut paths = Map::new();
     for (path, document) in documents {
         paths.insert(path.clone(), json!({"serverRelativeURL": url(path, document)}));
+    }
+    for remote in call.core.aggregation.remotes() {
+        if let Some(url) = &remote.offered().v3 {
+            paths.insert(path_of(&remote.group, &remote.version), json!({"serverRelativeURL": url}));
+        }
     }
     let text = json!({"paths": Value::Object(paths)}).to_string().into_bytes();
     let tag = etag::of(&text);

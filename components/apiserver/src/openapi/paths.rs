@@ -1,5 +1,7 @@
 //! Paths with their operations, for both dialects.
 
+use std::collections::BTreeSet;
+
 use machinery::{Resource, protobuf, resources::Subresource};
 use serde_json::{Map, Value, json};
 
@@ -106,6 +108,7 @@ pub struct Paths {
     pub json: Vec<u8>,
     /// The same in protobuf, for v2 only.
     pub proto: Vec<u8>,
+    there: BTreeSet<String>,
 }
 
 fn root(resource: &Resource) -> String {
@@ -143,7 +146,7 @@ pub fn list_definition(resource: &Resource) -> String {
 
 impl Paths {
     pub fn new(dialect: Dialect) -> Self {
-        Paths { dialect, json: Vec::new(), proto: Vec::new() }
+        Paths { dialect, json: Vec::new(), proto: Vec::new(), there: BTreeSet::new() }
     }
 
     pub fn dialect(&self) -> Dialect {
@@ -194,6 +197,13 @@ impl Paths {
         self.insert(&format!("/apis/{version}{scope}/{}", review.plural), &[create], place);
     }
 
+    /// A path as another server writes it; ours stands if there is the same.
+    pub fn add_foreign(&mut self, path: &str, item: &Value) {
+        if !self.there.contains(path) {
+            self.write(path, item);
+        }
+    }
+
     fn insert(&mut self, path: &str, operations: &[Operation], places: &[&str]) {
         if operations.is_empty() {
             return;
@@ -206,15 +216,19 @@ impl Paths {
         if !parameters.is_empty() {
             item.insert("parameters".into(), parameters.into());
         }
-        let item = Value::Object(item);
+        self.write(path, &Value::Object(item));
+    }
+
+    fn write(&mut self, path: &str, item: &Value) {
         if self.dialect == Dialect::V2 {
-            self.proto.extend(proto::path(path, &item));
+            self.proto.extend(proto::path(path, item));
+            // only there others' paths may follow
+            self.there.insert(path.to_owned());
         }
         if !self.json.is_empty() {
             self.json.push(b',');
         }
-        // paths have nothing that JSON escapes
-        self.json.extend_from_slice(format!("\"{path}\":{item}").as_bytes());
+        self.json.extend_from_slice(format!("{}:{item}", Value::from(path)).as_bytes());
     }
 
     fn reference(&self, definition: &str) -> Value {
