@@ -28,6 +28,8 @@ fn pki() -> Pki {
         service_account: issued("sa"),
         apiserver: issued("apiserver"),
         apiserver_kubelet_client: issued("apiserver-kubelet-client"),
+        front_proxy_ca: issued("front-proxy-ca"),
+        front_proxy_client: issued("front-proxy-client"),
         proxy: issued("proxy"),
         cni_agent: issued("cni-agent"),
         admin: issued("admin"),

@@ -101,9 +101,12 @@ fn keys(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {
         list.push(file("ca.key", 0o600, &pki.ca.key_pem, true));
         list.push(file("sa.pub", 0o644, &pki.service_account.cert_pem, false));
         list.push(file("sa.key", 0o600, &pki.service_account.key_pem, true));
-        for (name, issued) in
-            [("apiserver", &pki.apiserver), ("apiserver-kubelet-client", &pki.apiserver_kubelet_client)]
-        {
+        list.push(file("front-proxy-ca.crt", 0o644, &pki.front_proxy_ca.cert_pem, false));
+        for (name, issued) in [
+            ("apiserver", &pki.apiserver),
+            ("apiserver-kubelet-client", &pki.apiserver_kubelet_client),
+            ("front-proxy-client", &pki.front_proxy_client),
+        ] {
             list.push(file(&format!("{name}.crt"), 0o644, &issued.cert_pem, false));
             list.push(file(&format!("{name}.key"), 0o600, &issued.key_pem, true));
         }

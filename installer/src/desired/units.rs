@@ -56,6 +56,8 @@ const UNITS: &[Unit] = &[
             "/etc/kinstall/pki/sa.key",
             "/etc/kinstall/pki/apiserver.crt",
             "/etc/kinstall/pki/apiserver-kubelet-client.crt",
+            "/etc/kinstall/pki/front-proxy-ca.crt",
+            "/etc/kinstall/pki/front-proxy-client.crt",
         ],
         extra: &[],
         stage: Stage::Base,

@@ -23,6 +23,9 @@ pub struct Pki {
     pub service_account: Issued,
     pub apiserver: Issued,
     pub apiserver_kubelet_client: Issued,
+    /// The authority of who may speak for others: only its certificate goes to hosts.
+    pub front_proxy_ca: Issued,
+    pub front_proxy_client: Issued,
     pub proxy: Issued,
     pub cni_agent: Issued,
     pub admin: Issued,
@@ -34,7 +37,8 @@ impl Pki {
     /// Reads what is there and makes what is not.
     pub fn load_or_create(state: &StateDir, cluster: &Cluster) -> anyhow::Result<Self> {
         let folder = Folder { path: state.path().join("pki") };
-        let ca = folder.authority()?;
+        let ca = folder.authority("ca", "kinstall-ca")?;
+        let front_proxy = folder.authority("front-proxy-ca", "kinstall-front-proxy-ca")?;
         let client = |name: &str, subject: Subject| folder.leaf(&ca, name, Leaf::new(subject, Usage::Client));
         let kubelet_bootstrap = cluster
             .hosts
@@ -55,13 +59,23 @@ impl Pki {
                 "apiserver-kubelet-client",
                 Subject::new("kube-apiserver-kubelet-client", &["system:masters"]),
             )?,
+            front_proxy_client: folder.leaf(
+                &front_proxy,
+                "front-proxy-client",
+                Leaf::new(Subject::new("front-proxy-client", &[]), Usage::Client),
+            )?,
+            front_proxy_ca: authority_of(&front_proxy),
             proxy: client("proxy", Subject::new("system:kube-proxy", &[]))?,
             cni_agent: client("cni-agent", Subject::new("system:kinstall:cni-agent", &[]))?,
             admin: client("admin", Subject::new("kubernetes-admin", &["system:masters"]))?,
-            ca: Issued { cert_pem: ca.cert_pem().to_owned(), key_pem: ca.key_pem() },
+            ca: authority_of(&ca),
             kubelet_bootstrap,
         })
     }
+}
+
+fn authority_of(ca: &Ca) -> Issued {
+    Issued { cert_pem: ca.cert_pem().to_owned(), key_pem: ca.key_pem() }
 }
 
 /// Every name and address that clients use for the API server.
@@ -83,14 +97,14 @@ struct Folder {
 }
 
 impl Folder {
-    fn authority(&self) -> anyhow::Result<Ca> {
-        match self.read("ca", "key")? {
+    fn authority(&self, name: &str, common_name: &str) -> anyhow::Result<Ca> {
+        match self.read(name, "key")? {
             Some(issued) => Ca::from_pem(&issued.cert_pem, &issued.key_pem).with_context(|| {
-                format!("the cluster's authority in {} is damaged; restore it from a backup", self.path.display())
+                format!("the authority {name} in {} is damaged; restore it from a backup", self.path.display())
             }),
             None => {
-                let ca = Ca::generate("kinstall-ca")?;
-                self.write("ca", "crt", &Issued { cert_pem: ca.cert_pem().to_owned(), key_pem: ca.key_pem() })?;
+                let ca = Ca::generate(common_name)?;
+                self.write(name, "crt", &authority_of(&ca))?;
                 Ok(ca)
             }
         }
@@ -168,6 +182,13 @@ mod tests {
         let first = Pki::load_or_create(&state, &cluster).unwrap();
         let second = Pki::load_or_create(&state, &cluster).unwrap();
         assert_eq!(first.apiserver.cert_pem, second.apiserver.cert_pem);
+        assert_eq!(first.front_proxy_client.cert_pem, second.front_proxy_client.cert_pem);
+        let proxy = certs::inspect(&first.front_proxy_client.cert_pem).unwrap();
+        assert_eq!(
+            (proxy.subject.common_name.as_str(), proxy.issuer.as_str()),
+            ("front-proxy-client", "kinstall-front-proxy-ca"),
+            "an authority of its own"
+        );
         assert_eq!(first.kubelet_bootstrap.keys().collect::<Vec<_>>(), ["h1", "h2"]);
         for entry in fs::read_dir(state.path().join("pki")).unwrap().flatten() {
             assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
