@@ -1,14 +1,16 @@
 #!/bin/bash
-# Says early whether there is room for all that `make test` writes, counting what is there already.
-# Figures in MiB, measured after whole runs on one machine (docs/figures.md); a tenth is added.
+# Says early whether there is room for all that `make test` writes, counting what is there already. Figures in MiB, measured on
+# one machine (docs/figures.md); a tenth is added.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 cache=${KINSTALL_CACHE:-/var/cache/kinstall}
 hosts=${KINSTALL_LAB:-/var/tmp/kinstall-lab}
 
-# what it takes in the end, and what may be there of it already
-declare -A needs=([$target]=${SPACE_TARGET:-14000} [$cache]=1900 [$hosts]=6500)
+# what each takes at its peak; a build that keeps what a second one reuses takes much more
+build=15000
+[ "${CARGO_INCREMENTAL:-1}" = 1 ] || build=10000
+declare -A needs=([$target]=${SPACE_TARGET:-$build} [$cache]=1900 [$hosts]=${SPACE_HOSTS:-4500})
 
 existing() { # the nearest folder that exists
   local path=$1

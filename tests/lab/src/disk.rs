@@ -39,7 +39,8 @@ impl Disk {
         Ok(())
     }
 
-    /// The loop device is freed by the kernel with the mount. `noinit_itable`: no background thread fills the sparse file.
+    /// The loop device is freed by the kernel with the mount. `noinit_itable`: no background thread fills the sparse file;
+    /// `discard`: what the host deletes becomes a hole again.
     pub fn mount(&self) -> Result<()> {
         if self.mounted()? {
             return Ok(());
@@ -47,7 +48,7 @@ impl Disk {
         fs::create_dir_all(&self.mountpoint)?;
         command::run(
             Command::new("mount")
-                .args(["-t", "ext4", "-o", "loop,noatime,noinit_itable"])
+                .args(["-t", "ext4", "-o", "loop,noatime,noinit_itable,discard"])
                 .arg(&self.image)
                 .arg(&self.mountpoint),
         )?;
