@@ -255,4 +255,10 @@ async fn fields_are_owned_across_versions_that_a_webhook_converts() {
     assert_eq!((status, &patched["spec"]["hostPort"]), (200, &json!("c:81")), "{patched}");
     assert_eq!((owned(&patched, "two"), owned(&patched, "three")), (None, None), "{patched}");
     assert_eq!(owned(&patched, "four"), Some(json!({"f:hostPort": {}})));
+    // a webhook that is gone keeps nobody from writing the stored version; who owned what is forgotten then
+    apply("v2", "five", "&force=true", json!({"host": "d", "port": "82"})).await;
+    let gone = json!({"spec": {"conversion": {"webhook": {"clientConfig": {"url": "https://127.0.0.1:1/"}}}}});
+    assert_eq!(api.call("PATCH", &format!("{CRDS}/hosts.a.example"), gone).await.0, 200);
+    let (status, alone) = api.call("PATCH", path, json!({"spec": {"note": "m"}})).await;
+    assert_eq!((status, &alone["spec"]["note"], alone["metadata"].get("managedFields")), (200, &json!("m"), None));
 }

@@ -205,7 +205,8 @@ pub struct Limits {
     pub request_timeout_seconds: u64,
     /// Open connections of all clients together; further ones wait in the system's queue.
     pub max_connections: usize,
-    /// HTTP/2 requests at once on one connection.
+    /// HTTP/2 requests at once on one connection. Upstream allows 100, and Go's clients then open another connection; others
+    /// (hyper's) wait, and one kubelet has a watch for each ConfigMap and Secret.
     pub http2_max_streams_per_connection: u32,
     /// Bytes of a request's head, URL included.
     pub max_header_bytes: usize,

@@ -88,7 +88,7 @@ async fn attempt(
     }
     resource.default(&mut object);
     if !mode.applied {
-        managed::track(call, target, Part::Main, None, &mut object).await?;
+        managed::track(call, target, Part::Main, None, &mut object).await;
     }
     let attempt = Attempt::new(call, target, Operation::Create, "", None).dry_run(mode.dry_run);
     admission::admit(&attempt, &mut object).await?;

@@ -65,35 +65,37 @@ fn with_rules<T>(
     f(&writer, &Rules { shape: &shape, reset: &reset, versions: &versions })
 }
 
-/// Sets `managedFields` of an object that is to be created (`live` is `None`) or written.
-pub async fn track(
-    call: &Call,
-    target: &Target,
-    part: Part,
-    live: Option<&Value>,
-    new: &mut Value,
-) -> Result<(), ApiError> {
+/// Sets `managedFields` of an object that is to be created (`live` is `None`) or written. It never fails: ownership that cannot
+/// be reckoned, because a webhook does not answer, is forgotten.
+pub async fn track(call: &Call, target: &Target, part: Part, live: Option<&Value>, new: &mut Value) {
     if part == Part::Own {
         // the server's own decisions belong to nobody
         if let Some(list) = live.and_then(|live| live["metadata"].get("managedFields")) {
             new["metadata"]["managedFields"] = list.clone();
         }
-        return Ok(());
+        return;
     }
     let conversions = Conversions::default();
     let reckon = |new: &mut Value| {
         with_rules(call, target, part, &conversions, |writer, rules| apply::update(live, new, writer, rules));
     };
     if !by_webhook(&target.resource) {
-        reckon(new);
-        return Ok(());
+        return reckon(new);
     }
     loop {
         let mut tried = new.clone();
         reckon(&mut tried);
-        if !conversions.fill().await? {
-            *new = tried;
-            return Ok(());
+        match conversions.fill().await {
+            Ok(true) => {}
+            Ok(false) => {
+                *new = tried;
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "failed to update managedFields");
+                machinery::value::remove(&mut new["metadata"], "managedFields");
+                return;
+            }
         }
     }
 }

@@ -205,7 +205,7 @@ async fn attempt(
     services::carry_over(target, &mut new, old);
     resource.default(&mut new);
     if !mode.applied {
-        managed::track(call, target, part, Some(old), &mut new).await?;
+        managed::track(call, target, part, Some(old), &mut new).await;
     }
     if part.is_content() {
         (resource.strategy.prepare_update)(&mut new, old);
