@@ -82,8 +82,8 @@ impl ApiServer {
         Handler { core: self.core.clone(), identity: Some(Arc::new(identity)) }
     }
 
-    /// Says that it is not ready any more, goes on for the configured delay, ends watches, lets the requests under way finish
-    /// (no longer than a request may take), closes the store.
+    /// Says that it is not ready any more, goes on for the configured delay, ends watches, lets the requests under way finish as
+    /// long as the configuration allows, closes the store.
     pub async fn shutdown(self) {
         let limits = &self.core.config.limits;
         self.core.leaving.cancel();
@@ -97,7 +97,7 @@ impl ApiServer {
                 let _ = tokio::time::timeout(FLUSH, self.connections.wait()).await;
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(limits.request_timeout_seconds) + DRAIN, ended).await;
+        let _ = tokio::time::timeout(Duration::from_secs(limits.shutdown_wait_seconds), ended).await;
         if !self.connections.is_empty() {
             tracing::warn!("some connections did not end in time and were dropped");
         }

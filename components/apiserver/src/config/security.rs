@@ -216,6 +216,8 @@ pub struct Limits {
     pub idle_timeout_seconds: u64,
     /// Seconds that requests are still served when the server has to end and says that it is not ready.
     pub shutdown_delay_seconds: u64,
+    /// Seconds that requests under way have then to end; with the delay less than the service manager waits before it kills.
+    pub shutdown_wait_seconds: u64,
 }
 
 impl Limits {
@@ -237,6 +239,7 @@ impl Default for Limits {
             header_timeout_seconds: 32,
             idle_timeout_seconds: 90,
             shutdown_delay_seconds: 0,
+            shutdown_wait_seconds: 15,
         }
     }
 }
