@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use machinery::{
     ApiError, FieldError, Path,
-    value::{int_at, list_at, remove, str_at},
+    value::{int_at, list_at, map_at, remove, str_at},
 };
 use rand::Rng;
 use serde_json::{Value, json};
@@ -125,15 +125,19 @@ pub async fn claim(
         return Ok(Vec::new());
     }
     let before = old.map(held).unwrap_or_default();
+    let problems = families(service);
+    if !problems.is_empty() {
+        return Err(ApiError::invalid("", "Service", &target.name, &problems));
+    }
     allocate_address(core, service).await?;
     allocate_ports(core, service).await?;
     let after = held(service);
     let mut ops = Vec::new();
     let owner = Bytes::from(format!("{}/{}", target.namespace, target.name));
     for key in after.difference(&before) {
-        check_range(core, target, key).await?;
+        check_range(core, target, service, key).await?;
         if core.store.get(key).await.map_err(registry::store_error)?.is_some() {
-            return Err(taken(target, key));
+            return Err(taken(target, service, key));
         }
         let value = match key.strip_prefix(ADDRESSES) {
             Some(address) => cluster_ips::object(address, &target.namespace, &target.name),
@@ -143,6 +147,37 @@ pub async fn claim(
     }
     give_back(core, before.difference(&after), &mut ops).await?;
     Ok(ops)
+}
+
+/// What a cluster of IPv4 alone cannot give (upstream's `initIPFamilyFields`). A headless Service that selects nobody may say
+/// what it wants: its addresses come from elsewhere.
+fn families(service: &Value) -> Vec<FieldError> {
+    let headless = str_at(service, "spec.clusterIP") == "None";
+    let selects = map_at(service, "spec.selector").is_some_and(|s| !s.is_empty());
+    if !needs_address(service) || (headless && !selects) {
+        return Vec::new();
+    }
+    let spec = Path::new("spec");
+    let policy = str_at(service, "spec.ipFamilyPolicy");
+    let families = list_at(service, "spec.ipFamilies");
+    let mut problems = Vec::new();
+    for (i, family) in families.iter().enumerate().filter(|(_, family)| *family != "IPv4") {
+        let at = spec.child("ipFamilies").index(i);
+        problems.push(FieldError::invalid(&at, family.clone(), "not configured on this cluster"));
+    }
+    let at = spec.child("ipFamilyPolicy");
+    let dual = ["PreferDualStack", "RequireDualStack"].contains(&policy);
+    for (field, what) in [("spec.clusterIPs", "cluster IPs"), ("spec.ipFamilies", "IP families")] {
+        if list_at(service, field).len() > 1 && !dual {
+            let detail = format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
+            problems.push(FieldError::invalid(&at, policy, detail));
+        }
+    }
+    if policy == "RequireDualStack" {
+        let detail = "this cluster is not configured for dual-stack services";
+        problems.push(FieldError::invalid(&at, policy, detail));
+    }
+    problems
 }
 
 /// The operations that give everything back.
@@ -167,7 +202,16 @@ fn invalid(target: &Target, path: &Path, value: Value, why: String) -> ApiError 
     ApiError::invalid("", "Service", &target.name, &[FieldError::invalid(path, value, why)])
 }
 
-fn taken(target: &Target, key: &str) -> ApiError {
+/// The field a port of nodes was asked for in.
+fn port_path(service: &Value, number: i64) -> Path {
+    let spec = Path::new("spec");
+    match list_at(service, "spec.ports").iter().position(|port| int_at(port, "nodePort") == Some(number)) {
+        Some(i) => spec.child("ports").index(i).child("nodePort"),
+        None => spec.child("healthCheckNodePort"),
+    }
+}
+
+fn taken(target: &Target, service: &Value, key: &str) -> ApiError {
     let spec = Path::new("spec");
     match key.strip_prefix(ADDRESSES) {
         Some(address) => invalid(
@@ -178,17 +222,12 @@ fn taken(target: &Target, key: &str) -> ApiError {
         ),
         None => {
             let port: i64 = key.strip_prefix(PORTS).and_then(|p| p.split('/').next()?.parse().ok()).unwrap_or(0);
-            invalid(
-                target,
-                &spec.child("ports").index(0).child("nodePort"),
-                port.into(),
-                "provided port is already allocated".into(),
-            )
+            invalid(target, &port_path(service, port), port.into(), "provided port is already allocated".into())
         }
     }
 }
 
-async fn check_range(core: &Core, target: &Target, key: &str) -> Result<(), ApiError> {
+async fn check_range(core: &Core, target: &Target, service: &Value, key: &str) -> Result<(), ApiError> {
     let spec = Path::new("spec");
     if let Some(address) = key.strip_prefix(ADDRESSES) {
         if let Some(why) = cluster_ips::refused(core, address).await? {
@@ -202,7 +241,7 @@ async fn check_range(core: &Core, target: &Target, key: &str) -> Result<(), ApiE
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
                 range.first, range.last
             );
-            return Err(invalid(target, &spec.child("ports").index(0).child("nodePort"), port.into(), why));
+            return Err(invalid(target, &port_path(service, port), port.into(), why));
         }
     }
     Ok(())

@@ -139,3 +139,73 @@ async fn patches_are_judged_with_what_they_make() {
     let text = "the server rejected our request due to an error in our request";
     assert_eq!((status, error["message"].as_str().unwrap(), &error["reason"]), (422, text, &json!("Invalid")));
 }
+
+const BAD_SERVICE: &str = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {
+  "type": "LoadBalancer", "externalTrafficPolicy": "Foo", "externalIPs": ["127.0.0.1"],
+  "ports": [{"port": 80}, {"name": "b", "port": 0, "targetPort": 1}]}}"#;
+
+#[tokio::test]
+async fn what_is_invalid_is_told_whole() {
+    let api = Api::start().await;
+    let (status, error, _) =
+        send(&api, "POST", "/api/v1/namespaces/default/services", "application/json", BAD_SERVICE).await;
+    let found = [
+        ("FieldValueRequired", "spec.ports[0].name", "Required value"),
+        ("FieldValueInvalid", "spec.ports[1].port", "Invalid value: 0: must be between 1 and 65535, inclusive"),
+        (
+            "FieldValueInvalid",
+            "spec.externalIPs[0]",
+            "Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ),
+        (
+            "FieldValueNotSupported",
+            "spec.externalTrafficPolicy",
+            "Unsupported value: \"Foo\": supported values: \"Cluster\", \"Local\"",
+        ),
+    ];
+    let texts: Vec<String> = found.iter().map(|(_, field, text)| format!("{field}: {text}")).collect();
+    let causes: Vec<Value> =
+        found.iter().map(|(reason, field, text)| json!({"reason": reason, "message": text, "field": field})).collect();
+    assert_eq!(status, 422);
+    assert_eq!(
+        error,
+        json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Invalid", "code": 422,
+            "message": format!("Service \"web\" is invalid: [{}]", texts.join(", ")),
+            "details": {"name": "web", "kind": "Service", "causes": causes},
+        })
+    );
+    let (ok, printed) = api.kubectl("admin", &["create", "-f", "-"], BAD_SERVICE).await;
+    let lines: Vec<&str> = printed.trim().lines().map(str::trim_end).collect();
+    let mut wanted = vec!["The Service \"web\" is invalid:".to_owned()];
+    wanted.extend(texts.iter().map(|text| format!("* {text}")));
+    assert!(!ok && lines == wanted, "{printed}");
+}
+
+#[tokio::test]
+async fn services_of_two_families_need_a_cluster_of_two() {
+    let api = Api::start().await;
+    let wish = |wish: Value| {
+        let mut service =
+            json!({"metadata": {"name": "two"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
+        service["spec"].as_object_mut().unwrap().extend(wish.as_object().unwrap().clone());
+        service
+    };
+    let (status, error) = api
+        .call("POST", "/api/v1/namespaces/default/services", wish(json!({"ipFamilyPolicy": "RequireDualStack"})))
+        .await;
+    let wanted = "Service \"two\" is invalid: spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
+    assert_eq!((status, error["message"].as_str().unwrap()), (422, wanted));
+    let (status, error) =
+        api.call("POST", "/api/v1/namespaces/default/services", wish(json!({"ipFamilies": ["IPv6"]}))).await;
+    let wanted =
+        "Service \"two\" is invalid: spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster";
+    assert_eq!((status, error["message"].as_str().unwrap()), (422, wanted));
+    let headless = api
+        .create(
+            "/api/v1/namespaces/default/services",
+            json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None"}}),
+        )
+        .await;
+    assert_eq!(headless["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+}

@@ -128,6 +128,11 @@ impl FieldError {
         Self::build(FieldErrorKind::Duplicate, path, Some(value.into()), "")
     }
 
+    /// Duplicate, where what is shown is a structure of upstream's own that has no JSON form here.
+    pub fn duplicate_shown(path: &Path, shown: &str) -> Self {
+        Self::build(FieldErrorKind::Duplicate, path, None, shown)
+    }
+
     pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
         Self::build(FieldErrorKind::NotFound, path, Some(value.into()), "")
     }
@@ -145,6 +150,12 @@ impl FieldError {
         let list: Vec<String> = supported.iter().map(|s| quoted(s)).collect();
         let detail = if list.is_empty() { String::new() } else { format!("supported values: {}", list.join(", ")) };
         Self::build(FieldErrorKind::NotSupported, path, Some(value.into()), detail)
+    }
+
+    /// Not supported, where what is shown is a structure of upstream's own that has no JSON form here.
+    pub fn not_supported_shown(path: &Path, shown: &str, supported: &[&str]) -> Self {
+        let FieldError { detail, .. } = Self::not_supported(path, "", supported);
+        Self::build(FieldErrorKind::NotSupported, path, None, format!("{shown}: {detail}"))
     }
 
     /// The message without the field.

@@ -1,6 +1,6 @@
 //! Rows of the workload groups: apps, batch and policy.
 
-use super::{PLAIN, Resource, SCALE, STATUS, Strategy, columns, other::hooks as o, row, workload, writing};
+use super::{NameRule, PLAIN, Resource, SCALE, STATUS, Strategy, columns, other::hooks as o, row, workload, writing};
 
 const V1: (&str, &str) = ("apps", "v1");
 const ALL: &[&str] = &["all"];
@@ -76,6 +76,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         subresources: &[SCALE, STATUS],
         columns: columns::STATEFUL_SET,
         strategy: Strategy {
+            name: NameRule::DnsLabel,
             default: workload::stateful_set_defaults,
             validate_create: workload::stateful_set,
             validate_update: workload::stateful_set_update,

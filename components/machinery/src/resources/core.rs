@@ -115,6 +115,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: writing::keep_status,
             validate_create: storage::claim,
             validate_update: storage::claim_update,
+            warnings: storage::claim_warnings,
             ..PLAIN
         },
         ..row(
@@ -280,6 +281,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: service::prepare_update,
             validate_create: service::validate,
             validate_update: service::validate_update,
+            validate_status_update: service::validate_status_update,
             warnings: service::warnings,
             create_on_update: true,
             ..PLAIN

@@ -42,6 +42,23 @@ pub(super) fn strictly_within(outer: (IpAddr, u8), inner: (IpAddr, u8)) -> bool 
     outer.0.is_ipv4() == inner.0.is_ipv4() && masked(outer.0, outer.1) == masked(inner.0, outer.1) && outer.1 < inner.1
 }
 
+/// A range as older kinds have it, whose address may lie within the network.
+pub(in crate::resources) fn range_text(text: &str, path: &Path) -> Option<FieldError> {
+    parse(text).is_none().then(|| FieldError::invalid(path, text, NO_CIDR))
+}
+
+/// The warning of a range whose address has bits beyond the prefix (`GetWarningsForCIDR`).
+pub(in crate::resources) fn odd_range(text: &str, path: &Path) -> Option<String> {
+    let (address, bits) = parse(text)?;
+    let network = masked(address, bits);
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    (network != address).then(|| {
+        format!(
+            "{path}: CIDR value {text:?} is ambiguous in this context (should be \"{network}/{bits}\" or \"{address}/{whole}\"?)"
+        )
+    })
+}
+
 /// A range in its one canonical form, as new kinds ask for.
 fn canonical(text: &str, path: &Path) -> Vec<FieldError> {
     let Some((address, bits)) = parse(text) else { return vec![FieldError::invalid(path, text, NO_CIDR)] };

@@ -7,6 +7,8 @@ mod policy;
 
 use serde_json::{Value, json};
 
+pub(super) use cidr::{odd_range, range_text as range};
+
 use super::{Cell, Column, NameRule, PLAIN, Resource, STATUS, Strategy, columns, meta, row, writing};
 use crate::value::{list_at, str_at};
 

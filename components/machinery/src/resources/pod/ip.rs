@@ -38,6 +38,27 @@ pub(in crate::resources) fn odd(text: &str, path: &Path) -> Option<String> {
         .then(|| format!("{path}: IPv6 address \"{text}\" should be in RFC 5952 canonical format (\"{canonical}\")"))
 }
 
+/// Addresses that nobody else can reach (`ValidateNonSpecialIP`).
+pub(in crate::resources) fn special(text: &str, path: &Path) -> Vec<FieldError> {
+    let Ok(address) = text.parse::<IpAddr>() else { return Vec::new() };
+    let local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let local_multicast = match address {
+        IpAddr::V4(v4) => v4.octets().starts_with(&[224, 0, 0]),
+        IpAddr::V6(v6) => v6.segments()[0] & 0xff0f == 0xff02,
+    };
+    let faults = [
+        (address.is_unspecified(), format!("may not be unspecified ({text})")),
+        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()),
+        (local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()),
+        (local_multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned()),
+    ];
+    let found = faults.into_iter().filter(|(is, _)| *is);
+    found.map(|(_, detail)| FieldError::invalid(path, text, detail)).collect()
+}
+
 /// Whether Go's `net.SplitHostPort` takes it.
 pub(super) fn host_port(text: &str) -> bool {
     match text.strip_prefix('[').map(|rest| rest.split_once(']')) {

@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(super) use defaults::{pod as defaults, template as template_defaults};
-pub(super) use ip::ip;
+pub(super) use ip::{ip, odd as odd_ip, special as special_ip};
 pub use qos::class as qos_class;
 pub(super) use resize::{prepare as prepare_subresource, validate as validate_subresource};
 pub(super) use resources::amount;

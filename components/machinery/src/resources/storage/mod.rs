@@ -1,13 +1,14 @@
 //! Rows of the storage group; hooks of volumes, claims and classes.
 
+mod claims;
 mod class;
 mod csi;
 mod volumes;
 
-pub(super) use volumes::{
-    claim, claim_create, claim_defaults, claim_spec, claim_spec_warnings, claim_update, volume, volume_create,
-    volume_defaults, volume_update,
+pub(super) use claims::{
+    claim, claim_create, claim_defaults, claim_spec, claim_spec_warnings, claim_update, claim_warnings,
 };
+pub(super) use volumes::{volume, volume_create, volume_defaults, volume_update};
 
 use super::{Cell, Column, PLAIN, Resource, STATUS, Strategy, columns, row, writing};
 use crate::value::str_at;

@@ -1,18 +1,23 @@
 //! Services (kubernetes `pkg/apis/core`, `pkg/registry/core/service`). Cluster IPs and node ports are allocated by the API server.
 
-use std::collections::BTreeSet;
+mod clusters;
+mod rules;
+mod traffic;
+mod warnings;
 
 use serde_json::{Value, json};
 
+pub(in crate::resources) use self::{
+    rules::{validate, validate_update},
+    traffic::validate_status_update,
+    warnings::warnings,
+};
 use crate::{
-    field::{FieldError, Path},
-    names,
-    resources::{meta, pod, writing},
+    resources::writing,
     value::{default_to, each_mut, get, int_at, list_at, object_mut, str_at},
 };
 
 const SESSION_SECONDS: i64 = 10_800;
-const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
 fn has_cluster_ip(service: &Value) -> bool {
     str_at(service, "spec.type") != "ExternalName"
@@ -46,6 +51,13 @@ pub(in crate::resources) fn defaults(service: &mut Value) {
     }
     if kind == "LoadBalancer" {
         default_to(spec, "allocateLoadBalancerNodePorts", true);
+        if let Some(balancer) = service.get_mut("status").and_then(|s| s.get_mut("loadBalancer")) {
+            each_mut(balancer, "ingress", |entry| {
+                if !str_at(entry, "ip").is_empty() {
+                    default_to(entry, "ipMode", "VIP");
+                }
+            });
+        }
     }
 }
 
@@ -57,8 +69,16 @@ fn port_defaults(port: &mut Value) {
     }
 }
 
-/// One family, that of the given address or IPv4.
+/// One family, that of the given address or IPv4; both where nobody is selected and no address is wanted, since whatever
+/// is put there may be of either.
 fn default_families(spec: &mut Value) {
+    let selects = crate::value::map_at(spec, "selector").is_some_and(|s| !s.is_empty());
+    if str_at(spec, "clusterIP") == "None" && !selects {
+        default_to(spec, "ipFamilyPolicy", "RequireDualStack");
+        if list_at(spec, "ipFamilies").is_empty() && str_at(spec, "ipFamilyPolicy") != "SingleStack" {
+            spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+        }
+    }
     default_to(spec, "ipFamilyPolicy", "SingleStack");
     if list_at(spec, "ipFamilies").is_empty() {
         let family = if str_at(spec, "clusterIP").contains(':') { "IPv6" } else { "IPv4" };
@@ -73,6 +93,7 @@ fn default_families(spec: &mut Value) {
 /// An update that leaves out what was allocated keeps it.
 pub(in crate::resources) fn prepare_update(new: &mut Value, old: &Value) {
     writing::keep_status(new, old);
+    follow_cluster_ip(new, old);
     if has_cluster_ip(new) && has_cluster_ip(old) && str_at(new, "spec.clusterIP").is_empty() {
         for field in ["clusterIP", "clusterIPs"] {
             if let Some(value) = get(old, &format!("spec.{field}")) {
@@ -92,6 +113,21 @@ pub(in crate::resources) fn prepare_update(new: &mut Value, old: &Value) {
         keep_node_ports(new, old);
     } else if !has_node_ports(new) && has_node_ports(old) {
         drop_node_ports(new, old);
+    }
+}
+
+/// Who changes the one address and says nothing of the list means both (`NormalizeClusterIPs`).
+fn follow_cluster_ip(new: &mut Value, old: &Value) {
+    let address = str_at(new, "spec.clusterIP").to_owned();
+    let same_list = list_at(new, "spec.clusterIPs") == list_at(old, "spec.clusterIPs");
+    if address == str_at(old, "spec.clusterIP") || !same_list {
+        return;
+    }
+    let Some(spec) = new.get_mut("spec") else { return };
+    if address.is_empty() {
+        crate::value::remove(spec, "clusterIPs");
+    } else {
+        spec["clusterIPs"] = json!([address]);
     }
 }
 
@@ -123,155 +159,5 @@ fn drop_node_ports(new: &mut Value, old: &Value) {
     });
 }
 
-pub(in crate::resources) fn validate(service: &Value) -> Vec<FieldError> {
-    let path = Path::new("spec");
-    let spec = service.get("spec").unwrap_or(&Value::Null);
-    let mut errors: Vec<FieldError> = meta::one_of(spec, "type", &path, TYPES).into_iter().collect();
-    errors.extend(meta::one_of(spec, "sessionAffinity", &path, &["ClientIP", "None"]));
-    errors.extend(meta::labels(spec.get("selector"), &path.child("selector")));
-    errors.extend(ports(spec, &path));
-    errors.extend(addresses(spec, &path));
-    errors.extend(meta::optional_one_of(spec, "internalTrafficPolicy", &path, &["Cluster", "Local"]));
-    errors.extend(meta::optional_one_of(spec, "externalTrafficPolicy", &path, &["Cluster", "Local"]));
-    if let Some(seconds) =
-        int_at(spec, "sessionAffinityConfig.clientIP.timeoutSeconds").filter(|s| !(1..=86_400).contains(s))
-    {
-        let at = path.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
-        errors.push(FieldError::invalid(&at, seconds, "must be greater than 0 and less than or equal to 86400"));
-    }
-    errors
-}
-
-fn ports(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let list = list_at(spec, "ports");
-    let at = path.child("ports");
-    let headless = str_at(spec, "clusterIP") == "None";
-    if list.is_empty() {
-        return if headless || str_at(spec, "type") == "ExternalName" {
-            Vec::new()
-        } else {
-            vec![FieldError::required(&at, "")]
-        };
-    }
-    let mut errors = Vec::new();
-    let mut names_seen = BTreeSet::new();
-    let mut numbers_seen = BTreeSet::new();
-    for (i, port) in list.iter().enumerate() {
-        let at = at.index(i);
-        errors.extend(one_port(port, &at, list.len() > 1, spec));
-        let name = str_at(port, "name");
-        if !name.is_empty() && !names_seen.insert(name) {
-            errors.push(FieldError::duplicate(&at.child("name"), name));
-        }
-        let number = int_at(port, "port").unwrap_or(0);
-        if !numbers_seen.insert((number, str_at(port, "protocol"))) {
-            errors.push(FieldError::duplicate(&at, json!({"port": number, "protocol": str_at(port, "protocol")})));
-        }
-    }
-    errors
-}
-
-fn one_port(port: &Value, path: &Path, name_required: bool, spec: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let name = str_at(port, "name");
-    if name.is_empty() && name_required {
-        errors.push(FieldError::required(&path.child("name"), ""));
-    } else if !name.is_empty() {
-        errors
-            .extend(names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&path.child("name"), name, p)));
-    }
-    let number = int_at(port, "port").unwrap_or(0);
-    errors.extend(names::port_number(number).into_iter().map(|p| FieldError::invalid(&path.child("port"), number, p)));
-    errors.extend(meta::one_of(port, "protocol", path, &["SCTP", "TCP", "UDP"]));
-    match port.get("targetPort") {
-        Some(Value::String(name)) => {
-            errors.extend(
-                names::port_name(name)
-                    .into_iter()
-                    .map(|p| FieldError::invalid(&path.child("targetPort"), name.as_str(), p)),
-            );
-        }
-        target => {
-            let target = target.and_then(Value::as_i64).unwrap_or(0);
-            errors.extend(
-                names::port_number(target)
-                    .into_iter()
-                    .map(|p| FieldError::invalid(&path.child("targetPort"), target, p)),
-            );
-        }
-    }
-    if int_at(port, "nodePort").unwrap_or(0) != 0 && !matches!(str_at(spec, "type"), "NodePort" | "LoadBalancer") {
-        let detail = format!("may not be used when `type` is '{}'", str_at(spec, "type"));
-        errors.push(FieldError::forbidden(&path.child("nodePort"), detail));
-    }
-    errors
-}
-
-fn addresses(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let kind = str_at(spec, "type");
-    let address = str_at(spec, "clusterIP");
-    if !address.is_empty() && address != "None" {
-        errors.extend(pod::ip(address, &path.child("clusterIPs").index(0)));
-    }
-    if kind == "ExternalName" {
-        let name = str_at(spec, "externalName");
-        let bare = name.strip_suffix('.').unwrap_or(name);
-        if !address.is_empty() && address != "None" {
-            errors
-                .push(FieldError::forbidden(&path.child("clusterIPs"), "may not be set when `type` is 'ExternalName'"));
-        }
-        if bare.is_empty() {
-            errors.push(FieldError::required(&path.child("externalName"), ""));
-        } else {
-            errors.extend(
-                names::dns1123_subdomain(bare)
-                    .into_iter()
-                    .map(|p| FieldError::invalid(&path.child("externalName"), name, p)),
-            );
-        }
-    } else if address == "None" && kind != "ClusterIP" {
-        errors.push(FieldError::invalid(
-            &path.child("clusterIPs").index(0),
-            "None",
-            format!("may not be set to 'None' for {kind} services"),
-        ));
-    }
-    for (i, address) in list_at(spec, "externalIPs").iter().enumerate() {
-        errors.extend(pod::ip(address.as_str().unwrap_or_default(), &path.child("externalIPs").index(i)));
-    }
-    errors
-}
-
-pub(in crate::resources) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = validate(new);
-    let (after, before) = (str_at(new, "spec.clusterIP"), str_at(old, "spec.clusterIP"));
-    if has_cluster_ip(new) && has_cluster_ip(old) && !before.is_empty() && after != before {
-        let at = Path::new("spec").child("clusterIPs").index(0);
-        errors.push(FieldError::invalid(&at, json!([after]), "may not change once set"));
-    }
-    errors
-}
-
-/// What a Service says and nobody heeds (kubernetes `pkg/api/service/warnings.go`).
-pub(in crate::resources) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if old.is_some_and(|old| old.get("spec") == new.get("spec")) {
-        return warnings;
-    }
-    if str_at(new, "spec.type") == "ExternalName" && !list_at(new, "spec.externalIPs").is_empty() {
-        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
-    }
-    if str_at(new, "spec.clusterIP") == "None" {
-        if !str_at(new, "spec.loadBalancerIP").is_empty() {
-            warnings.push("spec.loadBalancerIP is ignored for headless services".to_owned());
-        }
-        if !list_at(new, "spec.externalIPs").is_empty() {
-            warnings.push("spec.externalIPs is ignored for headless services".to_owned());
-        }
-        if str_at(new, "spec.sessionAffinity") != "None" {
-            warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
-        }
-    }
-    warnings
-}
+#[cfg(test)]
+mod tests;

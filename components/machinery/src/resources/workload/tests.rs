@@ -64,14 +64,128 @@ fn selectors_must_fit_and_stay() {
     );
     let mut none = workload(json!({"spec": {"selector": null}}));
     deployment_defaults(&mut none);
-    assert_eq!(texts(&deployment(&none)), ["spec.selector: Required value"]);
+    assert_eq!(
+        texts(&deployment(&none)),
+        [
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"
+        ]
+    );
+}
+
+type Kind = (fn(&mut Value), fn(&Value) -> Vec<FieldError>);
+
+#[test]
+fn each_fault_has_upstreams_words() {
+    const DEPLOYMENT: Kind = (deployment_defaults, deployment);
+    const REPLICA_SET: Kind = (replica_set_defaults, replica_set);
+    const DAEMON_SET: Kind = (daemon_set_defaults, daemon_set);
+    const STATEFUL_SET: Kind = (stateful_set_defaults, stateful_set);
+    let cases: &[(Kind, Value, &[&str])] = &[
+        (
+            DEPLOYMENT,
+            json!({"replicas": -1, "minReadySeconds": 600, "revisionHistoryLimit": -1}),
+            &[
+                "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+                "spec.revisionHistoryLimit: Invalid value: -1: must be greater than or equal to 0",
+                "spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds",
+            ],
+        ),
+        (
+            DEPLOYMENT,
+            json!({"strategy": {"type": "Foo"}}),
+            &[
+                "spec.strategy: Unsupported value: {\"Type\":\"Foo\",\"RollingUpdate\":null}: supported values: \"Recreate\", \"RollingUpdate\"",
+            ],
+        ),
+        (
+            DEPLOYMENT,
+            json!({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}),
+            &["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"],
+        ),
+        (
+            DEPLOYMENT,
+            json!({"strategy": {"rollingUpdate": {"maxSurge": "x", "maxUnavailable": "101%"}}}),
+            &[
+                "spec.strategy.rollingUpdate.maxSurge: Invalid value: \"x\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"101%\": must not be greater than 100%",
+            ],
+        ),
+        (
+            DEPLOYMENT,
+            json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}}),
+            &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"],
+        ),
+        (
+            DEPLOYMENT,
+            json!({"template": {"spec": {"restartPolicy": "Never", "activeDeadlineSeconds": 1}}}),
+            &[
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+                "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
+            ],
+        ),
+        (
+            REPLICA_SET,
+            json!({"selector": {"matchLabels": null}}),
+            &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"],
+        ),
+        (
+            DAEMON_SET,
+            json!({"selector": {"matchLabels": null}}),
+            &["spec.selector: Invalid value: {}: empty selector is invalid for daemonset"],
+        ),
+        (
+            DAEMON_SET,
+            json!({"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}}),
+            &[
+                "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero",
+            ],
+        ),
+        (
+            DAEMON_SET,
+            json!({"updateStrategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}),
+            &["spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0"],
+        ),
+        (
+            DAEMON_SET,
+            json!({"updateStrategy": {"type": "x"}}),
+            &[
+                "spec.updateStrategy: Unsupported value: {\"Type\":\"x\",\"RollingUpdate\":null}: supported values: \"RollingUpdate\", \"OnDelete\"",
+            ],
+        ),
+        (
+            STATEFUL_SET,
+            json!({"podManagementPolicy": "x", "updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "x"}, "ordinals": {"start": -1}, "serviceName": "a.b"}),
+            &[
+                "spec.podManagementPolicy: Invalid value: \"x\": must be 'OrderedReady' or 'Parallel'",
+                "spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'",
+                "spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: \"x\": supported values: \"Retain\", \"Delete\"",
+                "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0",
+                "spec.serviceName: Invalid value: \"a.b\": must not contain dots",
+            ],
+        ),
+        (
+            STATEFUL_SET,
+            json!({"updateStrategy": {"rollingUpdate": {"partition": -1, "maxUnavailable": 0}}}),
+            &[
+                "spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0",
+                "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
+            ],
+        ),
+    ];
+    for ((default, validate), spec, wanted) in cases {
+        let mut object = workload(json!({"spec": spec}));
+        default(&mut object);
+        assert_eq!(&texts(&validate(&object)), wanted, "{spec}");
+    }
 }
 
 #[test]
 fn containers_of_a_stateful_set_mount_its_claims() {
     let mut object = workload(json!({"spec": {
         "serviceName": "s",
-        "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}],
+        "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}],
     }}));
     object["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "d", "mountPath": "/d"}]);
     stateful_set_defaults(&mut object);
@@ -86,7 +200,7 @@ fn containers_of_a_stateful_set_mount_its_claims() {
 #[test]
 fn stateful_sets_change_little() {
     let mut old = workload(
-        json!({"spec": {"serviceName": "s", "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}),
+        json!({"spec": {"serviceName": "s", "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}}),
     );
     stateful_set_defaults(&mut old);
     assert_eq!(old["spec"]["volumeClaimTemplates"][0]["spec"]["volumeMode"], "Filesystem");
@@ -129,6 +243,7 @@ fn services_keep_what_was_allocated() {
     assert_eq!((&new["spec"]["clusterIP"], &new["spec"]["ports"][0]["nodePort"]), (&json!("10.96.0.5"), &json!(30001)));
     assert_eq!(texts(&service::validate_update(&new, &old)), Vec::<String>::new());
     new["spec"]["clusterIP"] = "10.96.0.6".into();
+    service::prepare_update(&mut new, &old);
     assert_eq!(
         texts(&service::validate_update(&new, &old)),
         ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.6\"]: may not change once set"]

@@ -1,0 +1,184 @@
+//! PersistentVolumeClaims (kubernetes `ValidatePersistentVolumeClaimSpec`, `ValidatePersistentVolumeClaimUpdate`).
+
+use serde_json::{Map, Value, json};
+
+use super::volumes::{access_modes, class_name, positive};
+use crate::{
+    field::{FieldError, Path},
+    names, quantity,
+    resources::{meta, pod},
+    value::{default_to, get, object_mut, str_at},
+};
+
+const MODES: &[&str] = &["Block", "Filesystem"];
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+pub(in crate::resources) fn claim_defaults(claim: &mut Value) {
+    if let Some(spec) = object_mut(claim, "spec") {
+        default_to(spec, "volumeMode", "Filesystem");
+        object_mut(spec, "resources");
+        data_sources(spec);
+    }
+}
+
+/// `dataSource` and `dataSourceRef` mirror each other.
+fn data_sources(spec: &mut Value) {
+    let Some(map) = spec.as_object_mut() else { return };
+    match (map.get("dataSource").cloned(), map.get("dataSourceRef").cloned()) {
+        (Some(source), None) => map.insert("dataSourceRef".into(), source),
+        (None, Some(source)) if source.get("namespace").is_none() => map.insert("dataSource".into(), source),
+        _ => None,
+    };
+}
+
+pub(in crate::resources) fn claim_create(claim: &mut Value) {
+    meta::set_status(claim, json!({"phase": "Pending"}));
+}
+
+pub(in crate::resources) fn claim(claim: &Value) -> Vec<FieldError> {
+    claim_spec(claim.get("spec").unwrap_or(&Value::Null), &Path::new("spec"))
+}
+
+/// The spec of a claim, also one that is made for a pod.
+pub(in crate::resources) fn claim_spec(spec: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let modes = access_modes(spec, path);
+    if crate::value::list_at(spec, "accessModes").is_empty() {
+        errors.push(FieldError::required(&path.child("accessModes"), "at least 1 access mode is required"));
+    }
+    errors.extend(meta::label_selector(spec.get("selector"), &path.child("selector")));
+    errors.extend(modes);
+    let at = path.child("resources").key("storage");
+    match get(spec, "resources.requests").and_then(|r| r.get("storage")) {
+        None => errors.push(FieldError::required(&at, "")),
+        Some(size) => errors.extend(positive(size, &at)),
+    }
+    errors.extend(class_name(spec, "storageClassName", path));
+    if let Some(mode) = spec.get("volumeMode").and_then(Value::as_str).filter(|mode| !MODES.contains(mode)) {
+        errors.push(FieldError::not_supported(&path.child("volumeMode"), mode, MODES));
+    }
+    for field in ["dataSource", "dataSourceRef"] {
+        if let Some(source) = spec.get(field).filter(|s| !s.is_null()) {
+            errors.extend(data_source(source, &path.child(field)));
+        }
+    }
+    errors.extend(both_sources(spec, path));
+    errors.extend(class_name(spec, "volumeAttributesClassName", path));
+    errors
+}
+
+fn data_source(source: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors: Vec<FieldError> = ["name", "kind"]
+        .iter()
+        .filter(|field| str_at(source, field).is_empty())
+        .map(|field| FieldError::required(&path.child(field), ""))
+        .collect();
+    let (group, kind) = (str_at(source, "apiGroup"), str_at(source, "kind"));
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        errors.push(FieldError::invalid(path, kind, detail));
+    }
+    if !group.is_empty() {
+        errors.extend(FieldError::each_invalid(&path.child("apiGroup"), group, names::dns1123_subdomain(group)));
+    }
+    let namespace = str_at(source, "namespace");
+    if !namespace.is_empty() {
+        errors.extend(FieldError::each_invalid(&path.child("namespace"), namespace, names::dns1123_label(namespace)));
+    }
+    errors
+}
+
+/// Upstream puts a path where the value should be, which is shown as an empty structure.
+fn both_sources(spec: &Value, path: &Path) -> Option<FieldError> {
+    let given = |field: &str| spec.get(field).filter(|s| !s.is_null());
+    let (source, reference) = (given("dataSource")?, given("dataSourceRef")?);
+    let detail = if !str_at(reference, "namespace").is_empty() {
+        "may not be specified when dataSourceRef.namespace is specified"
+    } else if source != reference {
+        "must match dataSourceRef"
+    } else {
+        return None;
+    };
+    Some(FieldError::invalid(path, json!({}), detail))
+}
+
+/// Half bytes in a claim (`GetWarningsForPersistentVolumeClaimSpec`).
+pub(in crate::resources) fn claim_spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
+    let lists = ["requests", "limits"].iter();
+    let found = lists.filter_map(|list| {
+        let amounts = get(spec, "resources").and_then(|r| r.get(*list));
+        pod::fraction_warning(amounts, "storage", &path.child("resources").child(list))
+    });
+    found.collect()
+}
+
+pub(in crate::resources) fn claim_warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if get(new, "metadata.annotations").is_some_and(|a| a.get(BETA_CLASS).is_some()) {
+        let at = Path::new("metadata").child("annotations").key(BETA_CLASS);
+        warnings.push(format!("{at}: deprecated since v1.8; use \"storageClassName\" attribute instead"));
+    }
+    warnings.extend(claim_spec_warnings(new.get("spec").unwrap_or(&Value::Null), &Path::new("spec")));
+    warnings
+}
+
+/// Puts what `before` has under `field` in the place of what `after` says.
+fn overlook(after: &mut Map<String, Value>, before: &Value, field: &str) {
+    match before.get(field) {
+        Some(value) => after.insert(field.into(), value.clone()),
+        None => after.remove(field),
+    };
+}
+
+pub(in crate::resources) fn claim_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    const DETAIL: &str =
+        "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+    let mut errors = claim(new);
+    let spec = |claim: &Value| claim.get("spec").cloned().unwrap_or_default();
+    let (mut after, before) = (spec(new), spec(old));
+    // binding sets the volume's name; a default class may be filled in later
+    let mut may_set = vec!["volumeName"];
+    if before.get("storageClassName").is_none() {
+        may_set.push("storageClassName");
+    }
+    if let Some(map) = after.as_object_mut() {
+        for field in may_set.into_iter().filter(|field| str_at(&before, field).is_empty()) {
+            overlook(map, &before, field);
+        }
+        if str_at(old, "status.phase") == "Bound" {
+            overlook(map, &before, "resources");
+        }
+        overlook(map, &before, "volumeAttributesClassName");
+    }
+    if after != before {
+        errors.push(FieldError::forbidden(&Path::new("spec"), DETAIL));
+    }
+    errors.extend(no_shrinking(new, old));
+    let class = |claim: &Value| {
+        get(claim, "metadata.annotations").and_then(|a| a.get(BETA_CLASS)).and_then(Value::as_str).map(str::to_owned)
+    };
+    if class(new) != class(old) {
+        let at = Path::new("metadata").child("annotations").child(BETA_CLASS);
+        errors.push(FieldError::invalid(&at, class(new).unwrap_or_default(), "field is immutable"));
+    }
+    let mode = |claim: &Value| get(claim, "spec.volumeMode").cloned().unwrap_or_default();
+    if mode(new) != mode(old) {
+        errors.push(FieldError::invalid(&Path::new("volumeMode"), mode(new), "field is immutable"));
+    }
+    let attributes = |claim: &Value| get(claim, "spec.volumeAttributesClassName").is_some();
+    if attributes(old) && !attributes(new) && !str_at(old, "status.currentVolumeAttributesClassName").is_empty() {
+        let at = Path::new("spec").child("volumeAttributesClassName");
+        errors.push(FieldError::forbidden(&at, "update from non-nil value to nil is forbidden"));
+    }
+    errors
+}
+
+fn no_shrinking(new: &Value, old: &Value) -> Option<FieldError> {
+    let size =
+        |claim: &Value| get(claim, "spec.resources.requests").and_then(|r| quantity::from_json(r.get("storage")?).ok());
+    let held = get(old, "status.capacity").and_then(|c| quantity::from_json(c.get("storage")?).ok());
+    let (after, before) = (size(new)?, size(old)?);
+    let at = Path::new("spec").child("resources").child("requests").child("storage");
+    (after < before && held.is_none_or(|h| after <= h))
+        .then(|| FieldError::forbidden(&at, "field can not be less than status.capacity"))
+}
