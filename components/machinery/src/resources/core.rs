@@ -85,6 +85,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             default: o::namespace_defaults,
             prepare_create: o::namespace_create,
             prepare_update: writing::keep_spec_finalizers_and_status,
+            validate_status_update: o::namespace_status,
             ..PLAIN
         },
         ..row(V1, ("Namespace", "NamespaceList"), ("namespaces", "namespace"), "io.k8s.api.core.v1.Namespace")

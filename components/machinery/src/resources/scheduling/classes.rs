@@ -16,7 +16,28 @@ pub(super) fn lease(lease: &Value) -> Vec<FieldError> {
         errors.push(FieldError::invalid(&path.child("leaseDurationSeconds"), seconds, "must be greater than 0"));
     }
     errors.extend(lease.get("spec").and_then(|s| meta::non_negative(s, "leaseTransitions", &path)));
+    let strategy = get(lease, "spec.strategy").and_then(Value::as_str);
+    if let Some(strategy) = strategy {
+        errors.extend(strategy_problems(strategy, &path.child("strategy")));
+    }
+    if !str_at(lease, "spec.preferredHolder").is_empty() && strategy.is_none_or(str::is_empty) {
+        let detail = "may only be specified if `strategy` is defined";
+        errors.push(FieldError::forbidden(&path.child("preferredHolder"), detail));
+    }
     errors
+}
+
+/// How a leader is chosen: the one way upstream knows, or somebody's own. Upstream names the field twice in the path.
+fn strategy_problems(strategy: &str, path: &Path) -> Vec<FieldError> {
+    const KNOWN: &[&str] = &["OldestEmulationVersion"];
+    let at = path.child("strategy");
+    if strategy.contains('/') {
+        FieldError::each_invalid(&at, strategy, names::qualified_name(strategy))
+    } else if KNOWN.contains(&strategy) {
+        Vec::new()
+    } else {
+        vec![FieldError::not_supported(&at, strategy, KNOWN)]
+    }
 }
 
 pub(super) fn priority_defaults(class: &mut Value) {
@@ -104,6 +125,25 @@ mod tests {
 
     fn texts(errors: &[FieldError]) -> Vec<String> {
         errors.iter().map(FieldError::to_string).collect()
+    }
+
+    #[test]
+    fn leases() {
+        let of = |spec: Value| texts(&lease(&json!({"spec": spec})));
+        assert_eq!(of(json!({"strategy": "OldestEmulationVersion", "preferredHolder": "a"})), [""; 0]);
+        assert_eq!(of(json!({"strategy": "example.com/own"})), [""; 0]);
+        assert_eq!(
+            of(json!({"leaseDurationSeconds": 0, "leaseTransitions": -1, "preferredHolder": "a"})),
+            [
+                "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+                "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+                "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined",
+            ]
+        );
+        assert_eq!(
+            of(json!({"strategy": "Foo"})),
+            ["spec.strategy.strategy: Unsupported value: \"Foo\": supported values: \"OldestEmulationVersion\""]
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
 };
 
 const SIZE_MAX: usize = 1024 * 1024;
+const SSH_KEY: &str = "ssh-privatekey";
 const FROZEN: &str = "field is immutable when `immutable` is set";
 
 fn entries<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (&'a String, &'a str)> {
@@ -23,33 +24,26 @@ fn decoded_len(base64: &str) -> usize {
     (base64.len() / 4 * 3).saturating_sub(padding)
 }
 
-fn keys(object: &Value, field: &str) -> Vec<FieldError> {
-    let at = Path::new(field);
-    entries(object, field)
-        .flat_map(|(key, _)| {
-            names::config_key(key)
-                .into_iter()
-                .map(|p| FieldError::invalid(&at.key(key), key.as_str(), p))
-                .collect::<Vec<_>>()
-        })
-        .collect()
+fn key_problems(field: &str, key: &str) -> Vec<FieldError> {
+    FieldError::each_invalid(&Path::new(field).key(key), key, names::config_key(key))
 }
 
 pub(in crate::resources) fn config_map(map: &Value) -> Vec<FieldError> {
-    let mut errors = keys(map, "data");
-    errors.extend(keys(map, "binaryData"));
-    let text = map_at(map, "data");
-    for (key, _) in entries(map, "binaryData").filter(|(key, _)| text.is_some_and(|d| d.contains_key(*key))) {
-        errors.push(FieldError::invalid(
-            &Path::new("data").key(key),
-            key.as_str(),
-            "duplicate of key present in binaryData",
-        ));
+    let mut errors = Vec::new();
+    let bytes = map_at(map, "binaryData");
+    for (key, _) in entries(map, "data") {
+        errors.extend(key_problems("data", key));
+        if bytes.is_some_and(|b| b.contains_key(key)) {
+            let detail = "duplicate of key present in binaryData";
+            errors.push(FieldError::invalid(&Path::new("data").key(key), key.as_str(), detail));
+        }
     }
+    errors.extend(entries(map, "binaryData").flat_map(|(key, _)| key_problems("binaryData", key)));
     let size: usize = entries(map, "data").map(|(_, v)| v.len()).sum::<usize>()
         + entries(map, "binaryData").map(|(_, v)| decoded_len(v)).sum::<usize>();
     if size > SIZE_MAX {
-        errors.push(FieldError::too_long(&Path::default(), SIZE_MAX));
+        // upstream's path has one part without a name, which is shown so
+        errors.push(FieldError::too_long(&Path::new("[]"), SIZE_MAX));
     }
     errors
 }
@@ -89,7 +83,7 @@ pub(in crate::resources) fn secret_defaults(secret: &mut Value) {
 }
 
 pub(in crate::resources) fn secret(secret: &Value) -> Vec<FieldError> {
-    let mut errors = keys(secret, "data");
+    let mut errors: Vec<FieldError> = entries(secret, "data").flat_map(|(key, _)| key_problems("data", key)).collect();
     if entries(secret, "data").map(|(_, v)| decoded_len(v)).sum::<usize>() > SIZE_MAX {
         errors.push(FieldError::too_long(&Path::new("data"), SIZE_MAX));
     }
@@ -102,9 +96,11 @@ pub(in crate::resources) fn secret(secret: &Value) -> Vec<FieldError> {
     };
     match str_at(secret, "type") {
         "kubernetes.io/tls" => ["tls.crt", "tls.key"].into_iter().for_each(&mut need),
-        "kubernetes.io/dockerconfigjson" => need(".dockerconfigjson"),
-        "kubernetes.io/dockercfg" => need(".dockercfg"),
-        "kubernetes.io/ssh-auth" => need("ssh-privatekey"),
+        "kubernetes.io/dockerconfigjson" => errors.extend(registries(secret, ".dockerconfigjson", &data)),
+        "kubernetes.io/dockercfg" => errors.extend(registries(secret, ".dockercfg", &data)),
+        "kubernetes.io/ssh-auth" if entries(secret, "data").all(|(key, v)| key != SSH_KEY || v.is_empty()) => {
+            errors.push(FieldError::required(&data.key(SSH_KEY), ""));
+        }
         "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
             ["username", "password"].into_iter().for_each(&mut need)
         }
@@ -112,6 +108,48 @@ pub(in crate::resources) fn secret(secret: &Value) -> Vec<FieldError> {
         _ => {}
     }
     errors
+}
+
+/// Credentials of registries are an object in JSON. Nothing of them is shown.
+fn registries(secret: &Value, key: &str, path: &Path) -> Option<FieldError> {
+    let Some((_, encoded)) = entries(secret, "data").find(|(k, _)| *k == key) else {
+        return Some(FieldError::required(&path.key(key), ""));
+    };
+    let text = STANDARD.decode(encoded).unwrap_or_default();
+    let detail = match serde_json::from_slice::<Value>(&text) {
+        Ok(Value::Object(_) | Value::Null) => return None,
+        Ok(other) => {
+            format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind_of(&other))
+        }
+        Err(error) if error.is_eof() => "unexpected end of JSON input".to_owned(),
+        Err(error) => bad_character(&text, error.column()),
+    };
+    Some(FieldError::invalid(&path.key(key), "<secret contents redacted>", detail))
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Go names the character; where in the text it stands is told only for the first.
+fn bad_character(text: &[u8], column: usize) -> String {
+    let first = text.iter().find(|c| !c.is_ascii_whitespace());
+    match first {
+        Some(c) if !b"{[\"-0123456789tfn".contains(c) => {
+            format!("invalid character '{}' looking for beginning of value", char::from(*c))
+        }
+        _ => {
+            let c = text.get(column.saturating_sub(1)).map_or(' ', |c| char::from(*c));
+            format!("invalid character '{c}' looking for beginning of object key string")
+        }
+    }
 }
 
 fn account_name(secret: &Value) -> Option<FieldError> {
@@ -160,6 +198,35 @@ mod tests {
                 "immutable: Forbidden: field is immutable when `immutable` is set",
                 "data: Forbidden: field is immutable when `immutable` is set"
             ]
+        );
+    }
+
+    #[test]
+    fn each_fault_has_upstreams_words() {
+        let texts = |errors: Vec<FieldError>| errors.iter().map(FieldError::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            texts(config_map(&json!({"data": {"a": "x".repeat(SIZE_MAX + 1)}, "binaryData": {"a": ""}}))),
+            [
+                "data[a]: Invalid value: \"a\": duplicate of key present in binaryData",
+                "[]: Too long: may not be more than 1048576 bytes",
+            ]
+        );
+        let docker = |text: &str| {
+            let data = json!({".dockerconfigjson": STANDARD.encode(text)});
+            texts(secret(&json!({"type": "kubernetes.io/dockerconfigjson", "data": data})))
+        };
+        assert_eq!(docker("{}"), [""; 0]);
+        for (text, why) in [
+            ("", "unexpected end of JSON input"),
+            ("hello", "invalid character 'h' looking for beginning of value"),
+            ("[]", "json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        ] {
+            let wanted = format!("data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": {why}");
+            assert_eq!(docker(text), [wanted]);
+        }
+        assert_eq!(
+            texts(secret(&json!({"type": "kubernetes.io/ssh-auth", "data": {"ssh-privatekey": ""}}))),
+            ["data[ssh-privatekey]: Required value"]
         );
     }
 

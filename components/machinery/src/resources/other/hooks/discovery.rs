@@ -1,5 +1,7 @@
 //! Endpoints and EndpointSlices.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use serde_json::Value;
 
 use crate::{
@@ -11,6 +13,9 @@ use crate::{
 
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const ENDPOINTS_MAX: usize = 1000;
+const ADDRESSES_MAX: usize = 100;
+const HINTS_MAX: usize = 8;
+const PORTS_MAX: usize = 20_000;
 
 pub(in crate::resources) fn endpoints_defaults(endpoints: &mut Value) {
     each_mut(endpoints, "subsets", |subset| each_mut(subset, "ports", |port| default_to(port, "protocol", "TCP")));
@@ -26,7 +31,7 @@ pub(in crate::resources) fn endpoints(endpoints: &Value) -> Vec<FieldError> {
         }
         for (field, list) in [("addresses", ready), ("notReadyAddresses", unready)] {
             for (j, address) in list.iter().enumerate() {
-                errors.extend(pod::ip(str_at(address, "ip"), &at.child(field).index(j).child("ip")));
+                errors.extend(endpoint_address(address, &at.child(field).index(j)));
             }
         }
         let ports = list_at(subset, "ports");
@@ -37,15 +42,35 @@ pub(in crate::resources) fn endpoints(endpoints: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Loopback addresses, which upstream refuses, are taken: a control plane on one machine stands behind one.
+fn endpoint_address(address: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors: Vec<FieldError> = pod::ip(str_at(address, "ip"), &path.child("ip")).into_iter().collect();
+    for (field, rule) in [("hostname", names::dns1123_label as fn(&str) -> _), ("nodeName", names::dns1123_subdomain)] {
+        let text = str_at(address, field);
+        if !text.is_empty() {
+            errors.extend(FieldError::each_invalid(&path.child(field), text, rule(text)));
+        }
+    }
+    errors
+}
+
+fn app_protocol(port: &Value, path: &Path) -> Vec<FieldError> {
+    let Some(protocol) = port.get("appProtocol").and_then(Value::as_str) else { return Vec::new() };
+    FieldError::each_invalid(&path.child("appProtocol"), protocol, names::qualified_name(protocol))
+}
+
 fn endpoint_port(port: &Value, path: &Path, name_required: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let name = str_at(port, "name");
     if name.is_empty() && name_required {
         errors.push(FieldError::required(&path.child("name"), ""));
+    } else if !name.is_empty() {
+        errors.extend(FieldError::each_invalid(&path.child("name"), name, names::dns1123_label(name)));
     }
     let number = int_at(port, "port").unwrap_or(0);
     errors.extend(names::port_number(number).into_iter().map(|p| FieldError::invalid(&path.child("port"), number, p)));
     errors.extend(meta::one_of(port, "protocol", path, PROTOCOLS));
+    errors.extend(app_protocol(port, path));
     errors
 }
 
@@ -62,35 +87,94 @@ pub(in crate::resources) fn slice(slice: &Value) -> Vec<FieldError> {
     let root = Path::default();
     let mut errors: Vec<FieldError> =
         meta::one_of(slice, "addressType", &root, &["FQDN", "IPv4", "IPv6"]).into_iter().collect();
+    let at = root.child("endpoints");
     let all = list_at(slice, "endpoints");
     if all.len() > ENDPOINTS_MAX {
-        errors.push(FieldError::too_many(&root.child("endpoints"), all.len(), ENDPOINTS_MAX));
+        errors.push(FieldError::too_many(&at, all.len(), ENDPOINTS_MAX));
+    } else {
+        let kind = str_at(slice, "addressType");
+        errors.extend(all.iter().enumerate().flat_map(|(i, e)| slice_endpoint(e, kind, &at.index(i))));
     }
-    for (i, endpoint) in all.iter().enumerate() {
-        let at = root.child("endpoints").index(i).child("addresses");
-        let addresses = list_at(endpoint, "addresses");
-        if addresses.is_empty() {
-            errors.push(FieldError::required(&at, "must contain at least 1 address"));
-        }
-        if str_at(slice, "addressType") != "FQDN" {
-            errors.extend(
-                addresses.iter().enumerate().filter_map(|(j, a)| pod::ip(a.as_str().unwrap_or_default(), &at.index(j))),
-            );
+    errors.extend(slice_ports(list_at(slice, "ports"), &root.child("ports")));
+    errors
+}
+
+fn slice_endpoint(endpoint: &Value, kind: &str, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let at = path.child("addresses");
+    let addresses = list_at(endpoint, "addresses");
+    if addresses.is_empty() {
+        errors.push(FieldError::required(&at, "must contain at least 1 address"));
+    } else if addresses.len() > ADDRESSES_MAX {
+        errors.push(FieldError::too_many(&at, addresses.len(), ADDRESSES_MAX));
+    }
+    for (i, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
+        errors.extend(slice_address(address, kind, &at.index(i)));
+    }
+    for (field, rule) in [("nodeName", names::dns1123_subdomain as fn(&str) -> _), ("hostname", names::dns1123_label)] {
+        if let Some(text) = endpoint.get(field).and_then(Value::as_str) {
+            errors.extend(FieldError::each_invalid(&path.child(field), text, rule(text)));
         }
     }
+    for field in ["forZones", "forNodes"] {
+        let hints = endpoint.get("hints").map(|h| list_at(h, field)).unwrap_or_default();
+        if hints.len() > HINTS_MAX {
+            errors.push(FieldError::too_many(&path.child("hints").child(field), hints.len(), HINTS_MAX));
+        }
+    }
+    errors
+}
+
+/// An address of the slice's family in its plain form. Loopback ones are taken, as in Endpoints.
+fn slice_address(address: &str, kind: &str, path: &Path) -> Vec<FieldError> {
+    let family = match kind {
+        "IPv4" => address.parse::<Ipv4Addr>().is_ok(),
+        "IPv6" => address.parse::<Ipv6Addr>().is_ok(),
+        "FQDN" => return full_name(address, path),
+        _ => return Vec::new(),
+    };
+    if family {
+        Vec::new()
+    } else {
+        vec![FieldError::invalid(path, address, format!("must be a valid {kind} address"))]
+    }
+}
+
+/// `IsFullyQualifiedDomainName`: two labels at least, and a dot at the end if one likes.
+fn full_name(name: &str, path: &Path) -> Vec<FieldError> {
+    if name.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let problems = names::dns1123_subdomain(name);
+    if !problems.is_empty() {
+        return vec![FieldError::invalid(path, name, problems.join(","))];
+    }
+    if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        return vec![FieldError::invalid(path, name, detail)];
+    }
+    let labels = name.split('.').map(|label| (label, names::dns1123_label(label))).filter(|(_, p)| !p.is_empty());
+    labels.map(|(label, problems)| FieldError::invalid(path, label, problems.join(","))).collect()
+}
+
+fn slice_ports(ports: &[Value], path: &Path) -> Vec<FieldError> {
+    if ports.len() > PORTS_MAX {
+        return vec![FieldError::too_many(path, ports.len(), PORTS_MAX)];
+    }
+    let mut errors = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    for (i, port) in list_at(slice, "ports").iter().enumerate() {
-        let at = root.child("ports").index(i);
+    for (i, port) in ports.iter().enumerate() {
+        let at = path.index(i);
         let name = str_at(port, "name");
         if !name.is_empty() {
-            errors.extend(
-                names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)),
-            );
+            errors.extend(FieldError::each_invalid(&at.child("name"), name, names::dns1123_label(name)));
         }
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(&at.child("name"), name));
         }
         errors.extend(meta::one_of(port, "protocol", &at, PROTOCOLS));
+        errors.extend(app_protocol(port, &at));
     }
     errors
 }
@@ -99,4 +183,59 @@ pub(in crate::resources) fn slice_update(new: &Value, old: &Value) -> Vec<FieldE
     let mut errors = slice(new);
     errors.extend(meta::immutable(new, old, &["addressType"]));
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn texts(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(FieldError::to_string).collect()
+    }
+
+    #[test]
+    fn endpoints_fail_in_upstreams_words() {
+        let bad = json!({"subsets": [{}, {
+            "addresses": [{"ip": "x", "hostname": "a.b"}],
+            "ports": [{"port": 1, "protocol": "TCP"}, {"name": "A", "port": 0, "protocol": "x", "appProtocol": "http"}],
+        }]});
+        assert_eq!(
+            texts(&endpoints(&bad)),
+            [
+                "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
+                "subsets[1].addresses[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                "subsets[1].addresses[0].hostname: Invalid value: \"a.b\": must not contain dots",
+                "subsets[1].ports[0].name: Required value",
+                "subsets[1].ports[1].name: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+                "subsets[1].ports[1].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                "subsets[1].ports[1].protocol: Unsupported value: \"x\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn slices_fail_in_upstreams_words() {
+        let many: Vec<String> = (0..101).map(|i| format!("10.0.0.{i}")).collect();
+        let bad = json!({"addressType": "IPv4", "endpoints": [
+            {"addresses": []}, {"addresses": ["fd00::1"], "hostname": "a.b"}, {"addresses": many}],
+            "ports": [{"name": "a", "protocol": "TCP"}, {"name": "a", "protocol": "TCP"}]});
+        assert_eq!(
+            texts(&slice(&bad)),
+            [
+                "endpoints[0].addresses: Required value: must contain at least 1 address",
+                "endpoints[1].addresses[0]: Invalid value: \"fd00::1\": must be a valid IPv4 address",
+                "endpoints[1].hostname: Invalid value: \"a.b\": must not contain dots",
+                "endpoints[2].addresses: Too many: 101: must have at most 100 items",
+                "ports[1].name: Duplicate value: \"a\"",
+            ]
+        );
+        let named = json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b."]}, {"addresses": ["a"]}]});
+        assert_eq!(
+            texts(&slice(&named)),
+            [
+                "endpoints[1].addresses[0]: Invalid value: \"a\": should be a domain with at least two segments separated by dots"
+            ]
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! Roles and bindings (kubernetes `pkg/apis/rbac/validation`).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     field::{FieldError, Path},
@@ -48,6 +48,12 @@ pub(in crate::resources) fn role(role: &Value, namespaced: bool) -> Vec<FieldErr
                 .push(FieldError::required(&at.child("resources"), "resource rules must supply at least one resource"));
         }
     }
+    if get(role, "aggregationRule").is_some_and(|rule| list_at(rule, "clusterRoleSelectors").is_empty()) {
+        errors.push(FieldError::required(
+            &Path::new("aggregationRule").child("clusterRoleSelectors"),
+            "at least one clusterRoleSelector required if aggregationRule is non-nil",
+        ));
+    }
     for (i, selector) in list_at(role, "aggregationRule.clusterRoleSelectors").iter().enumerate() {
         errors.extend(meta::label_selector(
             Some(selector),
@@ -73,9 +79,11 @@ pub(in crate::resources) fn binding(binding: &Value) -> Vec<FieldError> {
     if str_at(role, "apiGroup") != GROUP {
         errors.push(FieldError::not_supported(&at.child("apiGroup"), str_at(role, "apiGroup"), &[GROUP]));
     }
+    let namespaced = !str_at(binding, "metadata.namespace").is_empty();
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     let kind = str_at(role, "kind");
-    if !matches!(kind, "Role" | "ClusterRole") {
-        errors.push(FieldError::not_supported(&at.child("kind"), kind, &["ClusterRole", "Role"]));
+    if !kinds.contains(&kind) {
+        errors.push(FieldError::not_supported(&at.child("kind"), kind, kinds));
     }
     let name = str_at(role, "name");
     if name.is_empty() {
@@ -83,7 +91,6 @@ pub(in crate::resources) fn binding(binding: &Value) -> Vec<FieldError> {
     } else {
         errors.extend(names::path_segment(name).into_iter().map(|p| FieldError::invalid(&at.child("name"), name, p)));
     }
-    let namespaced = !str_at(binding, "metadata.namespace").is_empty();
     for (i, who) in list_at(binding, "subjects").iter().enumerate() {
         errors.extend(subject(who, &Path::new("subjects").index(i), namespaced));
     }
@@ -117,7 +124,7 @@ fn subject(subject: &Value, path: &Path, namespaced: bool) -> Vec<FieldError> {
         }
         "User" | "Group" => {}
         other => {
-            errors.push(FieldError::not_supported(&path.child("kind"), other, &["Group", "ServiceAccount", "User"]))
+            errors.push(FieldError::not_supported(&path.child("kind"), other, &["ServiceAccount", "User", "Group"]))
         }
     }
     errors
@@ -126,11 +133,10 @@ fn subject(subject: &Value, path: &Path, namespaced: bool) -> Vec<FieldError> {
 pub(in crate::resources) fn binding_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = binding(new);
     if new.get("roleRef") != old.get("roleRef") {
-        errors.push(FieldError::invalid(
-            &Path::new("roleRef"),
-            get(new, "roleRef").cloned().unwrap_or_default(),
-            "cannot change roleRef",
-        ));
+        // upstream shows its own structure
+        let part = |field: &str| json!(get(new, "roleRef").map(|r| str_at(r, field)).unwrap_or_default());
+        let shown = format!(r#"{{"APIGroup":{},"Kind":{},"Name":{}}}"#, part("apiGroup"), part("kind"), part("name"));
+        errors.push(FieldError::invalid_omitted(&Path::new("roleRef"), format!("{shown}: cannot change roleRef")));
     }
     errors
 }
@@ -138,7 +144,6 @@ pub(in crate::resources) fn binding_update(new: &Value, old: &Value) -> Vec<Fiel
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn bindings() {
@@ -148,7 +153,17 @@ mod tests {
         assert!(binding(&b).is_empty(), "{:?}", binding(&b));
         let mut other = b.clone();
         other["roleRef"]["name"] = "c".into();
-        assert!(binding_update(&other, &b)[0].to_string().ends_with("cannot change roleRef"));
+        assert_eq!(
+            binding_update(&other, &b)[0].to_string(),
+            "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"ClusterRole\",\"Name\":\"c\"}: cannot change roleRef"
+        );
+        other["roleRef"]["kind"] = "Role".into();
+        assert_eq!(
+            binding(&other)[0].to_string(),
+            "roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\""
+        );
+        other["metadata"]["namespace"] = "n".into();
+        assert!(binding(&other).is_empty());
         crate::value::remove(&mut b["subjects"][1], "namespace");
         assert_eq!(binding(&b).len(), 1);
     }
