@@ -78,6 +78,10 @@ fn faults_have_upstreams_texts() {
             "spec.metrics[0].resource: Required value: must populate information for the given metric source",
         ),
         (
+            json!({"metrics": [{"type": "Foo", "resource": v2::cpu(1)["resource"]}]}),
+            "spec.metrics[0].type: Unsupported value: \"Foo\": supported values: \"ContainerResource\", \"External\", \"Object\", \"Pods\", \"Resource\"",
+        ),
+        (
             json!({"metrics": [v2::cpu(0)]}),
             "spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0",
         ),

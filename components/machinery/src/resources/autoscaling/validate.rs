@@ -73,7 +73,8 @@ fn one_metric(metric: &Value, path: &Path) -> Vec<FieldError> {
     }
     let expected = SOURCES.iter().find(|(name, _)| *name == kind).map(|(_, field)| *field);
     if expected.is_none() {
-        let supported: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
+        let mut supported: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
+        supported.sort_unstable();
         errors.push(FieldError::not_supported(&path.child("type"), kind, &supported));
     }
     let present: Vec<&str> = SOURCES.iter().map(|(_, field)| *field).filter(|f| metric.get(*f).is_some()).collect();

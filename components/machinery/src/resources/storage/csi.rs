@@ -51,7 +51,7 @@ pub(super) fn driver(driver: &Value) -> Vec<FieldError> {
     for mode in list_at(spec, "volumeLifecycleModes").iter().filter_map(Value::as_str) {
         if !matches!(mode, "Persistent" | "Ephemeral") {
             let at = path.child("volumeLifecycleModes");
-            errors.push(FieldError::not_supported(&at, mode, &["Ephemeral", "Persistent"]));
+            errors.push(FieldError::not_supported(&at, mode, &["Persistent", "Ephemeral"]));
         }
     }
     let period = int_at(spec, "nodeAllocatableUpdatePeriodSeconds").filter(|s| *s < UPDATE_PERIOD_MIN);
@@ -219,6 +219,15 @@ mod tests {
                 "spec.tokenRequests[1].audience: Duplicate value: \"a\"",
                 "spec.attachRequired: Invalid value: false: field is immutable",
             ]
+        );
+    }
+
+    #[test]
+    fn lives_of_volumes() {
+        let d = json!({"metadata": {"name": "d.io"}, "spec": {"volumeLifecycleModes": ["Foo"]}});
+        assert_eq!(
+            texts(&driver(&d)),
+            ["spec.volumeLifecycleModes: Unsupported value: \"Foo\": supported values: \"Persistent\", \"Ephemeral\""]
         );
     }
 
