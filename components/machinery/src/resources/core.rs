@@ -137,6 +137,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: writing::keep_status,
             validate_create: storage::volume,
             validate_update: storage::volume_update,
+            warnings: storage::volume_warnings,
             ..PLAIN
         },
         ..row(

@@ -36,7 +36,9 @@ pub use qos::class as qos_class;
 pub(super) use resize::{prepare as prepare_subresource, validate as validate_subresource};
 pub(super) use resources::amount;
 pub(super) use scheduling::{node_selector, tolerations};
-pub(super) use warnings::{fraction as fraction_warning, pod as warnings, template as template_warnings};
+pub(super) use warnings::{
+    fraction as fraction_warning, old_labels, old_sources, pod as warnings, template as template_warnings,
+};
 
 /// The lists of containers, in the order in which upstream visits them.
 const ALL_CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];

@@ -144,6 +144,17 @@ fn placement(spec: &Value, path: &Path) -> Vec<String> {
     warnings
 }
 
+/// Labels of nodes that a term of a node selector knows by an old name.
+pub(in crate::resources) fn old_labels(term: &Value, path: &Path) -> Vec<String> {
+    expressions(term, false, path)
+}
+
+/// Those of some sources that a volume has and that are old.
+pub(in crate::resources) fn old_sources(volume: &Value, of: &[&str], path: &Path) -> Vec<String> {
+    let given = OLD_VOLUMES.iter().filter(|(source, ..)| of.contains(source) && volume.get(*source).is_some());
+    given.map(|(_, shown, text)| format!("{}: {text}", path.child(shown))).collect()
+}
+
 /// `values`: where values that no label can have are let through, they are told.
 fn expressions(term: &Value, values: bool, path: &Path) -> Vec<String> {
     let mut warnings = Vec::new();

@@ -6,7 +6,7 @@ use super::volumes::{access_modes, class_name, positive};
 use crate::{
     field::{FieldError, Path},
     names, quantity,
-    resources::{meta, pod},
+    resources::meta,
     value::{default_to, get, object_mut, str_at},
 };
 
@@ -100,26 +100,6 @@ fn both_sources(spec: &Value, path: &Path) -> Option<FieldError> {
         return None;
     };
     Some(FieldError::invalid(path, json!({}), detail))
-}
-
-/// Half bytes in a claim (`GetWarningsForPersistentVolumeClaimSpec`).
-pub(in crate::resources) fn claim_spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
-    let lists = ["requests", "limits"].iter();
-    let found = lists.filter_map(|list| {
-        let amounts = get(spec, "resources").and_then(|r| r.get(*list));
-        pod::fraction_warning(amounts, "storage", &path.child("resources").child(list))
-    });
-    found.collect()
-}
-
-pub(in crate::resources) fn claim_warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if get(new, "metadata.annotations").is_some_and(|a| a.get(BETA_CLASS).is_some()) {
-        let at = Path::new("metadata").child("annotations").key(BETA_CLASS);
-        warnings.push(format!("{at}: deprecated since v1.8; use \"storageClassName\" attribute instead"));
-    }
-    warnings.extend(claim_spec_warnings(new.get("spec").unwrap_or(&Value::Null), &Path::new("spec")));
-    warnings
 }
 
 /// Puts what `before` has under `field` in the place of what `after` says.

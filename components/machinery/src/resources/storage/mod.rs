@@ -4,11 +4,11 @@ mod claims;
 mod class;
 mod csi;
 mod volumes;
+mod warnings;
 
-pub(super) use claims::{
-    claim, claim_create, claim_defaults, claim_spec, claim_spec_warnings, claim_update, claim_warnings,
-};
+pub(super) use claims::{claim, claim_create, claim_defaults, claim_spec, claim_update};
 pub(super) use volumes::{volume, volume_create, volume_defaults, volume_update};
+pub(super) use warnings::{claim_spec_warnings, claim_warnings, volume_warnings};
 
 use super::{Cell, Column, PLAIN, Resource, STATUS, Strategy, columns, row, writing};
 use crate::value::str_at;

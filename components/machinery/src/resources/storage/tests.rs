@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     patch::merge_patch,
-    resources::storage::{claim, claim_defaults, claim_update, claim_warnings},
+    resources::storage::{claim, claim_defaults, claim_update},
 };
 
 fn texts(errors: &[FieldError]) -> Vec<String> {
@@ -55,13 +55,6 @@ fn claims_fail_in_upstreams_words() {
     for (spec, wanted) in cases {
         assert_eq!(&texts(&claim(&new_claim(json!({"spec": spec})))), wanted, "{spec}");
     }
-    let old = json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "x"}}});
-    assert_eq!(
-        claim_warnings(&new_claim(old), None),
-        [
-            "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead"
-        ]
-    );
 }
 
 #[test]
