@@ -6,6 +6,7 @@
 //! Tokens and authorities that are files are read again as they change (kube's doing). Depends on no other crate of ours.
 
 mod connector;
+pub mod kinds;
 pub mod mirror;
 
 use std::path::Path;

@@ -28,6 +28,8 @@ mod serviceaccount;
 mod statefulset;
 mod volumes;
 
+// the code of kinds that others use too comes from there (see client::kinds)
+use client as _;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -27,6 +27,8 @@ mod writer;
 #[cfg(test)]
 mod testing;
 
+// the code of kinds that others use too comes from there (see client::kinds)
+use client as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
