@@ -50,6 +50,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Objects of recent events, decoded once for all watchers with selectors.
     pub memo: Memo,
+    /// What admission looks at for nearly every write.
+    pub looked_at: Memo,
     /// OpenAPI documents that were asked for.
     pub published: Published,
     /// Custom resources.
@@ -123,7 +125,9 @@ impl Core {
             signing_key,
             kubelets,
             metrics: Metrics::default(),
-            memo: Memo::default(),
+            // enough for one burst; the objects are small
+            memo: Memo::new(128),
+            looked_at: Memo::new(1024),
             published: Published::default(),
             custom,
             leaving: CancellationToken::new(),
@@ -131,20 +135,5 @@ impl Core {
             stopping,
             requests: TaskTracker::new(),
         }))
-    }
-
-    /// Everything that is counted, in the Prometheus text format.
-    pub fn render_metrics(&self) -> String {
-        let mut out = self.metrics.render();
-        self.flow.render(&mut out);
-        self.pod_security.render(&mut out);
-        self.aggregation.render(&mut out);
-        if let Some(audit) = &self.audit {
-            audit.render(&mut out);
-        }
-        if let Some(encryption) = &self.encryption {
-            encryption.render(&mut out);
-        }
-        out
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use machinery::{ApiError, request_info::RequestInfo};
 use parking_lot::Mutex;
@@ -20,10 +20,11 @@ use crate::{
     connection::Connection,
     core::Core,
     flowcontrol::{Flow, Place},
-    handlers,
+    handlers::{self, Named},
     http::{Accept, Query, Request, Response, ResponseBody, accept, compress, duration, respond},
     identity::Identity,
     impersonation,
+    metrics::{self, Running},
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -104,20 +105,21 @@ pub async fn serve(core: Arc<Core>, connection: Option<Arc<Connection>>, request
     let info = RequestInfo::parse(request.method(), request.uri().path(), query);
     let verb = info.verb;
     // only names that exist become labels, or anybody could fill the memory
-    let names = handlers::known_names(&core, &info);
-    let [group, resource, subresource] = names;
+    let named = handlers::known_names(&core, &info);
     let head = request.method() == Method::HEAD;
     let accept = Accept::from_headers(request.headers(), handlers::able(&info));
     let gzip = compress::wanted(request.headers());
     let long_running = is_long_running(&info);
     let audit_id = audit_id(request.headers());
+    let dry_run = query.contains("dryRun=All");
+    let running = core.metrics.requests.begin(metrics::Kind::of(&info, named, dry_run), long_running);
     let notes = Arc::new(Notes::default());
     let deadline = match long_running {
         true => Ok(None),
         false => deadline(&core, query).map(Some),
     };
     let _counted = (!long_running).then(|| core.requests.token());
-    let way = Way { core: core.clone(), names, audit_id: audit_id.clone(), notes: notes.clone() };
+    let way = Way { core: core.clone(), named, audit_id: audit_id.clone(), notes: notes.clone() };
     let answered = match deadline {
         Err(error) => Ok(Err(error)),
         Ok(deadline) => {
@@ -129,6 +131,7 @@ pub async fn serve(core: Arc<Core>, connection: Option<Arc<Connection>>, request
         Ok(Ok(response)) => response,
         Ok(Err(error)) => respond::error_as(accept.unwrap_or_default().syntax, &error),
         Err(_) => {
+            let Named { group, resource, subresource, .. } = named;
             tracing::error!(verb, group, resource, subresource, "a handler panicked");
             if let Some(record) = notes.record.get() {
                 record.panicked();
@@ -153,7 +156,28 @@ pub async fn serve(core: Arc<Core>, connection: Option<Arc<Connection>>, request
     if gzip {
         response = compress::large(response).await;
     }
-    core.metrics.observe(verb, group, resource, subresource, response.status().as_u16(), begun.elapsed());
+    let length = http_body::Body::size_hint(response.body()).exact();
+    running.answered(response.status().as_u16(), begun.elapsed(), length);
+    match long_running {
+        true => lasting(response, running),
+        false => response,
+    }
+}
+
+/// A stream counts as under way until it ends.
+fn lasting(mut response: Response, running: Running) -> Response {
+    let body = std::mem::replace(response.body_mut(), ResponseBody::empty());
+    *response.body_mut() = match body {
+        ResponseBody::Stream(stream) => ResponseBody::Stream(
+            stream
+                .map(move |piece| {
+                    let _ = &running;
+                    piece
+                })
+                .boxed(),
+        ),
+        whole => whole,
+    };
     response
 }
 
@@ -206,7 +230,7 @@ fn audit_id(headers: &http::HeaderMap) -> HeaderValue {
 /// One request between its head and its answer.
 struct Way {
     core: Arc<Core>,
-    names: [&'static str; 3],
+    named: Named,
     audit_id: HeaderValue,
     notes: Arc<Notes>,
 }
@@ -276,7 +300,7 @@ impl Way {
         if let (Some(info), Ok(response)) = (listed, &response)
             && let ResponseBody::Full(Some(bytes)) = response.body()
         {
-            self.core.flow.listed(&info, self.names, bytes.len());
+            self.core.flow.listed(&info, self.named, bytes.len());
         }
         response
     }
@@ -308,7 +332,7 @@ impl Way {
         if is_long_running(info) && info.verb != "watch" {
             return Ok(Place::None);
         }
-        let entered = self.core.flow.enter(who, info, self.names).await;
+        let entered = self.core.flow.enter(who, info, self.named).await;
         let flow = match &entered {
             Ok(place) => place.flow().cloned(),
             Err(refused) => refused.flow.clone(),

@@ -1,6 +1,9 @@
 //! Objects in the store: keys, reads, compare-and-swap writes. The only room that knows how keys look.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream::BoxStream};
@@ -178,6 +181,23 @@ pub async fn read(core: &Core, resource: &Resource, namespace: &str, name: &str)
     Ok(Stored { object: decode(resource, &kv.value, kv.mod_revision)?, revision: kv.mod_revision, stale })
 }
 
+/// The newest state of an object of a built-in kind that many requests look at and few change: decoded once.
+pub async fn look(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<Value>, ApiError> {
+    looked_at(core, resource, &raw(core, resource, namespace, name).await?)
+}
+
+/// As [`look`], every object in a namespace, or all.
+pub async fn look_all(core: &Core, resource: &Resource, namespace: &str) -> Result<Vec<Arc<Value>>, ApiError> {
+    let request = store::RangeRequest { prefix: prefix(resource, namespace), ..Default::default() };
+    let range = core.store.range(request).await.map_err(store_error)?;
+    range.items.iter().map(|kv| looked_at(core, resource, kv)).collect()
+}
+
+fn looked_at(core: &Core, resource: &Resource, kv: &KeyValue) -> Result<Arc<Value>, ApiError> {
+    let read = || decode(resource, &kv.value, kv.mod_revision);
+    core.looked_at.get_or_decode(&kv.key, kv.mod_revision, resource.version, false, read)
+}
+
 /// Every object of a resource (in a namespace, or all), newest state.
 pub async fn read_all(core: &Core, resource: &Resource, namespace: &str) -> Result<Vec<Stored>, ApiError> {
     let request = store::RangeRequest { prefix: prefix(resource, namespace), ..Default::default() };
@@ -250,10 +270,18 @@ impl Write<'_> {
         let own = match &op {
             Op::Put { key, .. } | Op::Delete { key, .. } => key.clone(),
         };
+        let operation = match &op {
+            Op::Put { expect: Expect::Absent, .. } => "create",
+            Op::Put { .. } => "update",
+            Op::Delete { .. } => "delete",
+        };
         let mut ops = vec![op];
         ops.extend(self.claims);
+        let begun = Instant::now();
         match core.store.txn(Txn { ops }).await {
             Ok(revision) => {
+                let (group, plural) = self.resource.stored_as();
+                core.metrics.storage.wrote((operation, group, plural), begun.elapsed());
                 if crd::is_definition(self.resource) {
                     core.custom.caught_up(revision).await;
                 } else if aggregation::is_registration(self.resource) {

@@ -31,7 +31,8 @@ pub fn encode_stored(object: &Value) -> Bytes {
     write_map(&mut out, metadata, &["resourceVersion"], b"{", b"}");
     write_rest(&mut out, fields);
     out.push(b'}');
-    out.into()
+    // it may lie in memory for long: without the room that was left for writing
+    out.into_boxed_slice().into()
 }
 
 fn write_rest(out: &mut Vec<u8>, fields: &Map<String, Value>) {

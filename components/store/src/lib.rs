@@ -121,6 +121,8 @@ pub trait Store: Send + Sync + 'static {
     /// revision has moved on without an event for this prefix (used for bookmarks). A watcher that reads so slowly that
     /// what it has not seen is compacted away gets [`Error::Compacted`] and must list again.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream>;
+    /// Bytes on disk.
+    async fn size(&self) -> Result<u64>;
     /// Forgets history before `revision`; the newest value of every live key stays.
     async fn compact(&self, revision: Revision) -> Result<()>;
 }

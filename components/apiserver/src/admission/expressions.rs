@@ -33,8 +33,8 @@ impl Scene {
             && !target.namespace.is_empty()
             && let Some(row) = registry::find("", "v1", "namespaces")
         {
-            let stored = registry::read(&attempt.call.core, row, "", &target.namespace).await?;
-            namespace = expressions::namespace_object(&stored.object);
+            let stored = registry::look(&attempt.call.core, row, "", &target.namespace).await?;
+            namespace = expressions::namespace_object(&stored);
         }
         let asked = Check {
             group: resource.group.to_string(),

@@ -1,7 +1,7 @@
 //! LimitRanger: containers get what they do not ask for, and nothing is smaller or larger than the namespace allows
 //! (kubernetes `plugin/pkg/admission/limitranger`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use machinery::{
     ApiError,
@@ -17,10 +17,9 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 type Amounts = BTreeMap<String, Quantity>;
 
-async fn ranges(attempt: &Attempt<'_>) -> Result<Vec<Value>, ApiError> {
+async fn ranges(attempt: &Attempt<'_>) -> Result<Vec<Arc<Value>>, ApiError> {
     let Some(row) = registry::find("", "v1", "limitranges") else { return Ok(Vec::new()) };
-    let all = registry::read_all(&attempt.call.core, row, &attempt.target.namespace).await?;
-    Ok(all.into_iter().map(|stored| stored.object).collect())
+    registry::look_all(&attempt.call.core, row, &attempt.target.namespace).await
 }
 
 /// Requests and limits that a new pod's containers leave open.

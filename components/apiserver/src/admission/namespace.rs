@@ -16,7 +16,7 @@ pub async fn lifecycle(attempt: &Attempt<'_>) -> Result<(), ApiError> {
         return Ok(());
     }
     let namespaces = registry::find("", "v1", "namespaces").ok_or_else(ApiError::no_such_resource)?;
-    let namespace = registry::read(&attempt.call.core, namespaces, "", &target.namespace).await?.object;
+    let namespace = registry::look(&attempt.call.core, namespaces, "", &target.namespace).await?;
     if str_at(&namespace, "metadata.deletionTimestamp").is_empty() {
         return Ok(());
     }

@@ -20,14 +20,13 @@ pub async fn priority(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiE
     let core = &attempt.call.core;
     let name = str_at(pod, "spec.priorityClassName").to_owned();
     let class = if name.is_empty() {
-        let all = registry::read_all(core, classes, "").await?;
+        let all = registry::look_all(core, classes, "").await?;
         all.into_iter()
-            .map(|s| s.object)
             .filter(|c| c["globalDefault"] == true)
             .min_by_key(|c| int_at(c, "value").unwrap_or(0))
     } else {
-        match registry::read(core, classes, "", &name).await {
-            Ok(stored) => Some(stored.object),
+        match registry::look(core, classes, "", &name).await {
+            Ok(class) => Some(class),
             Err(error) if error.code == 404 => {
                 return Err(attempt.target.forbidden(&format!("no PriorityClass with name {name} was found")));
             }
@@ -38,7 +37,7 @@ pub async fn priority(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiE
     if let Some(given) = int_at(pod, "spec.priority").filter(|g| *g != value) {
         return Err(attempt.target.forbidden(&format!("the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name")));
     }
-    let policy = class.as_ref().map_or("", |c| str_at(c, "preemptionPolicy"));
+    let policy = class.as_deref().map_or("", |c| str_at(c, "preemptionPolicy"));
     let policy = if policy.is_empty() { "PreemptLowerPriority" } else { policy };
     let given = str_at(pod, "spec.preemptionPolicy");
     if !given.is_empty() && given != policy {

@@ -29,8 +29,8 @@ pub async fn admit(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiErro
     let name = str_at(pod, "spec.serviceAccountName").to_owned();
     pod["spec"]["serviceAccount"] = name.as_str().into();
     let accounts = registry::find("", "v1", "serviceaccounts").ok_or_else(ApiError::no_such_resource)?;
-    let account = match registry::read(&attempt.call.core, accounts, &attempt.target.namespace, &name).await {
-        Ok(stored) => stored.object,
+    let account = match registry::look(&attempt.call.core, accounts, &attempt.target.namespace, &name).await {
+        Ok(account) => account,
         Err(error) if error.code == 404 => {
             let why = format!(
                 "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",

@@ -1,10 +1,11 @@
 //! How available extension servers are, under upstream's names.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
 use super::Aggregator;
+use crate::metrics::text::Text;
 
 /// How often each APIService (name, reason) became unavailable.
 #[derive(Default)]
@@ -19,20 +20,16 @@ impl Metrics {
 }
 
 impl Aggregator {
-    /// Names and reasons have nothing that the text format escapes.
-    pub fn render(&self, out: &mut String) {
-        let name = "aggregator_unavailable_apiservice";
+    pub fn render(&self, out: &mut Text) {
         let help = "Gauge of APIServices which are marked as unavailable broken down by APIService name.";
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        let mut family = out.gauge("aggregator_unavailable_apiservice", help);
         for registration in self.all() {
-            let value = u8::from(!registration.is_available());
-            let _ = writeln!(out, "{name}{{name=\"{}\"}} {value}", registration.name);
+            family.sample(&[("name", &registration.name)], u8::from(!registration.is_available()));
         }
-        let name = "aggregator_unavailable_apiservice_total";
         let help = "Counter of APIServices which are marked as unavailable broken down by APIService name and reason.";
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        let mut family = out.counter("aggregator_unavailable_apiservice_total", help);
         for ((service, reason), count) in self.metrics.lost.lock().iter() {
-            let _ = writeln!(out, "{name}{{name=\"{service}\",reason=\"{reason}\"}} {count}");
+            family.sample(&[("name", service), ("reason", reason)], count);
         }
     }
 }

@@ -10,7 +10,6 @@ mod tee;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,6 +30,7 @@ use crate::{
     http::{Request, Response, ResponseBody},
     identity::Identity,
     impersonation::Impersonated,
+    metrics::text::Text,
 };
 
 const DROPPED: &str = "the audit log falls behind; events are lost (see apiserver_audit_error_total)";
@@ -95,15 +95,15 @@ impl Audit {
         self.log.close();
     }
 
-    pub fn render(&self, out: &mut String) {
+    pub fn render(&self, out: &mut Text) {
         let name = "apiserver_audit_event_total";
         let help = "Counter of audit events generated and sent to the audit backend.";
         let sent = self.events.load(Ordering::Relaxed);
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {sent}");
+        out.counter(name, help).sample(&[], sent);
         let name = "apiserver_audit_error_total";
         let lost = self.errors.load(Ordering::Relaxed) + self.log.failures();
         let help = "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.";
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name}{{plugin=\"log\"}} {lost}");
+        out.counter(name, help).sample(&[("plugin", "log")], lost);
     }
 }
 

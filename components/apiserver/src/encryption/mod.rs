@@ -7,7 +7,6 @@ mod config;
 mod transform;
 
 use std::{
-    fmt::Write,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -21,7 +20,7 @@ use parking_lot::RwLock;
 use store::{Error, Event, KeyValue, Op, Range, RangeRequest, Result, Revision, Store, Txn, WatchItem, WatchStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{files, registry::ROOT};
+use crate::{files, metrics::text::Text, registry::ROOT};
 use config::Rules;
 use transform::{MARK, TransformError};
 
@@ -89,26 +88,25 @@ impl EncryptedStore {
         }
     }
 
-    pub fn render(&self, out: &mut String) {
+    pub fn render(&self, out: &mut Text) {
         let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (ok, failed) = (
             "apiserver_storage_transformation_operations_total",
             "apiserver_encryption_config_controller_automatic_reloads_total",
         );
-        let _ = writeln!(out, "# HELP {ok} Total number of transformations.\n# TYPE {ok} counter");
+        let mut transformed = out.counter(ok, "Total number of transformations.");
         for (kind, status, counter) in [
             ("to_storage", "OK", &self.counts.to_storage),
             ("from_storage", "OK", &self.counts.from_storage),
             ("from_storage", "Internal", &self.counts.failures),
         ] {
-            let _ = writeln!(out, "{ok}{{status=\"{status}\",transformation_type=\"{kind}\"}} {}", total(counter));
+            transformed.sample(&[("status", status), ("transformation_type", kind)], total(counter));
         }
-        let _ = writeln!(
-            out,
-            "# HELP {failed} Total number of reload successes and failures of encryption configuration split by apiserver identity.\n# TYPE {failed} counter"
-        );
+        let help =
+            "Total number of reload successes and failures of encryption configuration split by apiserver identity.";
+        let mut reloads = out.counter(failed, help);
         for (status, counter) in [("success", &self.counts.reloads), ("failure", &self.counts.failed_reloads)] {
-            let _ = writeln!(out, "{failed}{{status=\"{status}\"}} {}", total(counter));
+            reloads.sample(&[("status", status)], total(counter));
         }
     }
 }
@@ -210,6 +208,10 @@ impl Store for EncryptedStore {
             progress => Ok(progress),
         });
         Ok(revealed.boxed())
+    }
+
+    async fn size(&self) -> Result<u64> {
+        self.inner.size().await
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{config::Fairness, identity::Identity};
+use crate::{config::Fairness, handlers::Named, identity::Identity, metrics::text::Text};
 use dispatch::{Asked, State};
 use inflight::Inflight;
 use metrics::Counters;
@@ -188,20 +188,21 @@ impl FlowControl {
     }
 
     /// How many seats a request probably needs.
-    fn width(&self, info: &RequestInfo, names: [&'static str; 3]) -> u32 {
-        if info.verb != "list" || names[1].is_empty() {
+    fn width(&self, info: &RequestInfo, named: Named) -> u32 {
+        if info.verb != "list" || named.resource.is_empty() {
             return 1;
         }
-        let size = self.sizes.read().get(&(names[0], names[1], info.namespace.is_empty())).copied().unwrap_or(0);
+        let size =
+            self.sizes.read().get(&(named.group, named.resource, info.namespace.is_empty())).copied().unwrap_or(0);
         u32::try_from(1 + size / SEAT_BYTES).unwrap_or(WIDEST).min(WIDEST)
     }
 
     /// Remembers what a list took.
-    pub fn listed(&self, info: &RequestInfo, names: [&'static str; 3], bytes: usize) {
-        if !self.enabled || info.verb != "list" || names[1].is_empty() {
+    pub fn listed(&self, info: &RequestInfo, named: Named, bytes: usize) {
+        if !self.enabled || info.verb != "list" || named.resource.is_empty() {
             return;
         }
-        let key = (names[0], names[1], info.namespace.is_empty());
+        let key = (named.group, named.resource, info.namespace.is_empty());
         // only what changes much is worth a lock that others wait for
         if self.sizes.read().get(&key).is_none_or(|known| known.abs_diff(bytes) > SEAT_BYTES / 2) {
             self.sizes.write().insert(key, bytes);
@@ -209,14 +210,9 @@ impl FlowControl {
     }
 
     /// Waits for a place.
-    pub async fn enter(
-        self: &Arc<Self>,
-        who: &Identity,
-        info: &RequestInfo,
-        names: [&'static str; 3],
-    ) -> Result<Place, Refused> {
+    pub async fn enter(self: &Arc<Self>, who: &Identity, info: &RequestInfo, named: Named) -> Result<Place, Refused> {
         if self.enabled {
-            return Ok(self.seat(who, info, names).await?.map_or(Place::None, Place::Seat));
+            return Ok(self.seat(who, info, named).await?.map_or(Place::None, Place::Seat));
         }
         if info.verb == "watch" {
             return Ok(Place::None);
@@ -225,12 +221,7 @@ impl FlowControl {
         Ok(place.map_or(Place::None, |place| Place::Counted { place }))
     }
 
-    async fn seat(
-        self: &Arc<Self>,
-        who: &Identity,
-        info: &RequestInfo,
-        names: [&'static str; 3],
-    ) -> Result<Option<Seat>, Refused> {
+    async fn seat(self: &Arc<Self>, who: &Identity, info: &RequestInfo, named: Named) -> Result<Option<Seat>, Refused> {
         let flows = self.flows.read().clone();
         let Some(flow) = flows.iter().find(|f| f.schema.fits(who, info)) else { return Ok(None) };
         let mut seat =
@@ -239,7 +230,7 @@ impl FlowControl {
             flow.counters.dispatched(None);
             return Ok(Some(seat));
         }
-        let wanted = self.width(info, names);
+        let wanted = self.width(info, named);
         let hash = flow.hash(who, info);
         let (asked, width) = {
             let mut state = self.state.lock();
@@ -270,7 +261,7 @@ impl FlowControl {
         }
     }
 
-    pub fn render(&self, out: &mut String) {
+    pub fn render(&self, out: &mut Text) {
         let flows = self.flows.read().clone();
         let state = self.state.lock();
         metrics::render(out, &flows, &state.levels);
@@ -317,7 +308,7 @@ mod tests {
         RequestInfo::parse(&Method::GET, "/api/v1/pods", "")
     }
 
-    const PODS: [&str; 3] = ["", "pods", ""];
+    const PODS: Named = Named { group: "", version: "v1", resource: "pods", subresource: "" };
 
     #[tokio::test]
     async fn a_full_level_queues_and_seats_again() {
@@ -357,7 +348,7 @@ mod tests {
         drop(held);
         control.listed(&list(), PODS, 10 * SEAT_BYTES);
         assert_eq!(control.width(&list(), PODS), WIDEST);
-        assert_eq!(control.width(&list(), ["", "secrets", ""]), 1);
+        assert_eq!(control.width(&list(), Named { resource: "secrets", ..PODS }), 1);
     }
 
     #[tokio::test]

@@ -5,16 +5,19 @@ use serde_json::{Value, json};
 
 use crate::{
     http::{Response, respond},
+    metrics,
     pipeline::Call,
 };
 
 pub const GIT_VERSION: &str = "v1.37.0+kinstall";
+/// As Go names them.
+pub const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
 pub fn version() -> Value {
     json!({
         "major": "1", "minor": "37", "emulationMajor": "1", "emulationMinor": "37", "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
         "gitVersion": GIT_VERSION, "gitCommit": env!("CARGO_PKG_VERSION"), "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": "none", "compiler": "rustc", "platform": "linux/amd64",
+        "goVersion": "none", "compiler": "rustc", "platform": PLATFORM,
     })
 }
 
@@ -25,7 +28,7 @@ pub async fn answer(call: &Call) -> Option<Response> {
         "/metrics" => respond::bytes(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            call.core.render_metrics().into_bytes(),
+            metrics::render(&call.core).await,
         ),
         "/.well-known/openid-configuration" | "/.well-known/openid-configuration/" => {
             issuer_document("application/json", &issuer(call))

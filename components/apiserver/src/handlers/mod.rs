@@ -8,7 +8,7 @@ mod create;
 mod decode;
 mod delete;
 mod eviction;
-mod health;
+pub(crate) mod health;
 mod list;
 mod logs;
 mod managed;
@@ -82,17 +82,25 @@ impl Target {
     }
 }
 
-/// Group, resource and subresource that a request names, as far as they exist.
-pub fn known_names(core: &Core, info: &RequestInfo) -> [&'static str; 3] {
+/// What a request names, as far as it exists; empty otherwise.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Named {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub resource: &'static str,
+    pub subresource: &'static str,
+}
+
+pub fn known_names(core: &Core, info: &RequestInfo) -> Named {
     if !info.is_resource {
-        return [""; 3];
+        return Named::default();
     }
     if let Some(review) = reviews::find(info) {
-        return [review.group, review.plural, ""];
+        return Named { group: review.group, version: "v1", resource: review.plural, subresource: "" };
     }
-    registry::resolve(core, &info.group, &info.version, &info.resource).map_or([""; 3], |resource| {
+    registry::resolve(core, &info.group, &info.version, &info.resource).map_or_else(Named::default, |resource| {
         let subresource = resource.subresource(&info.subresource).map_or("", |it| it.name);
-        [resource.group, resource.plural, subresource]
+        Named { group: resource.group, version: resource.version, resource: resource.plural, subresource }
     })
 }
 

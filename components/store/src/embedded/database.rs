@@ -12,6 +12,8 @@ use crate::{Error, KeyValue, Result, Revision};
 /// Raised when the tables change; a newer file is refused instead of misread.
 const FORMAT: i64 = 1;
 
+pub const FILE: &str = "store.db";
+
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS kv (
@@ -29,7 +31,7 @@ pub struct Database {
 impl Database {
     pub fn open(dir: &Path) -> Result<Self> {
         create_private_dir(dir).map_err(|error| Error::Unavailable(format!("{}: {error}", dir.display())))?;
-        let path = dir.join("store.db");
+        let path = dir.join(FILE);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(|error| told(&error))?;
         let mut database = Self { connection };

@@ -9,7 +9,7 @@ mod memory;
 mod watch;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use memory::Memory;
 use watch::Groups;
 
 pub struct EmbeddedStore {
+    dir: PathBuf,
     shared: Arc<Shared>,
     /// `None` once closed.
     writer: Mutex<Option<Writer>>,
@@ -53,7 +54,7 @@ impl EmbeddedStore {
                 move || writer::run(&shared, database, &jobs)
             })
             .map_err(|error| Error::Unavailable(error.to_string()))?;
-        Ok(Arc::new(Self { shared, writer: Mutex::new(Some(Writer { queue, thread })) }))
+        Ok(Arc::new(Self { dir: dir.to_owned(), shared, writer: Mutex::new(Some(Writer { queue, thread })) }))
     }
 
     /// Finishes what is queued and closes the files. Later writes fail with [`Error::Unavailable`].
@@ -96,6 +97,12 @@ impl Store for EmbeddedStore {
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream> {
         watch::watch(&self.shared, prefix, after)
+    }
+
+    async fn size(&self) -> Result<u64> {
+        let file = self.dir.join(database::FILE);
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
+        Ok(length(&file) + length(&file.with_extension("db-wal")))
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {

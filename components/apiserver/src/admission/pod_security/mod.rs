@@ -6,10 +6,7 @@
 mod checks;
 pub mod policy;
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    fmt::Write,
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use machinery::{
     ApiError,
@@ -19,7 +16,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{Attempt, Operation};
-use crate::{config::PodSecurityExemptions, registry};
+use crate::{config::PodSecurityExemptions, metrics::text::Text, registry};
 use checks::{Pod, Violation};
 use policy::{Level, LevelVersion, Policy};
 
@@ -70,18 +67,21 @@ impl PodSecurity {
         *self.evaluated.lock().entry(key).or_default() += 1;
     }
 
-    pub fn render(&self, out: &mut String) {
-        let name = "pod_security_evaluations_total";
-        let _ = writeln!(
-            out,
-            "# HELP {name} Number of policy evaluations that occurred, not counting ignored or exempt requests.\n# TYPE {name} counter"
-        );
+    pub fn render(&self, out: &mut Text) {
+        let help = "Number of policy evaluations that occurred, not counting ignored or exempt requests.";
+        let mut family = out.counter("pod_security_evaluations_total", help);
         for ((decision, mode, policy, operation, resource, subresource), count) in self.evaluated.lock().iter() {
             let (level, version) = policy.split_once(':').unwrap_or((policy, ""));
-            let _ = writeln!(
-                out,
-                "{name}{{decision=\"{decision}\",mode=\"{mode}\",policy_level=\"{level}\",policy_version=\"{version}\",request_operation=\"{operation}\",resource=\"{resource}\",subresource=\"{subresource}\"}} {count}"
-            );
+            let labels = [
+                ("decision", *decision),
+                ("mode", mode),
+                ("policy_level", level),
+                ("policy_version", version),
+                ("request_operation", operation),
+                ("resource", resource),
+                ("subresource", subresource),
+            ];
+            family.sample(&labels, count);
         }
     }
 }
@@ -120,8 +120,8 @@ async fn policy_of(attempt: &Attempt<'_>) -> Result<Option<Policy>, ApiError> {
         return Ok(None);
     }
     let namespaces = registry::find("", "v1", "namespaces").ok_or_else(ApiError::no_such_resource)?;
-    let stored = registry::read(&attempt.call.core, namespaces, "", namespace).await?;
-    let (policy, errors) = security.defaults.of_labels(map_at(&stored.object, "metadata.labels"));
+    let stored = registry::look(&attempt.call.core, namespaces, "", namespace).await?;
+    let (policy, errors) = security.defaults.of_labels(map_at(&stored, "metadata.labels"));
     if !errors.is_empty() {
         let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
         attempt.call.annotate(&format!("{ANNOTATION}/error"), format!("Failed to parse policy: {}", list.join(", ")));

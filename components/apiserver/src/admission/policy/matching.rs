@@ -114,8 +114,8 @@ impl Matching {
             return Ok(self.namespaces.matches(map_at(object, "metadata.labels")));
         }
         let Some(row) = registry::find("", "v1", "namespaces") else { return Ok(false) };
-        let stored = registry::read(&attempt.call.core, row, "", name).await?;
-        Ok(self.namespaces.matches(map_at(&stored.object, "metadata.labels")))
+        let stored = registry::look(&attempt.call.core, row, "", name).await?;
+        Ok(self.namespaces.matches(map_at(&stored, "metadata.labels")))
     }
 }
 

@@ -130,8 +130,8 @@ impl<'a> Subject<'a> {
             return Ok(selector.matches(labels(object)));
         }
         let namespaces = registry::find("", "v1", "namespaces").ok_or_else(ApiError::no_such_resource)?;
-        let stored = registry::read(&self.attempt.call.core, namespaces, "", name).await?;
-        Ok(selector.matches(labels(&stored.object)))
+        let stored = registry::look(&self.attempt.call.core, namespaces, "", name).await?;
+        Ok(selector.matches(labels(&stored)))
     }
 }
 
