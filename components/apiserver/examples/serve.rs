@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+/// As in the shipped executable.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Args {
     #[arg(long)]

@@ -133,8 +133,16 @@ fn followed_row(key: &str) -> Option<&'static Resource> {
     FOLLOWED.contains(&(group, plural)).then(|| row(group, plural)).flatten()
 }
 
+/// Whether a stored pod may be bound: without this key it is not.
+fn names_a_node(pod: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"nodeName\"";
+    pod.windows(KEY.len()).any(|window| window == KEY)
+}
+
 impl Observed {
     fn apply(&self, state: &mut State, resource: &Resource, key: &str, value: Option<&[u8]>, revision: Revision) {
+        // most pods are written before a node has them, and mean nothing here
+        let value = value.filter(|value| resource.plural != "pods" || names_a_node(value));
         let decoded =
             value.and_then(|v| encoding::decode_stored(v, &resource.api_version(), resource.kind, revision).ok());
         let rest = key.strip_prefix(&registry::prefix(resource, "")).unwrap_or_default();

@@ -25,7 +25,7 @@ const PORTS: &str = "/claims/nodeport/";
 /// Random tries before free ones are searched in order.
 const TRIES: usize = 64;
 
-fn is_service(target: &Target) -> bool {
+pub fn allocates_for(target: &Target) -> bool {
     target.resource.group.is_empty() && target.resource.plural == "services"
 }
 
@@ -73,7 +73,7 @@ fn port_key(port: i64, protocol: &str) -> String {
 /// Before an update is validated: what was allocated stays when the client left it out, and what the new type cannot have
 /// goes when the client only left it in (upstream: `patchAllocatedValues`, `dropTypeDependentFields`).
 pub fn carry_over(target: &Target, new: &mut Value, old: &Value) {
-    if !is_service(target) || !new["spec"].is_object() {
+    if !allocates_for(target) || !new["spec"].is_object() {
         return;
     }
     let same_address = str_at(new, "spec.clusterIP") == str_at(old, "spec.clusterIP");
@@ -121,7 +121,7 @@ pub async fn claim(
     service: &mut Value,
     old: Option<&Value>,
 ) -> Result<Vec<Op>, ApiError> {
-    if !is_service(target) {
+    if !allocates_for(target) {
         return Ok(Vec::new());
     }
     let before = old.map(held).unwrap_or_default();
@@ -183,7 +183,7 @@ fn families(service: &Value) -> Vec<FieldError> {
 /// The operations that give everything back.
 pub async fn release(core: &Core, target: &Target, service: &Value) -> Result<Vec<Op>, ApiError> {
     let mut ops = Vec::new();
-    if is_service(target) {
+    if allocates_for(target) {
         give_back(core, held(service).iter(), &mut ops).await?;
     }
     Ok(ops)

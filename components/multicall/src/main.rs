@@ -8,6 +8,10 @@ mod probe;
 
 use clap::{Parser, Subcommand};
 
+/// A third of the API server's time went into glibc's allocator, see docs/decisions/0009-allocator.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "kinstall-components", version, about = "kinstall's components for hosts and addon pods")]
 struct Cli {

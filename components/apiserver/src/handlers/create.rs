@@ -67,9 +67,12 @@ async fn create_with(
 ) -> Result<respond::Encoded, ApiError> {
     let generates = str_at(&object, "metadata.name").is_empty() && !str_at(&object, "metadata.generateName").is_empty();
     let mut left = ATTEMPTS;
+    if !generates {
+        return attempt(call, target, object, mode).await;
+    }
     loop {
         match attempt(call, target, object.clone(), mode).await {
-            Err(error) if generates && error.reason == "AlreadyExists" && left > 0 => left -= 1,
+            Err(error) if error.reason == "AlreadyExists" && left > 0 => left -= 1,
             result => return result,
         }
     }
@@ -105,13 +108,15 @@ async fn attempt(
     store(call, target, object, mode.dry_run).await
 }
 
-async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Result<respond::Encoded, ApiError> {
+async fn store(call: &Call, target: &Target, mut object: Value, dry_run: bool) -> Result<respond::Encoded, ApiError> {
     let (core, resource) = (&call.core, &*target.resource);
     let (mut left, mut lost) = (ATTEMPTS, 0);
     loop {
-        let mut object = object.clone();
-        let mut claims = services::claim(core, target, &mut object, None).await?;
-        claims.extend(quota::charge(core, target, "", &object, None).await?);
+        // what is taken meanwhile is chosen anew, for the object as it came
+        let mut chosen = services::allocates_for(target).then(|| object.clone());
+        let object = chosen.as_mut().unwrap_or(&mut object);
+        let mut claims = services::claim(core, target, object, None).await?;
+        claims.extend(quota::charge(core, target, "", object, None).await?);
         if dry_run {
             if core
                 .store
@@ -123,12 +128,12 @@ async fn store(call: &Call, target: &Target, object: Value, dry_run: bool) -> Re
                 return Err(ApiError::already_exists(resource.group, resource.plural, &target.name));
             }
             return Ok(respond::Encoded {
-                value: machinery::encoding::encode_stored(&object),
+                value: machinery::encoding::encode_stored(object),
                 revision: core.store.revision(),
             });
         }
         let write = Write { resource, namespace: &target.namespace, name: &target.name, claims };
-        match write.put(core, &object, None).await {
+        match write.put(core, object, None).await {
             Ok((value, revision)) => return Ok(respond::Encoded { value, revision }),
             Err(WriteError::Lost) => {
                 return Err(ApiError::already_exists(resource.group, resource.plural, &target.name));

@@ -48,13 +48,16 @@ pub async fn mutate(attempt: &Attempt<'_>, object: &mut Value, rounds: &mut Roun
             None => format!("policy {:?} denied request: {}", wrong.policy, wrong.message),
         })
         .collect();
+    if found.is_empty() && errors.is_empty() {
+        // as nearly always: nobody will ask what the object was like
+        rounds.again = true;
+        return Ok(false);
+    }
     let before = object.clone();
-    if !found.is_empty() {
-        let scene = Scene::of(attempt).await?;
-        let live = Live::of(attempt, found.iter().any(|i| i.definition.asks)).await;
-        for invocation in &found {
-            errors.extend(invoke(attempt, object, invocation, &scene, &live, rounds)?);
-        }
+    let scene = Scene::of(attempt).await?;
+    let live = Live::of(attempt, found.iter().any(|i| i.definition.asks)).await;
+    for invocation in &found {
+        errors.extend(invoke(attempt, object, invocation, &scene, &live, rounds)?);
     }
     if let Some(message) = errors.first() {
         let mut error = attempt.target.forbidden(message);
