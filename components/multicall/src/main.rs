@@ -8,7 +8,7 @@ mod probe;
 
 use clap::{Parser, Subcommand};
 
-/// A third of the API server's time went into glibc's allocator, see docs/decisions/0009-allocator.md.
+/// A third of the API server's time went into glibc's allocator, see docs/decisions/0008-allocator.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
