@@ -169,7 +169,8 @@ fn stored_objects() {
         for key in ["apiVersion", "kind"] {
             after.as_object_mut().unwrap().remove(key);
         }
-        assert_eq!(after, before);
+        // numbers are stored as Go writes them: 1.0 as 1
+        assert!(machinery::numbers::same(&after, &before), "{after}\n{before}");
         // and what the disk may have made of it
         let mut broken = stored.to_vec();
         if !broken.is_empty() {

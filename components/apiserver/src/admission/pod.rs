@@ -21,9 +21,7 @@ pub async fn priority(attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), ApiE
     let name = str_at(pod, "spec.priorityClassName").to_owned();
     let class = if name.is_empty() {
         let all = registry::look_all(core, classes, "").await?;
-        all.into_iter()
-            .filter(|c| c["globalDefault"] == true)
-            .min_by_key(|c| int_at(c, "value").unwrap_or(0))
+        all.into_iter().filter(|c| c["globalDefault"] == true).min_by_key(|c| int_at(c, "value").unwrap_or(0))
     } else {
         match registry::look(core, classes, "", &name).await {
             Ok(class) => Some(class),
