@@ -87,8 +87,12 @@ pub fn carry_over(target: &Target, new: &mut Value, old: &Value) {
                 new["spec"][family] = old["spec"][family].clone();
             }
         }
-    } else if needs_address(old) && same_address {
-        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+    } else if needs_address(old) {
+        // each for itself: who takes away the address alone has not said anything of the families
+        let dropped: &[&str] = if same_address { &["clusterIP", "clusterIPs"] } else { &[] };
+        let carried = ["ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"];
+        let carried = carried.into_iter().filter(|key| new["spec"].get(*key) == old["spec"].get(*key));
+        for key in dropped.iter().copied().chain(carried.collect::<Vec<_>>()) {
             remove(&mut new["spec"], key);
         }
     }

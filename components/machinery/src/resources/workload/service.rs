@@ -101,10 +101,15 @@ pub(in crate::resources) fn prepare_update(new: &mut Value, old: &Value) {
             }
         }
     }
-    let left_cluster_ip = !has_cluster_ip(new) && has_cluster_ip(old);
-    if left_cluster_ip && str_at(new, "spec.clusterIP") == str_at(old, "spec.clusterIP") {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
-            if let Some(spec) = new.get_mut("spec") {
+    if !has_cluster_ip(new) && has_cluster_ip(old) {
+        let same = |field: &str| get(new, &format!("spec.{field}")) == get(old, &format!("spec.{field}"));
+        let mut dropped: Vec<&str> =
+            ["ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"].into_iter().filter(|field| same(field)).collect();
+        if same("clusterIP") {
+            dropped.extend(["clusterIP", "clusterIPs"]);
+        }
+        if let Some(spec) = new.get_mut("spec") {
+            for field in dropped {
                 crate::value::remove(spec, field);
             }
         }

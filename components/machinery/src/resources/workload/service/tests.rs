@@ -136,6 +136,19 @@ fn what_is_set_stays() {
 }
 
 #[test]
+fn who_needs_no_address_loses_what_goes_with_it() {
+    let old = service(json!({"clusterIP": "10.0.0.1"}));
+    for given in [json!({}), json!({"clusterIP": null, "clusterIPs": null})] {
+        let mut new = old.clone();
+        merge_patch(&mut new, &json!({"spec": given}));
+        merge_patch(&mut new, &json!({"spec": {"type": "ExternalName", "externalName": "a.b"}}));
+        defaults(&mut new);
+        prepare_update(&mut new, &old);
+        assert_eq!(texts(&validate_update(&new, &old)), [""; 0], "{given}");
+    }
+}
+
+#[test]
 fn what_a_balancer_tells() {
     let mut told = service(json!({"type": "LoadBalancer"}));
     told["status"] = json!({"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}});
