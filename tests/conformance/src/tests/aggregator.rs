@@ -47,6 +47,9 @@ fn answer(group: &str, flunders: &Mutex<Flunders>, incoming: &Incoming) -> Outgo
     };
     held.users.push(header("x-remote-user").to_owned());
     let name = rest.split('/').nth(2).unwrap_or_default().to_owned();
+    // the namespaces of other tests end meanwhile, and take what is in them
+    let namespace = rest.split('/').next().unwrap_or_default();
+    let inside = |object: &Value| object["metadata"]["namespace"] == namespace;
     match (incoming.method.as_str(), name.is_empty()) {
         ("POST", true) => {
             let object = incoming.json();
@@ -55,14 +58,14 @@ fn answer(group: &str, flunders: &Mutex<Flunders>, incoming: &Incoming) -> Outgo
             Outgoing::json(201, &object)
         }
         ("GET", true) => {
-            let items: Vec<&Value> = held.objects.values().collect();
+            let items: Vec<&Value> = held.objects.values().filter(|it| inside(it)).collect();
             Outgoing::json(
                 200,
                 &json!({"kind": "FlunderList", "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items}),
             )
         }
         ("DELETE", true) => {
-            held.objects.clear();
+            held.objects.retain(|_, object| !inside(object));
             Outgoing::json(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
         }
         ("PATCH", false) => match held.objects.get_mut(&name) {
