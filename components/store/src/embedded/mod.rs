@@ -102,7 +102,7 @@ impl Store for EmbeddedStore {
     async fn size(&self) -> Result<u64> {
         let file = self.dir.join(database::FILE);
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
-        Ok(length(&file) + length(&file.with_extension("db-wal")))
+        Ok(length(&file) + length(&database::log_of(&file)))
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {
