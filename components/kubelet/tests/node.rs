@@ -56,6 +56,14 @@ async fn simple_pods_are_quick(cluster: &Cluster) {
     let container = &status.container_statuses.unwrap()[0];
     assert!(container.container_id.as_ref().unwrap().starts_with("containerd://"));
     assert_eq!((container.restart_count, container.started), (0, Some(true)));
+
+    // what the node controller does to pods of a node it takes for dead
+    let dead = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "late"}]}});
+    cluster.pods().patch_status("quick", &PatchParams::default(), &Patch::Strategic(dead)).await.unwrap();
+    let pod = cluster.until_ready("quick").await;
+    let conditions = pod.status.unwrap().conditions.unwrap();
+    let ready = conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!((&ready.reason, &ready.message), (&None, &None));
 }
 
 async fn everything_a_container_sees(cluster: &Cluster) {

@@ -305,6 +305,7 @@ impl Worker {
         });
         self.status = fresh.clone();
         self.publisher.set(fresh);
+        self.publisher.reconcile(pod);
     }
 
     /// Carries out a plan. True if something was done, so that it pays to look again.
