@@ -13,9 +13,5 @@ missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
-[ ${#missing[@]} = 0 ] && exit 0
-echo "deps: installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-sudo=(); [ "$(id -u)" = 0 ] || sudo=(sudo)
-"${sudo[@]}" apt-get update -qq || echo "deps: apt-get update had errors; trying with the lists there are" >&2
-"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
+. "$(dirname "$(realpath "$0")")/packages.sh"
+install_packages "${missing[@]}"

@@ -3,13 +3,9 @@
 
 mod common;
 
-use std::{convert::Infallible, sync::Arc};
-
 use base64::{Engine, engine::general_purpose::STANDARD};
-use common::Api;
+use common::{Api, converter};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -254,65 +250,10 @@ async fn definitions_are_judged_in_upstreams_words() {
     assert_eq!(api.call("GET", "/apis/stable.example.com/v1/tabs", Value::Null).await.0, 200);
 }
 
-/// Answers conversion reviews: v1 has `host` with a port in it, v2 has both apart.
-async fn convert(
-    request: http::Request<hyper::body::Incoming>,
-) -> Result<http::Response<Full<bytes::Bytes>>, Infallible> {
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let review: Value = serde_json::from_slice(&body).unwrap();
-    let to = review["request"]["desiredAPIVersion"].as_str().unwrap();
-    let objects: Vec<Value> = review["request"]["objects"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .cloned()
-        .map(|mut object| {
-            object["apiVersion"] = to.into();
-            let spec = object["spec"].as_object_mut().unwrap();
-            if to.ends_with("/v2") {
-                let text = spec.remove("hostPort").unwrap();
-                let (host, port) = text.as_str().unwrap().split_once(':').unwrap();
-                spec.insert("host".into(), host.into());
-                spec.insert("port".into(), port.into());
-            } else {
-                let text = format!("{}:{}", spec["host"].as_str().unwrap(), spec["port"].as_str().unwrap());
-                *spec = serde_json::Map::from_iter([("hostPort".to_owned(), text.into())]);
-            }
-            object
-        })
-        .collect();
-    let answer = json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1",
-        "response": {"uid": review["request"]["uid"], "result": {"status": "Success"}, "convertedObjects": objects}});
-    Ok(http::Response::new(Full::new(answer.to_string().into())))
-}
-
-/// A webhook server with the API server's own certificate; its address.
-async fn webhook(api: &Api) -> String {
-    let file = |name: &str| api.path().join(name);
-    let certificates =
-        CertificateDer::pem_file_iter(file("apiserver.crt")).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(file("apiserver.key")).unwrap();
-    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let tls = acceptor.accept(stream).await.unwrap();
-                let service = hyper::service::service_fn(convert);
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
-            });
-        }
-    });
-    format!("https://{address}/convert")
-}
-
 #[tokio::test]
 async fn versions_are_converted_by_a_webhook() {
     let api = Api::start().await;
-    let url = webhook(&api).await;
+    let url = converter::start(&api).await;
     let text = json!({"type": "string"});
     let v1 = version("v1", json!({"type": "object", "properties": {"hostPort": text}}));
     let mut v2 = version("v2", json!({"type": "object", "properties": {"host": text, "port": text}}));

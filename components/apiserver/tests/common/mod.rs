@@ -1,6 +1,7 @@
 //! A real server in a folder of its own, and ways to talk to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod converter;
 pub mod kubectls;
 
 use std::{path::Path, process::Command, time::Duration};
