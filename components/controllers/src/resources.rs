@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -60,22 +61,32 @@ impl Catalogue {
 pub struct Resources {
     client: Client,
     cached: Mutex<Option<(Instant, Arc<Catalogue>)>>,
+    /// What is served has changed since the last discovery began.
+    outdated: AtomicBool,
 }
 
 impl Resources {
     pub fn new(client: Client) -> Arc<Self> {
-        Arc::new(Self { client, cached: Mutex::new(None) })
+        Arc::new(Self { client, cached: Mutex::new(None), outdated: AtomicBool::new(false) })
     }
 
-    /// The catalogue, at most half a second old.
+    /// Says that something else is served now.
+    pub fn outdate(&self) {
+        self.outdated.store(true, Ordering::Relaxed);
+    }
+
+    /// The catalogue, at most half a second old, and never older than the last change that was told.
     pub async fn fresh(&self) -> anyhow::Result<Arc<Catalogue>> {
         let mut cached = self.cached.lock().await;
+        // before discovery: a change that comes meanwhile asks for another one
+        let outdated = self.outdated.swap(false, Ordering::Relaxed);
         if let Some((at, catalogue)) = cached.as_ref()
+            && !outdated
             && at.elapsed() < FRESH
         {
             return Ok(catalogue.clone());
         }
-        let catalogue = Arc::new(discover(&self.client).await?);
+        let catalogue = Arc::new(discover(&self.client).await.inspect_err(|_| self.outdate())?);
         *cached = Some((Instant::now(), catalogue.clone()));
         Ok(catalogue)
     }

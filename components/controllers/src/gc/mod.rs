@@ -37,6 +37,7 @@ struct Collector {
     queue: Arc<WorkQueue>,
     graph: Mutex<Graph>,
     catalogue: Mutex<Arc<Catalogue>>,
+    resources: Arc<Resources>,
     rediscover: Notify,
 }
 
@@ -47,6 +48,7 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, resources: Arc<Resources>) {
         queue: queue.clone(),
         graph: Mutex::default(),
         catalogue: Mutex::default(),
+        resources: resources.clone(),
         rediscover: Notify::new(),
     });
     let (synced, wait) = watch::channel(false);
@@ -130,6 +132,8 @@ async fn watch_one(collector: Arc<Collector>, served: Served, listed: tokio::syn
             }
             Ok(watcher::Event::InitDone) => {
                 collector.forget_unseen(&id, &seen);
+                // the list may know more than the discovery before it
+                collector.definition_changed(&id);
                 listed.take().map(|it| it.send(()));
             }
             Ok(watcher::Event::Apply(object)) => {
@@ -186,6 +190,7 @@ impl Collector {
 
     fn definition_changed(&self, resource: &str) {
         if DEFINITIONS.contains(&resource) {
+            self.resources.outdate();
             self.rediscover.notify_one();
         }
     }

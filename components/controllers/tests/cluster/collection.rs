@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -84,4 +85,31 @@ async fn a_namespace_is_furnished_and_emptied() {
     namespaces.delete("team", &DeleteParams::default()).await.unwrap();
     eventually("its end", || async { Some(namespaces.get_opt("team").await.unwrap()).filter(Option::is_none) }).await;
     assert!(cluster.list::<Pod>("team").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_server_that_is_down_holds_up_nothing_but_the_end_of_namespaces() {
+    let cluster = Cluster::start().await;
+    let service = json!({"namespace": "default", "name": "nowhere", "port": 443});
+    let down = json!({"metadata": {"name": "v1.down.example"}, "spec": {"group": "down.example", "version": "v1",
+        "service": service, "insecureSkipTLSVerify": true, "groupPriorityMinimum": 1000, "versionPriority": 10}});
+    cluster.create_global::<APIService>(down).await;
+    three_pods(&cluster).await;
+    cluster.api::<Deployment>("default").delete("web", &DeleteParams::background()).await.unwrap();
+    eventually("the pods' end", || async { Some(cluster.list::<Pod>("default").await).filter(Vec::is_empty) }).await;
+
+    let namespaces = Api::<Namespace>::all(cluster.client.clone());
+    cluster.create_global::<Namespace>(json!({"metadata": {"name": "team"}})).await;
+    cluster.create::<ConfigMap>("team", json!({"metadata": {"name": "settings"}})).await;
+    namespaces.delete("team", &DeleteParams::default()).await.unwrap();
+    eventually("its emptiness", || async { Some(cluster.list::<ConfigMap>("team").await).filter(Vec::is_empty) }).await;
+    let failure = eventually("why it is still there", || async {
+        let conditions = namespaces.get_opt("team").await.unwrap()?.status?.conditions?;
+        conditions.into_iter().find(|it| it.type_ == "NamespaceDeletionDiscoveryFailure" && it.status == "True")
+    })
+    .await;
+    assert!(failure.message.as_ref().unwrap().contains("down.example/v1"), "{failure:?}");
+    let services = Api::<APIService>::all(cluster.client.clone());
+    services.delete("v1.down.example", &DeleteParams::default()).await.unwrap();
+    eventually("its end", || async { Some(namespaces.get_opt("team").await.unwrap()).filter(Option::is_none) }).await;
 }
