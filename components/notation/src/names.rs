@@ -50,12 +50,16 @@ pub fn dns1123_label(text: &str) -> Problems {
 }
 
 pub fn dns1123_subdomain(text: &str) -> Problems {
+    subdomain(text, is_dns_label, DNS1123_SUBDOMAIN)
+}
+
+fn subdomain(text: &str, is_label: impl Fn(&str) -> bool, rule: &str) -> Problems {
     let mut problems = Problems::new();
     if text.len() > SUBDOMAIN_MAX {
         problems.push(max_length(SUBDOMAIN_MAX));
     }
-    if !text.split('.').all(is_dns_label) {
-        problems.push(DNS1123_SUBDOMAIN.into());
+    if !text.split('.').all(is_label) {
+        problems.push(rule.into());
     }
     problems
 }
@@ -69,14 +73,7 @@ pub fn dns1123_subdomain_underscore(text: &str) -> Problems {
             && edge(rest.chars().last())
             && rest.chars().all(|c| c == '-' || c == '_' || edge(Some(c)))
     };
-    let mut problems = Problems::new();
-    if text.len() > SUBDOMAIN_MAX {
-        problems.push(max_length(SUBDOMAIN_MAX));
-    }
-    if !text.split('.').all(is_label) {
-        problems.push(DNS1123_SUBDOMAIN_UNDERSCORE.into());
-    }
-    problems
+    subdomain(text, is_label, DNS1123_SUBDOMAIN_UNDERSCORE)
 }
 
 /// Names of HTTP headers, as probes send them.

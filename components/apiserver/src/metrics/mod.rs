@@ -12,6 +12,12 @@ use requests::Requests;
 use storage::Storage;
 use text::Text;
 
+/// Buckets of how long requests, and their writes, take.
+const SECONDS: &[f64] = &[
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0, 60.0,
+];
+
 #[derive(Default)]
 pub struct Metrics {
     pub requests: Requests,

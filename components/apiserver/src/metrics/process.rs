@@ -6,7 +6,6 @@ use super::text::Text;
 
 /// `USER_HZ`: what times in /proc are counted in, on every architecture.
 const TICKS: f64 = 100.0;
-const PAGE: f64 = 4096.0;
 
 pub fn render(out: &mut Text) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -18,7 +17,7 @@ pub fn render(out: &mut Text) {
     // proc(5) counts from 1, and the first two are gone
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0.0);
     let gauges = [
-        ("process_resident_memory_bytes", "Resident memory size in bytes.", field(24) * PAGE),
+        ("process_resident_memory_bytes", "Resident memory size in bytes.", number_after("status", "VmRSS:") * 1024.0),
         ("process_virtual_memory_bytes", "Virtual memory size in bytes.", field(23)),
         (
             "process_start_time_seconds",
@@ -26,7 +25,7 @@ pub fn render(out: &mut Text) {
             boot() + field(22) / TICKS,
         ),
         ("process_open_fds", "Number of open file descriptors.", open_files()),
-        ("process_max_fds", "Maximum number of open file descriptors.", most_files()),
+        ("process_max_fds", "Maximum number of open file descriptors.", number_after("limits", "Max open files")),
     ];
     let cpu = (field(14) + field(15)) / TICKS;
     out.counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.").sample(&[], cpu);
@@ -46,8 +45,9 @@ fn open_files() -> f64 {
     std::fs::read_dir("/proc/self/fd").map_or(0.0, |files| files.count() as f64)
 }
 
-fn most_files() -> f64 {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+/// The number that follows a name in a file of /proc/self.
+fn number_after(file: &str, name: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
 }

@@ -12,13 +12,12 @@ use std::{
 use machinery::request_info::RequestInfo;
 use parking_lot::{Mutex, RwLock};
 
-use super::text::{Histogram, Text};
+use super::{
+    SECONDS,
+    text::{Histogram, Text},
+};
 use crate::handlers::Named;
 
-const SECONDS: &[f64] = &[
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
-    45.0, 60.0,
-];
 const BYTES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 /// Paths beside resources whose requests are told apart; others count together.
 const PATHS: &[&str] =

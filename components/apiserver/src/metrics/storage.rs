@@ -9,13 +9,11 @@ use std::{
 use parking_lot::RwLock;
 use store::RangeRequest;
 
-use super::text::{Histogram, Text};
+use super::{
+    SECONDS,
+    text::{Histogram, Text},
+};
 use crate::{core::Core, registry};
-
-const SECONDS: &[f64] = &[
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
-    45.0, 60.0,
-];
 
 /// Operation, group, plural.
 type Operation = (&'static str, &'static str, &'static str);

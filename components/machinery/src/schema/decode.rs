@@ -46,7 +46,8 @@ struct Decoder<'a> {
     path: Vec<Step>,
 }
 
-fn json_name(value: &Value) -> &'static str {
+/// As Go's encoding/json names the type of a value.
+pub fn json_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde_json::Value;
 
-pub use decode::{DecodeError, Unknown, check};
+pub use decode::{DecodeError, Unknown, check, json_name};
 pub use json::{keys as json_keys, parse as parse_json};
 pub use merge_keys::{Merge, merge};
 

@@ -7,6 +7,7 @@ use crate::{
     field::{FieldError, Path},
     names,
     resources::meta,
+    schema::json_name,
     value::{bool_at, default_to, map_at, object_mut, remove, str_at},
 };
 
@@ -119,23 +120,12 @@ fn registries(secret: &Value, key: &str, path: &Path) -> Option<FieldError> {
     let detail = match serde_json::from_slice::<Value>(&text) {
         Ok(Value::Object(_) | Value::Null) => return None,
         Ok(other) => {
-            format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind_of(&other))
+            format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", json_name(&other))
         }
         Err(error) if error.is_eof() => "unexpected end of JSON input".to_owned(),
         Err(error) => bad_character(&text, error.column()),
     };
     Some(FieldError::invalid(&path.key(key), "<secret contents redacted>", detail))
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// Go names the character; where in the text it stands is told only for the first.
