@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use store::EmbeddedStore;
+use store::{EmbeddedStore, Store};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -35,16 +35,24 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// A running API server.
 pub struct ApiServer {
     core: Arc<Core>,
-    store: Arc<EmbeddedStore>,
+    /// What this server opened itself, and closes.
+    opened: Option<Arc<dyn Store>>,
     address: SocketAddr,
     connections: TaskTracker,
 }
 
 impl ApiServer {
-    /// Opens the store, makes what must always exist, and listens. A default rustls provider must be installed.
+    /// Opens the store that the configuration names and starts on it; `shutdown` closes it.
     pub async fn start(config: Config) -> anyhow::Result<ApiServer> {
         let store = EmbeddedStore::open(&config.data_dir)
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
+        let server = Self::start_on(store.clone(), config).await?;
+        Ok(ApiServer { opened: Some(store), ..server })
+    }
+
+    /// Makes what must always exist, and listens. The store may be that of other servers, too; it stays open at the end.
+    /// A default rustls provider must be installed.
+    pub async fn start_on(store: Arc<dyn Store>, config: Config) -> anyhow::Result<ApiServer> {
         let (tls, serving) = tls::server_config(&config)?;
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = listen(SocketAddr::new(config.bind_address, config.secure_port)).await?;
@@ -64,7 +72,7 @@ impl ApiServer {
         connections.spawn(crate::expiry::run(core.store.clone(), event_ttl, core.stopping.clone()));
         connections.spawn(serving::accept(core.clone(), listener, acceptor, connections.clone()));
         tracing::info!(%address, "the API server listens");
-        Ok(ApiServer { core, store, address, connections })
+        Ok(ApiServer { core, opened: None, address, connections })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -83,7 +91,7 @@ impl ApiServer {
     }
 
     /// Says that it is not ready any more, goes on for the configured delay, ends watches, lets the requests under way finish as
-    /// long as the configuration allows, closes the store.
+    /// long as the configuration allows, closes the store if it opened it.
     pub async fn shutdown(self) {
         let limits = &self.core.config.limits;
         self.core.leaving.cancel();
@@ -105,7 +113,9 @@ impl ApiServer {
             // its last events are written in a thread; waiting for that must not hold up others
             let _ = tokio::task::spawn_blocking(move || audit.close()).await;
         }
-        self.store.close();
+        if let Some(store) = self.opened {
+            store.close();
+        }
     }
 }
 

@@ -125,4 +125,10 @@ pub trait Store: Send + Sync + 'static {
     async fn size(&self) -> Result<u64>;
     /// Forgets history before `revision`; the newest value of every live key stays.
     async fn compact(&self, revision: Revision) -> Result<()>;
+    /// Fails when reads or writes cannot be served at the moment. The caller bounds how long this may take.
+    async fn ready(&self) -> Result<()> {
+        self.get("/health").await.map(drop)
+    }
+    /// Finishes what is queued and gives back what this process holds. Later writes fail with [`Error::Unavailable`].
+    fn close(&self) {}
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use http::Method;
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use machinery::{
     Resource, resources, time,
@@ -39,6 +39,8 @@ const MANIFESTS: &[&str] = &[
 const FLOW_CONTROL: &str = include_str!("flowcontrol.yaml");
 /// Requests at once: the store commits what waits together.
 const AT_ONCE: usize = 64;
+/// How often an object is looked at again that others write at the same time.
+const ATTEMPTS: u32 = 8;
 
 /// `rbac.authorization.kubernetes.io/autoupdate: "false"` on a role keeps hands off it.
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -70,7 +72,10 @@ async fn remove_obsolete(core: &Arc<Core>) -> anyhow::Result<()> {
     for stored in registry::read_all(core, row, "").await? {
         if services::is_obsolete(&stored.object) {
             let path = format!("{}/{}", path(row, ""), str_at(&stored.object, "metadata.name"));
-            send(core, Method::DELETE, &path, &Value::Null).await?;
+            match send(core, Method::DELETE, &path, &Value::Null).await {
+                Err(error) if refusal(&error) != Some(StatusCode::NOT_FOUND) => return Err(error),
+                _ => {}
+            }
         }
     }
     Ok(())
@@ -105,18 +110,30 @@ async fn ensure_all(core: &Arc<Core>, objects: Vec<Value>) -> anyhow::Result<()>
     futures::stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// Creates the object, or brings what is there up to date.
+/// Creates the object, or brings what is there up to date. Another server may be about to do the same: whoever comes second
+/// looks again.
 async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
-    let resource = row(&object)?;
-    let (namespace, name) = (str_at(&object, "metadata.namespace"), str_at(&object, "metadata.name"));
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match ensure_once(core, &object).await {
+            Err(error) if attempts > 0 && refusal(&error) == Some(StatusCode::CONFLICT) => {}
+            result => return result,
+        }
+    }
+}
+
+async fn ensure_once(core: &Arc<Core>, object: &Value) -> anyhow::Result<()> {
+    let resource = row(object)?;
+    let (namespace, name) = (str_at(object, "metadata.namespace"), str_at(object, "metadata.name"));
     let collection = path(resource, namespace);
     match registry::read(core, resource, namespace, name).await {
         Err(error) if error.code == 404 => {
-            send(core, Method::POST, &collection, &object).await?;
-            set_status(core, resource, &object).await
+            send(core, Method::POST, &collection, object).await?;
+            set_status(core, resource, object).await
         }
         Err(error) => bail!("cannot read {collection}/{name}: {error}"),
-        Ok(stored) => match repaired(resource, &stored.object, &object) {
+        Ok(stored) => match repaired(resource, &stored.object, object) {
             Some(new) => send(core, Method::PUT, &format!("{collection}/{}", name.replace('/', "%2F")), &new).await,
             None => Ok(()),
         },
@@ -204,7 +221,22 @@ pub(crate) async fn send(core: &Arc<Core>, method: Method, path: &str, object: &
         .await
         .map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned())
         .unwrap_or_default();
-    bail!("{path} {}: {status}: {text}", str_at(object, "metadata.name"))
+    let path = format!("{path} {}", str_at(object, "metadata.name"));
+    Err(Refused { path, status, text }.into())
+}
+
+/// An answer that is no success.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {status}: {text}")]
+struct Refused {
+    path: String,
+    status: StatusCode,
+    text: String,
+}
+
+/// The status of an answer to [`send`] that is no success.
+pub(crate) fn refusal(error: &anyhow::Error) -> Option<StatusCode> {
+    error.downcast_ref::<Refused>().map(|refused| refused.status)
 }
 
 /// `default/kubernetes`: how pods find this server.

@@ -217,4 +217,12 @@ impl Store for EncryptedStore {
     async fn compact(&self, revision: Revision) -> Result<()> {
         self.inner.compact(revision).await
     }
+
+    async fn ready(&self) -> Result<()> {
+        self.inner.ready().await
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
 }

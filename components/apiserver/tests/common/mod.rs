@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 pub mod converter;
+pub mod faulty;
 pub mod kubectls;
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use apiserver::{ApiServer, Config, Handler, Identity, ResponseBody};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
+use store::Store;
 use tower::ServiceExt;
 
 pub struct Api {
@@ -41,6 +43,15 @@ impl Api {
         let server = ApiServer::start(config).await.unwrap();
         apiserver::testing::kubeconfig(dir.path(), server.address(), "admin").unwrap();
         Api { server: Some(server), dir }
+    }
+
+    /// One of several servers on a store, with the PKI of `dir` (which is made if it is empty).
+    pub async fn start_on(store: Arc<dyn Store>, dir: &Path, change: impl FnOnce(&mut Config)) -> ApiServer {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        apiserver::testing::prepare(dir).unwrap();
+        let mut config = Config::in_dir(dir, 0);
+        change(&mut config);
+        ApiServer::start_on(store, config).await.unwrap()
     }
 
     /// A client over the wire; `certificate` names a pair of files in the folder, or is empty.

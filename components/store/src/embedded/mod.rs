@@ -57,17 +57,7 @@ impl EmbeddedStore {
         Ok(Arc::new(Self { dir: dir.to_owned(), shared, writer: Mutex::new(Some(Writer { queue, thread })) }))
     }
 
-    /// Finishes what is queued and closes the files. Later writes fail with [`Error::Unavailable`].
-    pub fn close(&self) {
-        if let Some(Writer { queue, thread }) = self.writer.lock().take() {
-            drop(queue);
-            // A panic of the writer has been printed; there is nothing left to close then.
-            let _ = thread.join();
-        }
-    }
-
     async fn submit<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T>>) -> writer::Job) -> Result<T> {
-        let closed = || Error::Unavailable("the store is closed".into());
         let (reply, answer) = oneshot::channel();
         let queue = self.writer.lock().as_ref().map(|writer| writer.queue.clone()).ok_or_else(closed)?;
         queue.send(job(reply)).map_err(|_| closed())?;
@@ -108,10 +98,29 @@ impl Store for EmbeddedStore {
     async fn compact(&self, revision: Revision) -> Result<()> {
         self.shared.memory.write().compact(revision)
     }
+
+    async fn ready(&self) -> Result<()> {
+        match self.writer.lock().as_ref() {
+            Some(writer) if !writer.thread.is_finished() => Ok(()),
+            _ => Err(closed()),
+        }
+    }
+
+    fn close(&self) {
+        if let Some(Writer { queue, thread }) = self.writer.lock().take() {
+            drop(queue);
+            // A panic of the writer has been printed; there is nothing left to close then.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::Unavailable("the store is closed".into())
 }
 
 /// Compacts every `interval` to the revision of one interval ago, until the store is dropped.
-pub fn spawn_compactor(store: &Arc<impl Store>, interval: Duration) -> tokio::task::JoinHandle<()> {
+pub fn spawn_compactor(store: &Arc<impl Store + ?Sized>, interval: Duration) -> tokio::task::JoinHandle<()> {
     let store = Arc::downgrade(store);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(interval);
