@@ -123,7 +123,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         strategy: Strategy {
             default: o::pdb_defaults,
             validate_create: o::pdb,
-            validate_update: |n, _| o::pdb(n),
+            validate_update: o::pdb_update,
             validate_status_update: |n, _| o::pdb_status(n),
             // a write that saw an older state must not undo what evictions took
             unconditional_update: false,

@@ -294,6 +294,8 @@ pub(super) static RESOURCES: &[Resource] = &[
         columns: columns::ENDPOINT_SLICE,
         strategy: Strategy {
             default: o::slice_defaults,
+            prepare_create: o::drop_topology,
+            prepare_update: |new, _| o::drop_topology(new),
             validate_create: o::slice,
             validate_update: o::slice_update,
             generation: true,

@@ -11,6 +11,7 @@ mod autoscaling;
 mod cells;
 mod certificates;
 mod columns;
+mod conditions;
 mod core;
 mod custom;
 mod dra;

@@ -21,8 +21,8 @@ pub(super) static RESOURCES: &[Resource] = &[
         columns: columns::V2,
         strategy: Strategy {
             default: v2::defaults,
-            validate_create: validate::spec,
-            validate_update: |new, _| validate::spec(new),
+            validate_create: validate::create,
+            validate_update: validate::update,
             validate_status_update: |new, _| validate::status(new),
             ..STRATEGY
         },
@@ -42,8 +42,8 @@ pub(super) static RESOURCES: &[Resource] = &[
         }),
         strategy: Strategy {
             default: v1::defaults,
-            validate_create: |new| validate::spec(&v1::as_v2(new)),
-            validate_update: |new, _| validate::spec(&v1::as_v2(new)),
+            validate_create: |new| validate::create(&v1::as_v2(new)),
+            validate_update: |new, old| validate::update(&v1::as_v2(new), &v1::as_v2(old)),
             validate_status_update: |new, _| validate::status(&v1::as_v2(new)),
             ..STRATEGY
         },

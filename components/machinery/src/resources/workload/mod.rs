@@ -3,7 +3,7 @@
 pub(super) mod cronjob;
 pub(super) mod job;
 pub(super) mod replication;
-mod rules;
+pub(super) mod rules;
 pub(super) mod service;
 pub(super) mod status;
 

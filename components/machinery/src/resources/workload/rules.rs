@@ -80,7 +80,7 @@ fn none_negative(spec: &Value, fields: &[&str], path: &Path) -> Vec<FieldError> 
 }
 
 /// An amount or a percentage.
-fn int_or_percent(value: Option<&Value>, path: &Path) -> Option<FieldError> {
+pub(in crate::resources) fn int_or_percent(value: Option<&Value>, path: &Path) -> Option<FieldError> {
     match value? {
         Value::Number(n) if n.as_i64().is_some_and(|n| n >= 0) => None,
         Value::Number(n) => {
@@ -98,13 +98,15 @@ fn is_percent(text: &str) -> bool {
 /// The number in either form, nothing where it cannot be read.
 fn amount(value: Option<&Value>) -> i64 {
     match value {
-        Some(Value::String(text)) => text.strip_suffix('%').unwrap_or(text).parse().unwrap_or(0),
+        // what is too large for a number is large
+        Some(Value::String(text)) if is_percent(text) => text.trim_end_matches('%').parse().unwrap_or(i64::MAX),
+        Some(Value::String(text)) => text.parse().unwrap_or(0),
         other => other.and_then(Value::as_i64).unwrap_or(0),
     }
 }
 
 /// More than all of the pods can never be unavailable.
-fn at_most_all(value: Option<&Value>, path: &Path) -> Option<FieldError> {
+pub(in crate::resources) fn at_most_all(value: Option<&Value>, path: &Path) -> Option<FieldError> {
     let text = value?.as_str().filter(|text| is_percent(text))?;
     (amount(value) > 100).then(|| FieldError::invalid(path, text, "must not be greater than 100%"))
 }

@@ -107,8 +107,10 @@ pub(in crate::resources) fn deployment(new: &Value, old: &Value) -> Vec<FieldErr
     errors
 }
 
-pub(in crate::resources) fn stateful_set(new: &Value, _: &Value) -> Vec<FieldError> {
-    check(&STATEFUL_SET, new)
+pub(in crate::resources) fn stateful_set(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = check(&STATEFUL_SET, new);
+    errors.extend(collisions(new, old));
+    errors
 }
 
 pub(in crate::resources) fn daemon_set(new: &Value, old: &Value) -> Vec<FieldError> {
@@ -120,13 +122,9 @@ pub(in crate::resources) fn daemon_set(new: &Value, old: &Value) -> Vec<FieldErr
 /// A counter that only grows, or names would be used again.
 fn collisions(new: &Value, old: &Value) -> Option<FieldError> {
     let count = |object: &Value| get(object, "status.collisionCount").and_then(Value::as_i64);
-    let (after, before) = (count(new), count(old)?);
+    let (after, before) = (count(new).unwrap_or(0), count(old)?);
     let at = Path::new("status").child("collisionCount");
-    match after {
-        None => Some(FieldError::invalid(&at, Value::Null, "cannot be decremented")),
-        Some(after) if after < before => Some(FieldError::invalid(&at, after, "cannot be decremented")),
-        Some(_) => None,
-    }
+    (after < before).then(|| FieldError::invalid(&at, after, "cannot be decremented"))
 }
 
 #[cfg(test)]
@@ -147,6 +145,10 @@ mod tests {
         assert_eq!(
             daemon_set(&json!({"status": {"collisionCount": 1}}), &counted)[0].to_string(),
             "status.collisionCount: Invalid value: 1: cannot be decremented"
+        );
+        assert_eq!(
+            stateful_set(&json!({"status": {}}), &counted)[0].to_string(),
+            "status.collisionCount: Invalid value: 0: cannot be decremented"
         );
     }
 }

@@ -83,6 +83,13 @@ pub(in crate::resources) fn slice_defaults(slice: &mut Value) {
     });
 }
 
+/// What v1beta1 had labels for has fields of its own in v1, where nobody writes the labels.
+pub(in crate::resources) fn drop_topology(slice: &mut Value) {
+    each_mut(slice, "endpoints", |endpoint| {
+        crate::value::remove(endpoint, "deprecatedTopology");
+    });
+}
+
 pub(in crate::resources) fn slice(slice: &Value) -> Vec<FieldError> {
     let root = Path::default();
     let mut errors: Vec<FieldError> =
@@ -111,15 +118,31 @@ fn slice_endpoint(endpoint: &Value, kind: &str, path: &Path) -> Vec<FieldError> 
     for (i, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
         errors.extend(slice_address(address, kind, &at.index(i)));
     }
-    for (field, rule) in [("nodeName", names::dns1123_subdomain as fn(&str) -> _), ("hostname", names::dns1123_label)] {
-        if let Some(text) = endpoint.get(field).and_then(Value::as_str) {
-            errors.extend(FieldError::each_invalid(&path.child(field), text, rule(text)));
-        }
+    if let Some(name) = endpoint.get("nodeName").and_then(Value::as_str) {
+        errors.extend(FieldError::each_invalid(&path.child("nodeName"), name, names::dns1123_subdomain(name)));
     }
-    for field in ["forZones", "forNodes"] {
-        let hints = endpoint.get("hints").map(|h| list_at(h, field)).unwrap_or_default();
-        if hints.len() > HINTS_MAX {
-            errors.push(FieldError::too_many(&path.child("hints").child(field), hints.len(), HINTS_MAX));
+    if let Some(name) = endpoint.get("hostname").and_then(Value::as_str) {
+        errors.extend(FieldError::each_invalid(&path.child("hostname"), name, names::dns1123_label(name)));
+    }
+    errors.extend(endpoint.get("hints").into_iter().flat_map(|h| hints(h, &path.child("hints"))));
+    errors
+}
+
+/// Which zones and which nodes an endpoint is meant for: each once, and named as such are named.
+fn hints(hints: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (field, rule) in [("forZones", names::label_value as fn(&str) -> _), ("forNodes", names::dns1123_subdomain)] {
+        let (list, at) = (list_at(hints, field), path.child(field));
+        if list.len() > HINTS_MAX {
+            errors.push(FieldError::too_many(&at, list.len(), HINTS_MAX));
+            return errors;
+        }
+        for (i, hint) in list.iter().enumerate() {
+            let (at, name) = (at.index(i).child("name"), str_at(hint, "name"));
+            if list[..i].iter().any(|earlier| str_at(earlier, "name") == name) {
+                errors.push(FieldError::duplicate(&at, name));
+            }
+            errors.extend(FieldError::each_invalid(&at, name, rule(name)));
         }
     }
     errors
@@ -237,5 +260,29 @@ mod tests {
                 "endpoints[1].addresses[0]: Invalid value: \"a\": should be a domain with at least two segments separated by dots"
             ]
         );
+    }
+    #[test]
+    fn hints_name_each_zone_and_node_once() {
+        let slice_of = |hints: Value| {
+            let endpoint = json!({"addresses": ["10.0.0.1"], "hints": hints});
+            texts(&slice(&json!({"addressType": "IPv4", "endpoints": [endpoint]})))
+        };
+        assert_eq!(slice_of(json!({"forZones": [{"name": "a"}, {"name": ""}], "forNodes": [{"name": "n"}]})), [""; 0]);
+        let found = slice_of(json!({"forZones": [{"name": "a"}, {"name": "a"}, {"name": "/"}], "forNodes": [{"name": "N"}]}));
+        assert_eq!(found[0], "endpoints[0].hints.forZones[1].name: Duplicate value: \"a\"");
+        assert!(found[1].starts_with("endpoints[0].hints.forZones[2].name: Invalid value: \"/\": a valid label must be"));
+        assert!(found[2].starts_with("endpoints[0].hints.forNodes[0].name: Invalid value: \"N\": a lowercase RFC 1123"));
+        let many = |count: usize| (0..count).map(|i| json!({"name": format!("n{i}")})).collect::<Vec<_>>();
+        assert_eq!(
+            slice_of(json!({"forZones": many(9), "forNodes": many(9)})),
+            ["endpoints[0].hints.forZones: Too many: 9: must have at most 8 items"]
+        );
+    }
+
+    #[test]
+    fn topology_is_nothing_that_clients_write() {
+        let mut slice = json!({"endpoints": [{"addresses": ["10.0.0.1"], "deprecatedTopology": {"a": "b"}}]});
+        drop_topology(&mut slice);
+        assert_eq!(slice, json!({"endpoints": [{"addresses": ["10.0.0.1"]}]}));
     }
 }

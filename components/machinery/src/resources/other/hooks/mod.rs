@@ -7,9 +7,11 @@ mod policy;
 mod rbac;
 
 pub(in crate::resources) use config::{config_map, config_map_update, secret, secret_defaults, secret_update};
-pub(in crate::resources) use discovery::{endpoints, endpoints_defaults, slice, slice_defaults, slice_update};
+pub(in crate::resources) use discovery::{drop_topology, endpoints, endpoints_defaults, slice, slice_defaults, slice_update};
 pub(in crate::resources) use nodes::{
     namespace_create, namespace_defaults, namespace_status, node, node_defaults, node_update,
 };
-pub(in crate::resources) use policy::{controller_revision, controller_revision_update, pdb, pdb_defaults, pdb_status};
+pub(in crate::resources) use policy::{
+    controller_revision, controller_revision_update, pdb, pdb_defaults, pdb_status, pdb_update,
+};
 pub(in crate::resources) use rbac::{binding, binding_defaults, binding_update, role};
