@@ -49,7 +49,7 @@ async fn every_kind_lives() {
         (
             "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers".into(),
             "HorizontalPodAutoscalerList",
-            json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "a"}}}),
+            json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}}),
         ),
         (
             "/apis/policy/v1/namespaces/default/poddisruptionbudgets".into(),
@@ -93,7 +93,7 @@ async fn two_forms_are_one_object() {
     let (v1, v2) =
         ["v1", "v2"].map(|v| format!("/apis/autoscaling/{v}/namespaces/default/horizontalpodautoscalers")).into();
     let mut watch = api.watch(&format!("{v1}?watch=1")).await;
-    let target = json!({"kind": "Deployment", "name": "web"});
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
     let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}});
     api.create(
         &v2,
@@ -397,5 +397,71 @@ async fn odd_specs_are_accepted_with_warnings() {
     assert_eq!(
         warnings(old),
         ["299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""]
+    );
+}
+
+#[tokio::test]
+async fn kinds_with_few_rules_fail_in_upstreams_words() {
+    let api = Api::start().await;
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let scalers = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    let target = json!({"apiVersion": "v1", "kind": "Deployment", "name": "web"});
+    let hints = json!({"forNodes": [{"name": "n"}, {"name": "n"}]});
+    for (url, body, wanted) in [
+        (
+            slices,
+            json!({"metadata": {"name": "a"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "hints": hints}]}),
+            json!([["FieldValueDuplicate", "endpoints[0].hints.forNodes[1].name", "Duplicate value: \"n\""]]),
+        ),
+        (
+            budgets,
+            json!({"metadata": {"name": "a"}, "spec": {"minAvailable": "101%"}}),
+            json!([[
+                "FieldValueInvalid",
+                "spec.minAvailable",
+                "Invalid value: \"101%\": must not be greater than 100%"
+            ]]),
+        ),
+        (
+            scalers,
+            json!({"metadata": {"name": "a"}, "spec": {"minReplicas": 0, "maxReplicas": 2, "scaleTargetRef": target}}),
+            json!([
+                [
+                    "FieldValueInvalid",
+                    "spec.scaleTargetRef.apiVersion",
+                    "Invalid value: \"v1\": apiVersion must specify API group"
+                ],
+                [
+                    "FieldValueForbidden",
+                    "spec.metrics",
+                    "Forbidden: must specify at least one Object or External metric to support scaling to zero replicas"
+                ],
+            ]),
+        ),
+    ] {
+        let (status, error) = api.call("POST", url, body).await;
+        let causes = error["details"]["causes"].as_array().unwrap().iter();
+        let causes: Value = causes.map(|c| json!([c["reason"], c["field"], c["message"]])).collect();
+        assert_eq!((status, causes), (422, wanted), "{url}");
+    }
+    let old = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    let mut budget = api.create(budgets, old).await;
+    budget["status"] = json!({"conditions": [{"type": "DisruptionAllowed", "status": "Yes"}], "currentHealthy": -1});
+    let (status, error) = api.call("PUT", &format!("{budgets}/b/status"), budget).await;
+    let fields = error["details"]["causes"].as_array().unwrap().iter().map(|c| c["field"].clone());
+    let fields: Vec<Value> = fields.collect();
+    let at = |field: &str| json!(format!("status.{field}"));
+    assert_eq!(
+        (status, fields),
+        (
+            422,
+            vec![
+                at("conditions[0].status"),
+                at("conditions[0].lastTransitionTime"),
+                at("conditions[0].reason"),
+                at("currentHealthy")
+            ]
+        )
     );
 }

@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn conditions_fail_in_upstreams_words() {
-        let good = json!({"type": "Ready", "status": "True", "reason": "A:b", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let good =
+            json!({"type": "Ready", "status": "True", "reason": "A:b", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         assert_eq!(texts(json!([good])), [""; 0]);
         assert_eq!(
             texts(json!([good, {"type": "Ready", "status": "true", "observedGeneration": -1}])),

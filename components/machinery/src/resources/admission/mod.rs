@@ -21,7 +21,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         strategy: Strategy {
             default: |o| webhooks::defaults(o, true),
             validate_create: |o| webhooks::validate(o, true),
-            validate_update: |n, _| webhooks::validate(n, true),
+            validate_update: |n, o| webhooks::validate_update(n, o, true),
             generation: true,
             ..PLAIN
         },
@@ -39,7 +39,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         strategy: Strategy {
             default: |o| webhooks::defaults(o, false),
             validate_create: |o| webhooks::validate(o, false),
-            validate_update: |n, _| webhooks::validate(n, false),
+            validate_update: |n, o| webhooks::validate_update(n, o, false),
             generation: true,
             ..PLAIN
         },

@@ -11,6 +11,10 @@ use crate::{
 };
 
 const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
+const SELECTORS: [&str; 2] = ["namespaceSelector", "objectSelector"];
+/// Webhooks of v1 must say that they have no side effects, or none in a dry run.
+const NO_SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
+const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun", "Some", "Unknown"];
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 pub(super) fn defaults(configuration: &mut Value, mutating: bool) {
@@ -31,39 +35,90 @@ pub(super) fn defaults(configuration: &mut Value, mutating: bool) {
 }
 
 pub(super) fn validate(configuration: &Value, mutating: bool) -> Vec<FieldError> {
+    judged(configuration, mutating, &Leniency::default())
+}
+
+/// What is wrong with hooks that were stored already does not keep them from being written.
+pub(super) fn validate_update(new: &Value, old: &Value, mutating: bool) -> Vec<FieldError> {
+    judged(new, mutating, &Leniency::towards(new, old))
+}
+
+/// What an update need not mend, because the old hooks have it too.
+#[derive(Default)]
+struct Leniency {
+    conditions: bool,
+    side_effects: bool,
+    versions: bool,
+    names: bool,
+    selectors: bool,
+}
+
+impl Leniency {
+    fn towards(new: &Value, old: &Value) -> Self {
+        let (new, old) = (list_at(new, "webhooks"), list_at(old, "webhooks"));
+        let conditions = |hook: &Value| list_at(hook, "matchConditions").to_vec();
+        let at = Path::default();
+        let unknown = |hook: &Value| {
+            let versions = list_at(hook, "admissionReviewVersions");
+            !versions.is_empty() && !recognized(versions)
+        };
+        let misnamed = |hook: &Value| SELECTORS.iter().any(|s| !meta::label_selector(hook.get(*s), &at).is_empty());
+        Leniency {
+            conditions: new.len() == old.len() && new.iter().zip(old).all(|(a, b)| conditions(a) == conditions(b)),
+            side_effects: old.iter().any(|hook| side_effects(hook, NO_SIDE_EFFECTS, &at).is_some()),
+            versions: old.iter().any(unknown),
+            names: old.iter().enumerate().any(|(i, hook)| old[..i].iter().any(|other| other["name"] == hook["name"])),
+            selectors: old.iter().any(misnamed),
+        }
+    }
+}
+
+fn judged(configuration: &Value, mutating: bool, leniency: &Leniency) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let hooks = list_at(configuration, "webhooks");
     for (i, item) in hooks.iter().enumerate() {
         let (at, name) = (Path::new("webhooks").index(i), str_at(item, "name"));
-        errors.extend(hook(item, &at, mutating));
-        if !name.is_empty() && hooks[..i].iter().any(|h| str_at(h, "name") == name) {
+        errors.extend(hook(item, &at, mutating, leniency));
+        let given = list_at(item, "admissionReviewVersions");
+        errors.extend(versions(given, !leniency.versions, &at.child("admissionReviewVersions")));
+        if !leniency.names && !name.is_empty() && hooks[..i].iter().any(|h| str_at(h, "name") == name) {
             errors.push(FieldError::duplicate(&at.child("name"), name));
         }
     }
     errors
 }
 
-fn hook(hook: &Value, path: &Path, mutating: bool) -> Vec<FieldError> {
+/// One of the values that are known, where it is said at all: an empty one is none.
+pub(in crate::resources) fn known(object: &Value, field: &str, path: &Path, known: &[&str]) -> Option<FieldError> {
+    let given = object.get(field).and_then(Value::as_str).filter(|given| !known.contains(given))?;
+    Some(FieldError::not_supported(&path.child(field), given, known))
+}
+
+fn hook(hook: &Value, path: &Path, mutating: bool, leniency: &Leniency) -> Vec<FieldError> {
     let mut errors = full_name(str_at(hook, "name"), &path.child("name"));
-    errors.extend(versions(list_at(hook, "admissionReviewVersions"), &path.child("admissionReviewVersions")));
     for (i, item) in list_at(hook, "rules").iter().enumerate() {
         errors.extend(rule(item, &path.child("rules").index(i)));
     }
-    errors.extend(meta::optional_one_of(hook, "failurePolicy", path, &["Fail", "Ignore"]));
-    errors.extend(meta::optional_one_of(hook, "matchPolicy", path, &["Equivalent", "Exact"]));
-    errors.extend(side_effects(hook, &path.child("sideEffects")));
+    errors.extend(known(hook, "failurePolicy", path, &["Fail", "Ignore"]));
+    errors.extend(known(hook, "matchPolicy", path, &["Equivalent", "Exact"]));
+    let allowed = if leniency.side_effects { SIDE_EFFECTS } else { NO_SIDE_EFFECTS };
+    errors.extend(side_effects(hook, allowed, &path.child("sideEffects")));
     if let Some(seconds) = int_at(hook, "timeoutSeconds").filter(|s| !(1..=30).contains(s)) {
         let detail = "the timeout value must be between 1 and 30 seconds";
         errors.push(FieldError::invalid(&path.child("timeoutSeconds"), seconds, detail));
     }
-    for selector in ["namespaceSelector", "objectSelector"] {
-        errors.extend(meta::label_selector(hook.get(selector), &path.child(selector)));
+    for selector in SELECTORS {
+        let found = meta::label_selector(hook.get(selector), &path.child(selector));
+        let tolerated = |error: &FieldError| leniency.selectors && error.field.contains(".values[");
+        errors.extend(found.into_iter().filter(|error| !tolerated(error)));
     }
     if mutating {
-        errors.extend(meta::optional_one_of(hook, "reinvocationPolicy", path, &["IfNeeded", "Never"]));
+        errors.extend(known(hook, "reinvocationPolicy", path, &["IfNeeded", "Never"]));
     }
     errors.extend(client_config(hook.get("clientConfig").unwrap_or(&Value::Null), &path.child("clientConfig")));
-    errors.extend(match_conditions(list_at(hook, "matchConditions"), false, &path.child("matchConditions")).1);
+    if !leniency.conditions {
+        errors.extend(match_conditions(list_at(hook, "matchConditions"), false, &path.child("matchConditions")).1);
+    }
     errors
 }
 
@@ -80,7 +135,11 @@ fn full_name(name: &str, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-fn versions(versions: &[Value], path: &Path) -> Vec<FieldError> {
+fn recognized(versions: &[Value]) -> bool {
+    versions.iter().any(|v| REVIEW_VERSIONS.contains(&v.as_str().unwrap_or_default()))
+}
+
+fn versions(versions: &[Value], must_be_known: bool, path: &Path) -> Vec<FieldError> {
     let known = REVIEW_VERSIONS.join(", ");
     if versions.is_empty() {
         return vec![FieldError::required(path, format!("must specify one of {known}"))];
@@ -94,18 +153,16 @@ fn versions(versions: &[Value], path: &Path) -> Vec<FieldError> {
         }
         errors.extend(names::dns1035_label(text).into_iter().map(|p| FieldError::invalid(&path.index(i), text, p)));
     }
-    if !versions.iter().any(|v| REVIEW_VERSIONS.contains(&v.as_str().unwrap_or_default())) {
+    if must_be_known && !recognized(versions) {
         errors.push(FieldError::invalid(path, versions.to_vec(), format!("must include at least one of {known}")));
     }
     errors
 }
 
-/// Webhooks of v1 must say that they have no side effects, or none in a dry run.
-fn side_effects(hook: &Value, path: &Path) -> Option<FieldError> {
-    const ALLOWED: &[&str] = &["None", "NoneOnDryRun"];
+fn side_effects(hook: &Value, allowed: &[&str], path: &Path) -> Option<FieldError> {
     match hook.get("sideEffects").and_then(Value::as_str) {
-        None => Some(FieldError::required(path, format!("must specify one of {}", ALLOWED.join(", ")))),
-        Some(given) if !ALLOWED.contains(&given) => Some(FieldError::not_supported(path, given, ALLOWED)),
+        None => Some(FieldError::required(path, format!("must specify one of {}", allowed.join(", ")))),
+        Some(given) if !allowed.contains(&given) => Some(FieldError::not_supported(path, given, allowed)),
         Some(_) => None,
     }
 }
@@ -136,7 +193,7 @@ pub(in crate::resources) fn rule(rule: &Value, path: &Path) -> Vec<FieldError> {
         errors.push(FieldError::required(&path.child("apiVersions").index(i), ""));
     }
     errors.extend(resources(list_at(rule, "resources"), &path.child("resources")));
-    errors.extend(meta::optional_one_of(rule, "scope", path, &["*", "Cluster", "Namespaced"]));
+    errors.extend(known(rule, "scope", path, &["*", "Cluster", "Namespaced"]));
     errors
 }
 
@@ -147,13 +204,18 @@ fn resources(list: &[Value], path: &Path) -> Vec<FieldError> {
     }
     let mut errors = Vec::new();
     let (mut all_of, mut any_with) = (Vec::new(), Vec::new());
+    // upstream looks at the last one only
+    let mut ends_with_name = false;
     for (i, text) in list.iter().filter_map(Value::as_str).enumerate() {
         let at = path.index(i);
         if text.is_empty() {
             errors.push(FieldError::required(&at, ""));
             continue;
         }
-        let Some((resource, subresource)) = text.split_once('/').filter(|_| text != "*/*") else { continue };
+        let Some((resource, subresource)) = text.split_once('/') else {
+            ends_with_name = text != "*";
+            continue;
+        };
         if all_of.contains(&resource) {
             let detail = format!("if '{resource}/*' is present, must not specify {text}");
             errors.push(FieldError::invalid(&at, text, detail));
@@ -174,7 +236,7 @@ fn resources(list: &[Value], path: &Path) -> Vec<FieldError> {
         let detail = "if '*/*' is present, must not specify other resources";
         errors.push(FieldError::invalid(path, list.to_vec(), detail));
     }
-    if has("*") && list.iter().any(|v| v.as_str().is_some_and(|t| t != "*" && !t.contains('/'))) {
+    if has("*") && ends_with_name {
         let detail = "if '*' is present, must not specify other resources without subresources";
         errors.push(FieldError::invalid(path, list.to_vec(), detail));
     }
@@ -189,7 +251,8 @@ fn client_config(config: &Value, path: &Path) -> Vec<FieldError> {
     }
 }
 
-fn url(text: &str, path: &Path) -> Vec<FieldError> {
+/// Where a webhook is called (`ValidateWebhookURL`).
+pub(in crate::resources) fn url(text: &str, path: &Path) -> Vec<FieldError> {
     const FORM: &str = "; desired format: https://host[/path]";
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let (before, fragment) = rest.split_once('#').unwrap_or((rest, ""));
@@ -216,7 +279,8 @@ fn url(text: &str, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-fn service(service: &Value, path: &Path) -> Vec<FieldError> {
+/// Which service is called (`ValidateWebhookService`).
+pub(in crate::resources) fn service(service: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for field in ["name", "namespace"].into_iter().filter(|f| str_at(service, f).is_empty()) {
         errors.push(FieldError::required(&path.child(field), format!("service {field} is required")));
@@ -235,9 +299,13 @@ fn url_path(text: &str, path: &Path) -> Vec<FieldError> {
         "//" => return vec![invalid("segment[0] may not be empty".into())],
         _ => {}
     }
-    let Some(rest) = text.strip_prefix('/') else { return vec![invalid("must start with a '/'".into())] };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
     let mut errors = Vec::new();
+    if !text.starts_with('/') {
+        errors.push(invalid("must start with a '/'".into()));
+    }
+    // upstream goes on behind the first character, whatever it is
+    let rest = text.split_at_checked(1).map_or("", |(_, rest)| rest);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
     for (i, segment) in rest.split('/').enumerate() {
         if segment.is_empty() {
             errors.push(invalid(format!("segment[{i}] may not be empty")));
@@ -270,9 +338,9 @@ mod tests {
             check(json!({"name": "a.b", "clientConfig": {}})),
             [
                 "webhooks[0].name: Invalid value: \"a.b\": should be a domain with at least three segments separated by dots",
-                "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1",
                 "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
                 "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+                "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1",
             ]
         );
         let mut hook = good();
@@ -310,5 +378,68 @@ mod tests {
         );
         assert!(url("https://h:8443/p", &Path::new("u")).is_empty());
         assert_eq!(url_path("/a//b", &Path::new("p")).len(), 1);
+    }
+    #[test]
+    fn wildcards_are_judged_as_upstream_judges_them() {
+        let of = |list: Value| {
+            let rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": list, "scope": ""});
+            super::rule(&rule, &Path::new("r")).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        const SCOPE: &str = "r.scope: Unsupported value: \"\": supported values: \"*\", \"Cluster\", \"Namespaced\"";
+        assert_eq!(of(json!(["pods", "*"])), [SCOPE]);
+        assert_eq!(
+            of(json!(["*", "pods"])),
+            [
+                "r.resources: Invalid value: [\"*\",\"pods\"]: if '*' is present, must not specify other resources without subresources",
+                SCOPE
+            ]
+        );
+        assert_eq!(
+            of(json!(["*/*", "pods/*"]))[0],
+            "r.resources[1]: Invalid value: \"pods/*\": if '*/*' is present, must not specify pods/*"
+        );
+    }
+
+    #[test]
+    fn hooks_of_old_stay_as_they_are() {
+        let named = |patch: Value| {
+            let mut hook = good();
+            crate::patch::merge_patch(&mut hook, &patch);
+            hook
+        };
+        let of = |hooks: &[Value]| {
+            let mut configuration = json!({"webhooks": hooks});
+            defaults(&mut configuration, true);
+            configuration
+        };
+        for (patch, text) in [
+            (json!({"sideEffects": "Some"}), "webhooks[0].sideEffects"),
+            (json!({"admissionReviewVersions": ["v2"]}), "webhooks[0].admissionReviewVersions"),
+            (
+                json!({"matchConditions": [{"name": "a", "expression": "nothing"}]}),
+                "webhooks[0].matchConditions[0].expression",
+            ),
+            (
+                json!({"objectSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["a b"]}]}}),
+                "webhooks[0].objectSelector.matchExpressions[0].values[0]",
+            ),
+        ] {
+            let odd = of(&[named(patch)]);
+            let fields: Vec<String> =
+                validate_update(&odd, &of(&[good()]), true).into_iter().map(|e| e.field).collect();
+            assert_eq!(fields, [text]);
+            assert_eq!(validate_update(&odd, &odd, true), []);
+        }
+        let twice = of(&[good(), good()]);
+        assert_eq!(validate_update(&twice, &of(&[good()]), true).len(), 1);
+        assert_eq!(validate_update(&twice, &twice, true), []);
+    }
+
+    #[test]
+    fn paths_are_read_to_their_end() {
+        let found: Vec<String> = url_path("a/B", &Path::new("p")).iter().map(ToString::to_string).collect();
+        assert_eq!(found[0], "p: Invalid value: \"a/B\": must start with a '/'");
+        assert_eq!(found[1], "p: Invalid value: \"a/B\": segment[0] may not be empty");
+        assert!(found[2].starts_with("p: Invalid value: \"a/B\": segment[1]: a lowercase RFC 1123 subdomain"));
     }
 }

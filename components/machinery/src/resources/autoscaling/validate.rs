@@ -54,7 +54,8 @@ fn spec(autoscaler: &Value, old: Option<&Value>) -> Vec<FieldError> {
 /// Nothing that scales is of the core group but ReplicationControllers. What was stored with another version may stay.
 fn target(spec: &Value, old: Option<&Value>, path: &Path) -> Vec<FieldError> {
     let target = spec.get("scaleTargetRef").unwrap_or(&Value::Null);
-    let same = |old: &Value| ["apiVersion", "kind"].iter().all(|f| str_at(&old["scaleTargetRef"], f) == str_at(target, f));
+    let same =
+        |old: &Value| ["apiVersion", "kind"].iter().all(|f| str_at(&old["scaleTargetRef"], f) == str_at(target, f));
     let version = match old {
         Some(old) if same(old) => Version::Any,
         _ if str_at(target, "kind") == "ReplicationController" => Version::Parsed,
@@ -75,7 +76,9 @@ fn metrics(spec: &Value, old: Option<&Value>, path: &Path) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> =
         list.iter().enumerate().flat_map(|(i, metric)| one_metric(metric, version, &path.index(i))).collect();
     // what runs in no pod has no use of its own that could wake it
-    if int_at(spec, "minReplicas") == Some(0) && !list.iter().any(|m| matches!(str_at(m, "type"), "Object" | "External")) {
+    if int_at(spec, "minReplicas") == Some(0)
+        && !list.iter().any(|m| matches!(str_at(m, "type"), "Object" | "External"))
+    {
         let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
         errors.push(FieldError::forbidden(path, detail));
     }
@@ -121,7 +124,8 @@ fn reference(target: &Value, version: Version, path: &Path) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> =
         ["kind", "name"].into_iter().flat_map(|field| segment(target, field, path, "")).collect();
     let given = str_at(target, "apiVersion");
-    errors.extend(version_problem(given, version).map(|why| FieldError::invalid(&path.child("apiVersion"), given, why)));
+    errors
+        .extend(version_problem(given, version).map(|why| FieldError::invalid(&path.child("apiVersion"), given, why)));
     errors
 }
 

@@ -268,10 +268,15 @@ mod tests {
             texts(&slice(&json!({"addressType": "IPv4", "endpoints": [endpoint]})))
         };
         assert_eq!(slice_of(json!({"forZones": [{"name": "a"}, {"name": ""}], "forNodes": [{"name": "n"}]})), [""; 0]);
-        let found = slice_of(json!({"forZones": [{"name": "a"}, {"name": "a"}, {"name": "/"}], "forNodes": [{"name": "N"}]}));
+        let found =
+            slice_of(json!({"forZones": [{"name": "a"}, {"name": "a"}, {"name": "/"}], "forNodes": [{"name": "N"}]}));
         assert_eq!(found[0], "endpoints[0].hints.forZones[1].name: Duplicate value: \"a\"");
-        assert!(found[1].starts_with("endpoints[0].hints.forZones[2].name: Invalid value: \"/\": a valid label must be"));
-        assert!(found[2].starts_with("endpoints[0].hints.forNodes[0].name: Invalid value: \"N\": a lowercase RFC 1123"));
+        assert!(
+            found[1].starts_with("endpoints[0].hints.forZones[2].name: Invalid value: \"/\": a valid label must be")
+        );
+        assert!(
+            found[2].starts_with("endpoints[0].hints.forNodes[0].name: Invalid value: \"N\": a lowercase RFC 1123")
+        );
         let many = |count: usize| (0..count).map(|i| json!({"name": format!("n{i}")})).collect::<Vec<_>>();
         assert_eq!(
             slice_of(json!({"forZones": many(9), "forNodes": many(9)})),

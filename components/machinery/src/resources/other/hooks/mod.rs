@@ -7,7 +7,9 @@ mod policy;
 mod rbac;
 
 pub(in crate::resources) use config::{config_map, config_map_update, secret, secret_defaults, secret_update};
-pub(in crate::resources) use discovery::{drop_topology, endpoints, endpoints_defaults, slice, slice_defaults, slice_update};
+pub(in crate::resources) use discovery::{
+    drop_topology, endpoints, endpoints_defaults, slice, slice_defaults, slice_update,
+};
 pub(in crate::resources) use nodes::{
     namespace_create, namespace_defaults, namespace_status, node, node_defaults, node_update,
 };

@@ -110,7 +110,10 @@ mod tests {
             (json!("101%"), "\"101%\": must not be greater than 100%".to_owned()),
             (json!("99999999999999999999%"), "\"99999999999999999999%\": must not be greater than 100%".to_owned()),
         ] {
-            assert_eq!(texts(json!({"maxUnavailable": amount})), [format!("spec.maxUnavailable: Invalid value: {why}")]);
+            assert_eq!(
+                texts(json!({"maxUnavailable": amount})),
+                [format!("spec.maxUnavailable: Invalid value: {why}")]
+            );
         }
         assert_eq!(
             texts(json!({"unhealthyPodEvictionPolicy": "Never"})),
