@@ -176,23 +176,26 @@ impl FieldError {
     }
 }
 
-/// A value as the message shows it: what is missing as the word `"null"`, structures as JSON in the way Go's encoder writes it.
+/// A value as the message shows it: what is missing as the word `"null"`, structures as JSON.
 fn rendered(value: &Value) -> String {
     match value {
         Value::Null => "\"null\"".to_owned(),
         Value::String(text) => quoted(text),
-        Value::Array(_) | Value::Object(_) => {
-            let mut text = String::new();
-            for c in value.to_string().chars() {
-                match c {
-                    '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-                    other => text.push(other),
-                }
-            }
-            text
-        }
+        Value::Array(_) | Value::Object(_) => shown(value),
         plain => plain.to_string(),
     }
+}
+
+/// JSON in the way Go's encoder writes it.
+pub fn shown(value: &Value) -> String {
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 /// Go's `%q`.

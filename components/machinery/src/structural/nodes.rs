@@ -66,8 +66,12 @@ pub fn check_nodes(written: &Value, parsed: &Schema, with_status: bool, path: &P
 }
 
 fn with_status_subresource(written: &Value, path: &Path) -> Option<FieldError> {
-    let fields = written.as_object().into_iter().flatten();
-    for (key, value) in fields.filter(|(_, v)| !matches!(v, Value::Bool(false)) && *v != "" && !v.is_null()) {
+    // upstream looks at the fields in the order of its structure, of which only these come before the type
+    let order = |key: &str| (!matches!(key, "id" | "$schema" | "$ref"), key != "type");
+    let mut fields: Vec<(&String, &Value)> = written.as_object().into_iter().flatten().collect();
+    fields.sort_by_key(|(key, _)| order(key));
+    for (key, value) in fields.into_iter().filter(|(_, v)| !matches!(v, Value::Bool(false)) && *v != "" && !v.is_null())
+    {
         if key == "type" && value != "object" {
             let detail =
                 "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
@@ -92,6 +96,10 @@ fn node(s: &Value, path: &Path, context: &Context) -> Vec<FieldError> {
         errors.push(FieldError::forbidden(&path.child("uniqueItems"), detail));
     }
     errors.extend(below(s, path, context));
+    if s.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
+        let at = path.child("x-kubernetes-preserve-unknown-fields");
+        errors.push(FieldError::invalid(&at, false, "must be true or undefined"));
+    }
     errors.extend(list_and_map_types(s, path));
     errors.extend(rules(s, path));
     errors
@@ -122,10 +130,6 @@ fn own(s: &Value, path: &Path, context: &Context) -> Vec<FieldError> {
     if context.inside_meta && bool_at(s, "x-kubernetes-embedded-resource") {
         let detail = "must not be used inside of resource meta";
         errors.push(FieldError::forbidden(&path.child("x-kubernetes-embedded-resource"), detail));
-    }
-    if s.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
-        let at = path.child("x-kubernetes-preserve-unknown-fields");
-        errors.push(FieldError::invalid(&at, false, "must be true or undefined"));
     }
     errors
 }

@@ -1,10 +1,13 @@
 //! What is wrong with the rules of a definition: they do not compile, or may cost too much.
 
-use cel::cost::{CRD_ESTIMATE_LIMIT, RULE_ESTIMATE_LIMIT};
+use cel::{
+    Env,
+    cost::{CRD_ESTIMATE_LIMIT, RULE_ESTIMATE_LIMIT},
+};
 use serde_json::Value;
 
-use super::compile::Node;
-use crate::{FieldError, Path, structural::Schema, value::bool_at};
+use super::compile::{Node, Rule};
+use crate::{FieldError, Path, field, structural::Schema, value::str_at};
 
 /// The most expensive rules are named when all together cost too much; this many.
 const NAMED: usize = 4;
@@ -18,10 +21,10 @@ pub fn check(schema: &Schema, path: &Path) -> Vec<FieldError> {
     if checker.total > CRD_ESTIMATE_LIMIT {
         checker.expensive.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         for (_, path) in checker.expensive.iter().take(NAMED) {
-            let detail = "contributed to estimated rule & messageExpression cost total exceeding cost limit for entire OpenAPIv3 schema";
+            let detail = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
             checker.errors.push(FieldError::forbidden(path, detail));
         }
-        let what = "x-kubernetes-validations estimated rule & messageExpression cost total for entire OpenAPIv3 schema";
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         checker.errors.push(FieldError::forbidden(path, too_expensive(what, checker.total, CRD_ESTIMATE_LIMIT)));
     }
     checker.errors
@@ -49,24 +52,24 @@ struct Checker {
 }
 
 impl Checker {
-    /// `lost` is the nearest list around whose items cannot be told apart between old and new.
+    /// `lost` is the outermost list or map around whose contents cannot be told apart between old and new. What lies below is
+    /// judged first.
     fn node(&mut self, schema: &Schema, path: &Path, is_resource: bool, count: Cardinality, lost: Option<&Path>) {
-        if !schema.rules.is_empty() {
-            self.rules(schema, path, is_resource, count, lost);
-        }
-        if let Some(items) = &schema.items {
-            let count = below(count, schema.max_items);
-            let at = path.child("items");
-            let is_map = schema.list_type.as_deref() == Some("map");
-            let lost = lost.or(if is_map { None } else { Some(path) });
-            self.node(items, &at, items.embedded, count, lost);
-        }
         if let Some(values) = schema.values() {
             let count = below(count, schema.max_properties);
             self.node(values, &path.child("additionalProperties"), values.embedded, count, lost);
         }
+        let within = lost.or((schema.map_type.as_deref() == Some("atomic")).then_some(path));
         for (name, property) in &schema.properties {
-            self.node(property, &path.child("properties").key(name), property.embedded, count, lost);
+            self.node(property, &path.child("properties").key(name), property.embedded, count, within);
+        }
+        if let Some(items) = &schema.items {
+            let count = below(count, schema.max_items);
+            let within = lost.or((schema.list_type.as_deref() != Some("map")).then_some(path));
+            self.node(items, &path.child("items"), items.embedded, count, within);
+        }
+        if !schema.rules.is_empty() {
+            self.rules(schema, path, is_resource, count, lost);
         }
     }
 
@@ -82,34 +85,40 @@ impl Checker {
         };
         for (i, written) in schema.rules.iter().enumerate() {
             let at = path.index(i);
-            let rule = match node.rule(schema, written) {
-                Ok(Some(rule)) => rule,
+            let times = count.unwrap_or_else(|| node.seen.max_count());
+            let uses_old = match node.rule(schema, written) {
                 Ok(None) => continue,
+                Ok(Some(rule)) => {
+                    self.costs(&rule, node.env(rule.optional_old), times, &at);
+                    rule.uses_old
+                }
                 Err(wrong) => {
-                    self.errors.push(FieldError::invalid(&at.child(wrong.field), written.clone(), wrong.detail));
-                    continue;
+                    let detail = format!("{}: {}", shown(written), wrong.detail);
+                    self.errors.push(FieldError::invalid_omitted(&at.child(wrong.field), detail));
+                    false
                 }
             };
-            if rule.uses_old {
-                if let Some(lost) = lost {
-                    let detail =
-                        format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}");
-                    let text = written.get("rule").cloned().unwrap_or_default();
-                    self.errors.push(FieldError::invalid(&at.child("rule"), text, detail));
-                }
-            } else if written.get("optionalOldSelf").is_some_and(Value::is_boolean) {
-                let detail = "may not be set if oldSelf is not used in rule";
-                let set = bool_at(written, "optionalOldSelf");
-                self.errors.push(FieldError::invalid(&at.child("optionalOldSelf"), set, detail));
-            }
-            let times = count.unwrap_or_else(|| node.seen.max_count());
-            let env = node.env(rule.optional_old);
-            let cost = rule.program.estimate(env).max.saturating_mul(times);
-            self.spend(cost, "estimated rule cost", &at.child("rule"));
-            if let Some(message) = &rule.message_program {
-                let cost = message.estimate(env).max.saturating_mul(times);
-                self.spend(cost, "estimated messageExpression cost", &at.child("messageExpression"));
-            }
+            self.old(written, uses_old, &at, lost);
+        }
+    }
+
+    fn costs(&mut self, rule: &Rule, env: &Env, times: u64, path: &Path) {
+        let cost = rule.program.estimate(env).max.saturating_mul(times);
+        self.spend(cost, "estimated rule cost", &path.child("rule"));
+        // a message is made once, so upstream counts it once
+        if let Some(message) = &rule.message_program {
+            let at = path.child("messageExpression");
+            self.spend(message.estimate(env).max, "estimated messageExpression cost", &at);
+        }
+    }
+
+    fn old(&mut self, written: &Value, uses_old: bool, path: &Path, lost: Option<&Path>) {
+        if let Some(lost) = lost.filter(|_| uses_old) {
+            let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}");
+            self.errors.push(FieldError::invalid(&path.child("rule"), str_at(written, "rule"), detail));
+        } else if let Some(set) = written.get("optionalOldSelf").and_then(Value::as_bool).filter(|_| !uses_old) {
+            let detail = "may not be set if oldSelf is not used in rule";
+            self.errors.push(FieldError::invalid(&path.child("optionalOldSelf"), set, detail));
         }
     }
 
@@ -126,4 +135,22 @@ impl Checker {
 
 fn below(count: Cardinality, max: Option<u64>) -> Cardinality {
     Some(count?.saturating_mul(max?))
+}
+
+/// A rule as upstream's own structure.
+fn shown(rule: &Value) -> String {
+    const FIELDS: [(&str, &str, bool); 6] = [
+        ("Rule", "rule", true),
+        ("Message", "message", true),
+        ("MessageExpression", "messageExpression", true),
+        ("Reason", "reason", false),
+        ("FieldPath", "fieldPath", true),
+        ("OptionalOldSelf", "optionalOldSelf", false),
+    ];
+    let parts = FIELDS.iter().map(|(name, field, is_text)| {
+        let value = rule.get(field).filter(|v| !v.is_null());
+        let empty = if *is_text { Value::from("") } else { Value::Null };
+        format!("\"{name}\":{}", field::shown(value.unwrap_or(&empty)))
+    });
+    format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
 }

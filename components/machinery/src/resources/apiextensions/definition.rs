@@ -5,8 +5,9 @@
 
 use serde_json::Value;
 
+use super::conversion;
 use crate::{
-    field::{FieldError, Path},
+    field::{self, FieldError, Path},
     names,
     resources::meta::immutable,
     structural::{self, jsonpath, rules},
@@ -15,7 +16,6 @@ use crate::{
 
 const COLUMN_TYPES: &str = "boolean,date,integer,number,string";
 const COLUMN_FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
-const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
 const MAX_SELECTABLE: usize = 8;
 const APPROVAL: &str = "api-approved.kubernetes.io";
 
@@ -35,7 +35,7 @@ pub(super) fn validate(object: &Value) -> Vec<FieldError> {
 }
 
 pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = spec(&new["spec"], Some(&old["spec"]));
+    let mut errors = spec(&new["spec"], Some(old));
     if super::is_true(old, "Established") {
         errors.extend(immutable(new, old, &["spec.scope", "spec.names.kind"]));
     }
@@ -62,31 +62,20 @@ fn spec(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let path = Path::new("spec");
     let mut errors = group_and_scope(spec, &path);
     let versions = list_at(spec, "versions");
-    let versions_at = path.child("versions");
+    let at = path.child("versions");
+    errors.extend(without_schema(versions, &at));
+    let old_versions = old.map(|old| list_at(&old["spec"], "versions")).unwrap_or_default();
+    let parts = Parts { versions, old: old_versions };
     for (i, version) in versions.iter().enumerate() {
-        let at = versions_at.index(i);
-        if get(version, "schema.openAPIV3Schema").is_none_or(Value::is_null) {
-            let detail = "schemas are required";
-            errors.push(FieldError::required(&at.child("schema").child("openAPIV3Schema"), detail));
-        }
-        let name = str_at(version, "name");
-        let problems = names::dns1035_label(name);
+        let at = at.index(i);
+        let problems = names::dns1035_label(str_at(version, "name"));
         if !problems.is_empty() {
-            errors.push(FieldError::invalid(&at.child("name"), name, problems.join(",")));
+            errors.push(FieldError::invalid(&at.child("name"), str_at(version, "name"), problems.join(",")));
         }
         errors.extend(deprecation(version, &at));
+        errors.extend(parts.of(version, &at));
     }
-    errors.extend(parts(versions, list_at(old.unwrap_or(&Value::Null), "versions"), &path));
-    let mut seen: Vec<&str> = versions.iter().map(|v| str_at(v, "name")).collect();
-    seen.sort_unstable();
-    seen.dedup();
-    if seen.len() < versions.len() {
-        errors.push(FieldError::invalid(&versions_at, versions.to_vec(), "must contain unique version names"));
-    }
-    if versions.iter().filter(|v| bool_at(v, "storage")).count() != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid(&versions_at, versions.to_vec(), detail));
-    }
+    errors.extend(version_list(versions, &path));
     let names_at = path.child("names");
     for key in ["plural", "singular", "kind", "listKind"] {
         if str_at(&spec["names"], key).is_empty() {
@@ -94,8 +83,70 @@ fn spec(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
     }
     errors.extend(all_names(&spec["names"], &names_at));
-    errors.extend(conversion(spec, &path.child("conversion")));
+    errors.extend(parts.common(&path));
+    errors.extend(conversion::validate(spec, old, &path.child("conversion")));
     errors
+}
+
+fn without_schema<'a>(versions: &'a [Value], path: &'a Path) -> impl Iterator<Item = FieldError> + 'a {
+    let bare = |version: &Value| get(version, "schema.openAPIV3Schema").is_none_or(Value::is_null);
+    versions.iter().enumerate().filter(move |(_, version)| bare(version)).map(move |(i, _)| {
+        FieldError::required(&path.index(i).child("schema").child("openAPIV3Schema"), "schemas are required")
+    })
+}
+
+/// What versions are together. The first one is also the version that definitions had when they had one.
+fn version_list(versions: &[Value], path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let at = path.child("versions");
+    let mut wrong =
+        |detail: &str| errors.push(FieldError::invalid_omitted(&at, format!("{}: {detail}", shown(versions))));
+    let mut seen: Vec<&str> = versions.iter().map(|v| str_at(v, "name")).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    if seen.len() < versions.len() {
+        wrong("must contain unique version names");
+    }
+    if versions.iter().filter(|v| bool_at(v, "storage")).count() != 1 {
+        wrong("must have exactly one version marked as storage version");
+    }
+    let first = versions.first().map(|v| str_at(v, "name")).filter(|name| !name.is_empty());
+    if let Some((name, problems)) = first.map(|name| (name, names::dns1035_label(name))).filter(|(_, p)| !p.is_empty())
+    {
+        errors.push(FieldError::invalid(&path.child("version"), name, problems.join(",")));
+    }
+    errors
+}
+
+/// Versions as upstream's own structures, without what they have in common: that stands above them there.
+fn shown(versions: &[Value]) -> String {
+    const FIELDS: [(&str, &str, bool); 9] = [
+        ("Name", "name", false),
+        ("Served", "served", false),
+        ("Storage", "storage", false),
+        ("Deprecated", "deprecated", false),
+        ("DeprecationWarning", "deprecationWarning", false),
+        ("Schema", "schema", true),
+        ("Subresources", "subresources", true),
+        ("AdditionalPrinterColumns", "additionalPrinterColumns", true),
+        ("SelectableFields", "selectableFields", true),
+    ];
+    let one = |version: &Value| {
+        let parts = FIELDS.iter().map(|(name, field, shared)| {
+            let given = version.get(field).filter(|_| !(*shared && common(versions, field).is_some()));
+            let unset = match *name {
+                "Served" | "Storage" | "Deprecated" => Value::Bool(false),
+                _ => Value::Null,
+            };
+            format!("\"{name}\":{}", field::shown(given.unwrap_or(&unset)))
+        });
+        format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
+    };
+    if versions.is_empty() {
+        "null".into()
+    } else {
+        format!("[{}]", versions.iter().map(one).collect::<Vec<_>>().join(","))
+    }
 }
 
 fn group_and_scope(spec: &Value, path: &Path) -> Vec<FieldError> {
@@ -118,52 +169,60 @@ fn group_and_scope(spec: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-/// Schemas, subresources, columns and selectable fields, at the top where versions have them in common.
-fn parts(versions: &[Value], old: &[Value], path: &Path) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let per_version = |i: usize| path.child("versions").index(i);
-    let has_status = |v: &Value| get(v, "subresources.status").is_some_and(|s| !s.is_null());
-    let old_schema = |version: &Value| {
-        let before = old.iter().find(|v| v["name"] == version["name"]);
-        before.and_then(|v| get(v, "schema.openAPIV3Schema")).map(structural::parse)
-    };
-    let schema_of = |version: &Value, at: &Path, status: bool| -> Vec<FieldError> {
+/// What versions have beside their names: schemas, subresources, columns and selectable fields.
+struct Parts<'a> {
+    versions: &'a [Value],
+    /// Of the definition that is updated.
+    old: &'a [Value],
+}
+
+type Check = fn(&Value, &Value, &Path) -> Vec<FieldError>;
+const CHECKS: [(&str, Check); 3] =
+    [("subresources", scale), ("additionalPrinterColumns", printer_columns), ("selectableFields", selectable_fields)];
+
+impl Parts<'_> {
+    /// What one version has for itself.
+    fn of(&self, version: &Value, path: &Path) -> Vec<FieldError> {
+        let own = |key: &str| common(self.versions, key).is_none();
+        let mut errors = Vec::new();
+        if own("schema") {
+            errors.extend(self.schema(version, has_status(version), &path.child("schema")));
+        }
+        for (key, check) in CHECKS.iter().filter(|(key, _)| own(key)) {
+            let part = version.get(key).filter(|it| !it.is_null());
+            errors.extend(part.into_iter().flat_map(|part| check(part, version, &path.child(key))));
+        }
+        errors
+    }
+
+    /// What all of them have in common; upstream names it where it stood when definitions had one version.
+    fn common(&self, path: &Path) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let Some(first) = self.versions.first() else { return errors };
+        if common(self.versions, "schema").is_some() {
+            errors.extend(self.schema(first, self.versions.iter().any(has_status), &path.child("validation")));
+        }
+        for (key, check) in CHECKS {
+            errors.extend(common(self.versions, key).into_iter().flat_map(|p| check(p, first, &path.child(key))));
+        }
+        errors
+    }
+
+    fn schema(&self, version: &Value, with_status: bool, path: &Path) -> Vec<FieldError> {
         let Some(written) = get(version, "schema.openAPIV3Schema").filter(|s| s.is_object()) else { return Vec::new() };
-        let (parsed, at) = (structural::parse(written), at.child("openAPIV3Schema"));
-        let errors = structural::check_nodes(written, &parsed, status, &at);
-        match errors.is_empty() {
-            true => rules::check(&parsed, &at, old_schema(version).as_ref()),
-            false => errors,
+        let (parsed, path) = (structural::parse(written), path.child("openAPIV3Schema"));
+        let errors = structural::check_nodes(written, &parsed, with_status, &path);
+        if !errors.is_empty() {
+            return errors;
         }
-    };
-    match (common(versions, "schema"), versions.first()) {
-        (Some(_), Some(first)) => {
-            errors.extend(schema_of(first, &path.child("validation"), versions.iter().any(has_status)));
-        }
-        _ => {
-            for (i, version) in versions.iter().enumerate() {
-                errors.extend(schema_of(version, &per_version(i).child("schema"), has_status(version)));
-            }
-        }
+        let before = self.old.iter().find(|v| v["name"] == version["name"]);
+        let before = before.and_then(|v| get(v, "schema.openAPIV3Schema")).map(structural::parse);
+        rules::check(&parsed, &path, before.as_ref())
     }
-    type Check = fn(&Value, &Value, &Path) -> Vec<FieldError>;
-    let checks: [(&str, Check); 3] = [
-        ("subresources", scale),
-        ("additionalPrinterColumns", printer_columns),
-        ("selectableFields", selectable_fields),
-    ];
-    for (key, check) in checks {
-        match (common(versions, key), versions.first()) {
-            (Some(part), Some(first)) => errors.extend(check(part, first, &path.child(key))),
-            _ => {
-                for (i, version) in versions.iter().enumerate() {
-                    let part = version.get(key).filter(|it| !it.is_null());
-                    errors.extend(part.into_iter().flat_map(|part| check(part, version, &per_version(i).child(key))));
-                }
-            }
-        }
-    }
-    errors
+}
+
+fn has_status(version: &Value) -> bool {
+    get(version, "subresources.status").is_some_and(|s| !s.is_null())
 }
 
 fn deprecation(version: &Value, path: &Path) -> Vec<FieldError> {
@@ -178,7 +237,8 @@ fn deprecation(version: &Value, path: &Path) -> Vec<FieldError> {
         if warning.is_empty() {
             problems.push("must not be an empty string".to_owned());
         }
-        if let Some((at, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        let hidden = |c: char| c.is_control() || (c.is_whitespace() && c != ' ');
+        if let Some((at, _)) = warning.char_indices().find(|(_, c)| hidden(*c)) {
             problems.push(format!(
                 "must only contain printable UTF-8 characters; non-printable character found at index {at}"
             ));
@@ -293,116 +353,19 @@ fn all_names(given: &Value, path: &Path) -> Vec<FieldError> {
             errors.push(FieldError::invalid(&path.child(key), name, format!("{mixed}{}", problems.join(","))));
         }
     }
+    errors.extend(labels(given, "shortNames", path));
     let kind = str_at(given, "kind");
     if !kind.is_empty() && kind == str_at(given, "listKind") {
         errors.push(FieldError::invalid(&path.child("listKind"), kind, "kind and listKind may not be the same"));
     }
-    for key in ["shortNames", "categories"] {
-        for (i, name) in list_at(given, key).iter().filter_map(Value::as_str).enumerate() {
-            let problems = names::dns1035_label(name);
-            if !problems.is_empty() {
-                errors.push(FieldError::invalid(&path.child(key).index(i), name, problems.join(",")));
-            }
-        }
-    }
+    errors.extend(labels(given, "categories", path));
     errors
 }
 
-fn conversion(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let conversion = &spec["conversion"];
-    let webhook = conversion.get("webhook").filter(|it| it.is_object());
-    let (config_at, versions_at) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
-    let config = webhook.and_then(|it| it.get("clientConfig")).filter(|it| it.is_object());
-    let versions = webhook.map(|it| list_at(it, "conversionReviewVersions")).unwrap_or_default();
-    match str_at(conversion, "strategy") {
-        "" => errors.push(FieldError::required(&path.child("strategy"), "")),
-        "Webhook" => {
-            match config {
-                None => errors.push(FieldError::required(&config_at, "required when strategy is set to Webhook")),
-                Some(config) => errors.extend(client_config(config, &config_at)),
-            }
-            errors.extend(review_versions(versions, &versions_at));
-        }
-        strategy => {
-            if strategy != "None" {
-                let at = path.child("strategy");
-                errors.push(FieldError::not_supported(&at, strategy, &["None", "Webhook"]));
-            }
-            let detail = "should not be set when strategy is not set to Webhook";
-            errors.extend(config.map(|_| FieldError::forbidden(&config_at, detail)));
-            errors.extend((!versions.is_empty()).then(|| FieldError::forbidden(&versions_at, detail)));
-        }
-    }
-    errors
-}
-
-fn client_config(config: &Value, path: &Path) -> Vec<FieldError> {
-    let url = config.get("url").and_then(Value::as_str);
-    let service = config.get("service").filter(|it| it.is_object());
-    let mut errors = Vec::new();
-    match (url, service) {
-        (Some(url), None) => {
-            let at = path.child("url");
-            let rest = url.strip_prefix("https://");
-            if rest.is_none() {
-                let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-                let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-                errors.push(FieldError::invalid(&at, scheme, detail));
-            }
-            let host = rest.unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
-            if rest.is_some() && host.is_empty() {
-                let detail = "host must be specified; desired format: https://host[/path]";
-                errors.push(FieldError::invalid(&at, "", detail));
-            }
-            for (sign, what) in [('@', "user information"), ('#', "fragments"), ('?', "query parameters")] {
-                let there = if sign == '@' { host.contains(sign) } else { url.contains(sign) };
-                if there {
-                    errors.push(FieldError::invalid(&at, url, format!("{what} are not permitted in the URL")));
-                }
-            }
-        }
-        (None, Some(service)) => {
-            let at = path.child("service");
-            for key in ["name", "namespace"] {
-                if str_at(service, key).is_empty() {
-                    errors.push(FieldError::required(&at.child(key), format!("service {key} is required")));
-                }
-            }
-            let port = service.get("port").and_then(Value::as_i64).unwrap_or(443);
-            let problems = names::port_number(port);
-            if !problems.is_empty() {
-                let detail = format!("port is not valid: {}", problems.join(","));
-                errors.push(FieldError::invalid(&at.child("port"), port, detail));
-            }
-            let text = str_at(service, "path");
-            if !text.is_empty() && !text.starts_with('/') {
-                errors.push(FieldError::invalid(&at.child("path"), text, "must start with a '/'"));
-            }
-        }
-        _ => errors.push(FieldError::required(path, "exactly one of url or service is required")),
-    }
-    errors
-}
-
-fn review_versions(versions: &[Value], path: &Path) -> Vec<FieldError> {
-    if versions.is_empty() {
-        return vec![FieldError::required(path, "")];
-    }
-    let mut errors = Vec::new();
-    for (i, version) in versions.iter().enumerate() {
-        let text = version.as_str().unwrap_or_default();
-        if versions[..i].contains(version) {
-            errors.push(FieldError::invalid(&path.index(i), text, "duplicate version"));
-            continue;
-        }
-        errors.extend(names::dns1035_label(text).into_iter().map(|p| FieldError::invalid(&path.index(i), text, p)));
-    }
-    if !versions.iter().any(|v| REVIEW_VERSIONS.iter().any(|known| v == known)) {
-        let detail = format!("must include at least one of {}", REVIEW_VERSIONS.join(", "));
-        errors.push(FieldError::invalid(path, versions.to_vec(), detail));
-    }
-    errors
+fn labels(given: &Value, key: &str, path: &Path) -> Vec<FieldError> {
+    let list = list_at(given, key).iter().filter_map(Value::as_str).enumerate();
+    let judged = list.map(|(i, name)| (i, name, names::dns1035_label(name))).filter(|(_, _, p)| !p.is_empty());
+    judged.map(|(i, name, problems)| FieldError::invalid(&path.child(key).index(i), name, problems.join(","))).collect()
 }
 
 fn stored_versions(object: &Value) -> Vec<FieldError> {
@@ -410,7 +373,7 @@ fn stored_versions(object: &Value) -> Vec<FieldError> {
     let stored = list_at(object, "status.storedVersions");
     let versions = list_at(object, "spec.versions");
     if stored.is_empty() {
-        return vec![FieldError::invalid(&path, stored.to_vec(), "must have at least one stored version")];
+        return vec![FieldError::invalid_no_list(&path, "must have at least one stored version")];
     }
     let mut errors = Vec::new();
     for version in versions.iter().filter(|v| bool_at(v, "storage") && !stored.contains(&v["name"])) {
@@ -427,34 +390,46 @@ fn stored_versions(object: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Groups of the Kubernetes community need its consent, or the word that it was not asked.
+/// What a definition says of its consent.
+#[derive(PartialEq, Eq)]
+enum Approval {
+    Missing,
+    Bypassed,
+    Given,
+    Invalid,
+}
+
+fn approval_of(object: &Value) -> (Approval, &str) {
+    let text = object["metadata"]["annotations"].get(APPROVAL).and_then(Value::as_str).unwrap_or_default();
+    let is_url = text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+    let state = match text {
+        "" => Approval::Missing,
+        _ if text.starts_with("unapproved") => Approval::Bypassed,
+        _ if is_url => Approval::Given,
+        _ => Approval::Invalid,
+    };
+    (state, text)
+}
+
+/// Groups of the Kubernetes community need its consent, or the word that it was not asked. What was so before may stay.
 fn approval(new: &Value, old: Option<&Value>) -> Option<FieldError> {
     const WHERE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
     let group = str_at(new, "spec.group");
     let protected = ["k8s.io", "kubernetes.io"].iter().any(|it| group == *it || group.ends_with(&format!(".{it}")));
-    let given = |object: &Value| -> String {
-        let annotations = &object["metadata"]["annotations"];
-        annotations.get(APPROVAL).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    let given_now = given(new);
-    let good = given_now.starts_with("unapproved")
-        || given_now.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
-    if !protected || good || old.is_some_and(|old| given(old) == given_now) {
+    let (state, given) = approval_of(new);
+    if !protected || old.is_some_and(|old| approval_of(old).0 == state) {
         return None;
     }
     let path = Path::new("metadata").child("annotations").key(APPROVAL);
-    Some(match given_now.is_empty() {
-        true => {
-            FieldError::required(&path, format!("protected groups must have approval annotation {APPROVAL:?}, {WHERE}"))
+    let must = format!("protected groups must have approval annotation {APPROVAL:?}");
+    match state {
+        Approval::Missing => Some(FieldError::required(&path, format!("{must}, {WHERE}"))),
+        Approval::Invalid => {
+            let detail = format!("{must} with either a URL or a reason starting with \"unapproved\", {WHERE}");
+            Some(FieldError::invalid(&path, given, detail))
         }
-        false => FieldError::invalid(
-            &path,
-            given_now,
-            format!(
-                "protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting with \"unapproved\", {WHERE}"
-            ),
-        ),
-    })
+        Approval::Bypassed | Approval::Given => None,
+    }
 }
 
 fn unknown_fields(new: &Value, old: Option<&Value>) -> Option<FieldError> {
@@ -463,4 +438,79 @@ fn unknown_fields(new: &Value, old: Option<&Value>) -> Option<FieldError> {
         "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
     (!before && bool_at(new, "spec.preserveUnknownFields"))
         .then(|| FieldError::invalid(&Path::new("spec").child("preserveUnknownFields"), true, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definition(patch: Value) -> Value {
+        let version =
+            json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}});
+        let mut object = json!({"metadata": {"name": "as.b.io"}, "status": {"storedVersions": ["v1"]},
+            "spec": {"group": "b.io", "scope": "Cluster", "versions": [version], "conversion": {"strategy": "None"},
+                "names": {"plural": "as", "singular": "a", "kind": "A", "listKind": "AList"}}});
+        crate::patch::merge_patch(&mut object, &patch);
+        object
+    }
+
+    fn texts(object: &Value) -> Vec<String> {
+        validate(object).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn causes_stand_in_upstreams_order() {
+        assert_eq!(texts(&definition(json!({}))), [""; 0]);
+        let version = json!({"name": "V1", "served": true, "storage": false, "deprecationWarning": "x",
+            "schema": {"openAPIV3Schema": {"type": "object", "nullable": true}}, "subresources": {"scale": {"specReplicasPath": "x"}}});
+        let names = json!({"kind": "B", "listKind": "B", "shortNames": ["C"], "categories": ["D"]});
+        let odd = definition(json!({
+            "spec": {"scope": null, "versions": [version], "names": names, "conversion": {"strategy": "Some"}},
+            "status": null,
+        }));
+        let found: Vec<String> = validate(&odd).into_iter().map(|e| e.field).collect();
+        assert_eq!(
+            found,
+            [
+                "spec.scope",
+                "spec.versions[0].name",
+                "spec.versions[0].deprecationWarning",
+                "spec.versions",
+                "spec.version",
+                "spec.names.shortNames[0]",
+                "spec.names.listKind",
+                "spec.names.categories[0]",
+                "spec.validation.openAPIV3Schema.nullable",
+                "spec.subresources.scale.specReplicasPath",
+                "spec.subresources.scale.statusReplicasPath",
+                "spec.conversion.strategy",
+                "status.storedVersions",
+            ]
+        );
+        let all = texts(&odd);
+        assert_eq!(
+            all[3],
+            concat!(
+                r#"spec.versions: Invalid value: [{"Name":"V1","Served":true,"Storage":false,"Deprecated":false,"#,
+                r#""DeprecationWarning":"x","Schema":null,"Subresources":null,"AdditionalPrinterColumns":null,"#,
+                r#""SelectableFields":null}]: must have exactly one version marked as storage version"#
+            )
+        );
+        assert_eq!(all[12], "status.storedVersions: Invalid value: null: must have at least one stored version");
+    }
+
+    #[test]
+    fn consent_that_was_not_right_may_stay_so() {
+        let with = |text: &str| {
+            definition(
+                json!({"metadata": {"name": "as.x.k8s.io", "annotations": {APPROVAL: text}}, "spec": {"group": "x.k8s.io"}}),
+            )
+        };
+        assert_eq!(validate(&with("unapproved, for a test")), []);
+        assert_eq!(validate(&with("https://a.b/c")), []);
+        assert!(texts(&with("maybe"))[0].contains("with either a URL or a reason starting with \"unapproved\""));
+        assert_eq!(validate_update(&with("perhaps"), &with("maybe")), []);
+        assert_eq!(validate_update(&with("perhaps"), &with("https://a.b/c")).len(), 1);
+    }
 }

@@ -1,5 +1,6 @@
 //! CustomResourceDefinitions (apiextensions-apiserver `pkg/apis/apiextensions` and `pkg/registry/customresourcedefinition`).
 
+mod conversion;
 mod definition;
 mod versions;
 
