@@ -370,3 +370,112 @@ async fn certificates_of_masters_are_not_asked_for() {
         api.get(&format!("{requests}?fieldSelector=spec.signerName=kubernetes.io/kube-apiserver-client")).await;
     assert_eq!(selected["items"].as_array().unwrap().len(), 1);
 }
+
+/// (collection, body, causes as `field: message` up to where upstream's text is long).
+fn faults() -> Vec<(&'static str, Value, &'static [&'static str])> {
+    let peer = json!([{"from": [{"ipBlock": {"cidr": "10.0.0.1/8", "except": ["010.1.0.0/16"]}}]}]);
+    vec![
+        (
+            "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims",
+            json!({"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c", "selectors": [{"cel": {"expression": "device.driver"}}]}}],
+                "constraints": [{"requests": ["r"], "matchAttribute": "model"}]}}}),
+            &[
+                "spec.devices.requests[0].exactly.selectors[0].cel.expression: Invalid value: \"device.driver\": must evaluate to bool or the unknown type, not string",
+                "spec.devices.constraints[0].matchAttribute: Invalid value: \"model\": a fully qualified name must be a domain and a name separated by a slash",
+            ],
+        ),
+        (
+            "/apis/resource.k8s.io/v1/resourceslices",
+            json!({"spec": {"driver": "d.io", "pool": {"name": "p", "resourceSliceCount": 1}, "nodeName": "n", "devices": [{"name": "a", "attributes": {"m": {}}}]}}),
+            &["spec.devices[0].attributes[m]: Invalid value: \"\": exactly one value must be specified"],
+        ),
+        (
+            "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
+            json!({"spec": {"podSelector": {}, "ingress": peer}}),
+            &[
+                "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length",
+                "spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: \"010.1.0.0/16\": must not have leading 0s in IP or prefix length",
+            ],
+        ),
+        (
+            "/apis/networking.k8s.io/v1/servicecidrs",
+            json!({"spec": {"cidrs": ["10.98.0.0/16", "fd00:0::/64"]}}),
+            &["spec.cidrs[1]: Invalid value: \"fd00:0::/64\": must be in canonical form (\"fd00::/64\")"],
+        ),
+        (
+            "/apis/storage.k8s.io/v1/csinodes",
+            json!({"spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": ["a", "a"]}]}}),
+            &["spec.drivers[0]: Duplicate value: \"a\""],
+        ),
+        (
+            "/api/v1/nodes",
+            json!({"spec": {"podCIDRs": ["10.0.0.0/24", "10.0.0.0/24"]}, "status": {"capacity": {"pods": "1500m"}}}),
+            &[
+                "status.capacity.pods: Invalid value: \"1500m\": must be an integer",
+                "status.allocatable.pods: Invalid value: \"1500m\": must be an integer",
+                "spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.0.0.0/24\"]: may specify no more than one CIDR for each IP family",
+                "spec.podCIDRs[1]: Duplicate value: \"10.0.0.0/24\"",
+            ],
+        ),
+        (
+            "/api/v1/namespaces",
+            json!({"spec": {"finalizers": ["x"]}}),
+            &[
+                "spec.finalizers: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified",
+            ],
+        ),
+        (
+            "/api/v1/namespaces/default/endpoints",
+            json!({"subsets": [{"addresses": [{"ip": "169.254.0.1"}]}]}),
+            &[
+                "subsets[0].addresses[0].ip: Invalid value: \"169.254.0.1\": may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+            ],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn faults_have_their_causes() {
+    let api = Api::start().await;
+    for (collection, mut object, wanted) in faults() {
+        object["metadata"]["name"] = "x".into();
+        let (status, error) = api.call("POST", collection, object).await;
+        let causes = error["details"]["causes"].as_array().unwrap_or_else(|| panic!("{collection}: {error}"));
+        let text = |cause: &Value| {
+            format!(
+                "{}: {}",
+                cause["field"].as_str().unwrap_or_default(),
+                cause["message"].as_str().unwrap_or_default()
+            )
+        };
+        assert_eq!(
+            (status, causes.iter().map(text).collect::<Vec<_>>()),
+            (422, wanted.iter().map(|w| (*w).to_owned()).collect())
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_behind_a_gate_or_of_the_past_is_dropped() {
+    let api = Api::start().await;
+    let node = json!({"metadata": {"name": "x"}, "spec": {"configSource": {}, "podPreemptionPolicy": {"disableResizePreemption": []}}});
+    let (status, made) = api.call("POST", "/api/v1/nodes?fieldValidation=Strict", node).await;
+    assert_eq!(
+        (status, made["spec"].get("configSource"), made["spec"].get("podPreemptionPolicy")),
+        (201, None, None),
+        "{made}"
+    );
+
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let spec = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}});
+    let mut claim = api.create(claims, json!({"metadata": {"name": "x"}, "spec": spec})).await;
+    let device = json!({"driver": "d.io", "pool": "p", "device": "a"});
+    let mut result = device.clone();
+    result["request"] = "r".into();
+    claim["status"] = json!({"allocation": {"devices": {"results": [result]}}, "devices": [device]});
+    let (status, mut claim) = api.call("PUT", &format!("{claims}/x/status"), claim).await;
+    assert_eq!((status, &claim["status"]["devices"]), (200, &json!([device])), "{claim}");
+    claim["status"].as_object_mut().unwrap().remove("allocation");
+    let (status, claim) = api.call("PUT", &format!("{claims}/x/status"), claim).await;
+    assert_eq!((status, claim["status"].get("devices")), (200, None), "{claim}");
+}

@@ -325,6 +325,9 @@ fn restrict(resource: &Resource, part: Part, new: Value, old: &Value) -> Value {
         Part::EphemeralContainers => take(&["spec", "ephemeralContainers"]),
     }
     take(&["metadata", "managedFields"]);
+    if part == Part::Status {
+        (resource.strategy.prepare_status)(&mut result, old);
+    }
     result
 }
 
@@ -362,10 +365,10 @@ fn validate(target: &Target, part: Part, new: &Value, old: &Value) -> Vec<FieldE
     match part {
         Part::Main | Part::Scale => errors.extend(target.resource.validate_update(new, old)),
         Part::Status | Part::Approval => errors.extend(target.resource.validate_status_update(new, old)),
-        Part::Resize | Part::EphemeralContainers => {
+        Part::Resize | Part::EphemeralContainers | Part::Finalize => {
             errors.extend((target.resource.strategy.validate_subresource)(part.subresource(), new, old));
         }
-        Part::Finalize | Part::Own => {}
+        Part::Own => {}
     }
     errors
 }

@@ -55,7 +55,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         strategy: Strategy {
             default: o::endpoints_defaults,
             validate_create: o::endpoints,
-            validate_update: |n, _| o::endpoints(n),
+            validate_update: o::endpoints_update,
             create_on_update: true,
             ..PLAIN
         },
@@ -85,6 +85,9 @@ pub(super) static RESOURCES: &[Resource] = &[
             default: o::namespace_defaults,
             prepare_create: o::namespace_create,
             prepare_update: writing::keep_spec_finalizers_and_status,
+            validate_create: o::namespace,
+            validate_update: |n, _| o::namespace(n),
+            validate_subresource: o::namespace_finalize,
             validate_status_update: o::namespace_status,
             ..PLAIN
         },
@@ -98,10 +101,12 @@ pub(super) static RESOURCES: &[Resource] = &[
         field_selectors: &[("spec.unschedulable", "spec.unschedulable?false")],
         strategy: Strategy {
             default: o::node_defaults,
-            prepare_update: writing::keep_status,
+            prepare_create: o::node_create,
+            prepare_update: o::node_prepare_update,
+            prepare_status: o::node_prepare_status,
             validate_create: o::node,
             validate_update: o::node_update,
-            validate_status_update: o::node_update,
+            validate_status_update: o::node_status,
             ..PLAIN
         },
         ..row(V1, ("Node", "NodeList"), ("nodes", "node"), "io.k8s.api.core.v1.Node")
@@ -116,6 +121,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: writing::keep_status,
             validate_create: storage::claim,
             validate_update: storage::claim_update,
+            validate_status_update: storage::claim_status,
             warnings: storage::claim_warnings,
             ..PLAIN
         },
@@ -277,7 +283,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         columns: columns::SERVICE,
         field_selectors: &[("spec.clusterIP", "spec.clusterIP"), ("spec.type", "spec.type")],
         strategy: Strategy {
-            name: NameRule::Dns1035Label,
+            name: NameRule::DnsLabel,
             default: service::defaults,
             prepare_create: |s| meta::set_status(s, serde_json::json!({"loadBalancer": {}})),
             prepare_update: service::prepare_update,

@@ -72,17 +72,24 @@ fn without_last_dash(base: &str) -> String {
 const ANY_FINALIZER: &[&str] = &["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
 
 fn known_finalizers(resource: &Resource, object: &Value, path: &Path) -> Vec<FieldError> {
-    const KNOWN: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
     if resource.custom().is_some() || ANY_FINALIZER.contains(&resource.group) {
         return Vec::new();
     }
     let list = list_at(object, "metadata.finalizers").iter().filter_map(Value::as_str).enumerate();
-    list.filter(|(_, name)| !name.contains('/') && !KNOWN.contains(name))
-        .map(|(i, name)| {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            FieldError::invalid(&path.child("finalizers").index(i), name, detail)
-        })
-        .collect()
+    list.filter_map(|(i, name)| unknown_finalizer(name, &path.child("finalizers").index(i))).collect()
+}
+
+fn unknown_finalizer(name: &str, path: &Path) -> Option<FieldError> {
+    const KNOWN: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    (!name.contains('/') && !KNOWN.contains(&name)).then(|| FieldError::invalid(path, name, detail))
+}
+
+/// One finalizer: a name that is known, or somebody's own with a domain.
+pub(super) fn finalizer(name: &str, path: &Path) -> Vec<FieldError> {
+    let mut errors = FieldError::each_invalid(path, name, names::qualified_name(name));
+    errors.extend(unknown_finalizer(name, path));
+    errors
 }
 
 /// Checks `metadata` of a resource that lies within another one, at `path`; it may do without a name.

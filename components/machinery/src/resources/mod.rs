@@ -91,6 +91,8 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Value),
     /// Before an update of the main resource is validated: (new, old).
     pub prepare_update: fn(&mut Value, &Value),
+    /// Before an update through `/status` is validated: (new, old).
+    pub prepare_status: fn(&mut Value, &Value),
     /// When an object is first marked as deleted: what it has to wait for.
     pub prepare_delete: fn(&mut Value),
     pub validate_create: fn(&Value) -> Vec<FieldError>,
@@ -233,6 +235,7 @@ const PLAIN: Strategy = Strategy {
     default: |_| {},
     prepare_create: |_| {},
     prepare_update: |_, _| {},
+    prepare_status: |_, _| {},
     prepare_delete: |_| {},
     validate_create: |_| Vec::new(),
     validate_update: |_, _| Vec::new(),

@@ -106,6 +106,7 @@ impl Decoder<'_> {
             }
             self.path.pop();
         }
+        definition.off.iter().for_each(|field| drop(map.remove(*field)));
         if self.unknown == Unknown::Prune {
             strangers.iter().for_each(|key| drop(map.remove(key)));
         }

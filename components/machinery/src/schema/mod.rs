@@ -4,6 +4,7 @@
 //! refused, unknown fields dropped and reported, nulls removed, times and quantities brought into their canonical form.
 
 mod decode;
+mod gates;
 mod json;
 mod merge_keys;
 
@@ -41,6 +42,8 @@ pub enum Type {
 #[derive(Debug, Default)]
 pub struct Definition {
     pub fields: BTreeMap<String, Type>,
+    /// Fields whose feature gate is off: what is sent in them is dropped.
+    pub off: &'static [&'static str],
 }
 
 /// All definitions as JSON, name → schema, with `$ref`s of the form `#/$defs/NAME`, without descriptions.
@@ -74,15 +77,16 @@ fn definitions() -> &'static BTreeMap<String, Definition> {
         let raw: BTreeMap<String, Value> = serde_json::from_str(DEFINITIONS_JSON).unwrap_or_default();
         raw.iter()
             .filter(|(name, _)| special(name).is_none())
-            .map(|(name, schema)| (name.clone(), compile(schema)))
+            .map(|(name, schema)| (name.clone(), compile(name, schema)))
             .collect()
     })
 }
 
-fn compile(schema: &Value) -> Definition {
+fn compile(name: &str, schema: &Value) -> Definition {
     let fields = schema.get("properties").and_then(Value::as_object);
     Definition {
         fields: fields.into_iter().flatten().map(|(name, field)| (name.clone(), compile_type(field))).collect(),
+        off: gates::off(name),
     }
 }
 

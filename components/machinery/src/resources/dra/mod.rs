@@ -1,8 +1,13 @@
 //! Rows of resource.k8s.io: dynamic resource allocation.
 
+mod capacity;
 mod claim;
 mod device;
+mod names;
+mod offer;
+mod selector;
 mod slice;
+mod status;
 
 use serde_json::Value;
 
@@ -42,7 +47,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         namespaced: false,
         strategy: Strategy {
             validate_create: device::class,
-            validate_update: |n, _| device::class(n),
+            validate_update: device::class_update,
             generation: true,
             ..PLAIN
         },
@@ -61,7 +66,8 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_create: writing::drop_status,
             prepare_update: writing::keep_status,
             validate_create: device::taint_rule,
-            validate_update: |n, _| device::taint_rule(n),
+            validate_update: device::taint_rule_update,
+            validate_status_update: device::taint_rule_status,
             generation: true,
             ..PLAIN
         },
@@ -80,8 +86,9 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_create: writing::drop_status,
             prepare_update: writing::keep_status,
             validate_create: claim::validate,
-            validate_update: claim::validate_update,
-            validate_status_update: claim::validate_status_update,
+            prepare_status: status::prepare,
+            validate_update: claim::spec_stays,
+            validate_status_update: status::validate_update,
             ..PLAIN
         },
         ..row(
@@ -95,7 +102,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         strategy: Strategy {
             default: |template| claim::defaults(crate::value::get_mut(template, "spec.spec")),
             validate_create: claim::template,
-            validate_update: claim::template_update,
+            validate_update: claim::spec_stays,
             ..PLAIN
         },
         ..row(

@@ -2,133 +2,140 @@
 
 use serde_json::Value;
 
-use super::device::{driver_name, taint, taint_defaults};
+use super::{
+    device::taint_defaults,
+    names::{label, pool, set},
+    offer::{counters, device},
+};
 use crate::{
     field::{FieldError, Path},
     names,
-    resources::{meta, pod},
+    resources::{meta, pod, storage::driver_name},
     value::{bool_at, each_mut, get, int_at, list_at, str_at, with_mut},
 };
 
 const DEVICES_MAX: usize = 128;
-const POOL_NAME_MAX: usize = 253;
-const TAINTS_MAX: usize = 16;
-const ATTRIBUTES_MAX: usize = 32;
-const PLACES: &[&str] = &["allNodes", "nodeName", "nodeSelector", "perDeviceNodeSelection"];
+/// Where devices have taints or consume counters.
+const SPECIAL_DEVICES_MAX: usize = 64;
+const COUNTER_SETS_MAX: usize = 8;
 
 pub(super) fn defaults(slice: &mut Value) {
     with_mut(slice, "spec", |spec| each_mut(spec, "devices", |device| each_mut(device, "taints", taint_defaults)));
 }
 
 pub(super) fn validate(slice: &Value) -> Vec<FieldError> {
-    let path = Path::new("spec");
-    let spec = slice.get("spec").unwrap_or(&Value::Null);
-    let mut errors = driver_name(str_at(spec, "driver"), &path.child("driver"));
-    errors.extend(pool(get(spec, "pool").unwrap_or(&Value::Null), &path.child("pool")));
-    errors.extend(place(spec, &path));
-    let devices = list_at(spec, "devices");
-    let at = path.child("devices");
-    if devices.len() > DEVICES_MAX {
-        errors.push(FieldError::too_many(&at, devices.len(), DEVICES_MAX));
-    }
-    for (i, item) in devices.iter().enumerate() {
-        let name = str_at(item, "name");
-        if devices[..i].iter().any(|d| str_at(d, "name") == name) {
-            errors.push(FieldError::duplicate(&at.index(i).child("name"), name));
-        }
-        errors.extend(device(item, &at.index(i)));
-    }
-    errors
-}
-
-fn pool(pool: &Value, path: &Path) -> Vec<FieldError> {
-    let name = str_at(pool, "name");
-    let at = path.child("name");
-    let mut errors = Vec::new();
-    if name.is_empty() {
-        errors.push(FieldError::required(&at, ""));
-    } else if name.len() > POOL_NAME_MAX {
-        errors.push(FieldError::too_long(&at, POOL_NAME_MAX));
-    } else {
-        let parts = name.split('/').flat_map(names::dns1123_subdomain);
-        errors.extend(parts.map(|p| FieldError::invalid(&at, name, p)));
-    }
-    let count = int_at(pool, "resourceSliceCount").unwrap_or(0);
-    if count <= 0 {
-        errors.push(FieldError::invalid(&path.child("resourceSliceCount"), count, "must be greater than zero"));
-    }
-    errors.extend(meta::non_negative(pool, "generation", path));
-    errors
-}
-
-/// Where the devices are: exactly one way to say it.
-fn place(spec: &Value, path: &Path) -> Vec<FieldError> {
-    let text = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
-    let given = |field: &&&str| match spec.get(**field) {
-        Some(Value::Bool(flag)) => *flag,
-        Some(value) => !value.is_null(),
-        None => false,
-    };
-    let mut errors = Vec::new();
-    for field in
-        ["allNodes", "perDeviceNodeSelection"].into_iter().filter(|f| spec.get(*f).is_some() && !bool_at(spec, f))
-    {
-        errors.push(FieldError::invalid(&path.child(field), false, "must be either unset or set to true"));
-    }
-    match PLACES.iter().filter(given).count() {
-        0 => errors.push(FieldError::required(path, text)),
-        1 => {}
-        _ => errors.push(FieldError::invalid(path, Value::Null, text)),
-    }
-    if let Some(name) = spec.get("nodeName").and_then(Value::as_str) {
-        let at = path.child("nodeName");
-        match name {
-            "" => errors.push(FieldError::invalid(&at, name, "must be either unset or set to a non-empty string")),
-            _ => errors.extend(names::dns1123_subdomain(name).into_iter().map(|p| FieldError::invalid(&at, name, p))),
-        }
-    }
-    if let Some(selector) = spec.get("nodeSelector") {
-        errors.extend(pod::node_selector(selector, &path.child("nodeSelector")));
-    }
-    errors
-}
-
-fn device(device: &Value, path: &Path) -> Vec<FieldError> {
-    let (name, at) = (str_at(device, "name"), path.child("name"));
-    let mut errors: Vec<FieldError> = match name {
-        "" => vec![FieldError::required(&at, "")],
-        _ => names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at, name, p)).collect(),
-    };
-    let count = |field| get(device, field).and_then(Value::as_object).map_or(0, serde_json::Map::len);
-    let total = count("attributes") + count("capacity");
-    if total > ATTRIBUTES_MAX {
-        let detail = format!("the total number of attributes and capacities must not exceed {ATTRIBUTES_MAX}");
-        errors.push(FieldError::invalid(path, total, detail));
-    }
-    for (key, attribute) in get(device, "attributes").and_then(Value::as_object).into_iter().flatten() {
-        let at = path.child("attributes").key(key);
-        let set = attribute.as_object().map_or(0, serde_json::Map::len);
-        match set {
-            0 => errors.push(FieldError::required(&at, "exactly one value must be specified")),
-            1 => {}
-            _ => errors.push(FieldError::invalid(&at, attribute.clone(), "exactly one value must be specified")),
-        }
-    }
-    let taints = list_at(device, "taints");
-    if taints.len() > TAINTS_MAX {
-        errors.push(FieldError::too_many(&path.child("taints"), taints.len(), TAINTS_MAX));
-    }
-    for (i, item) in taints.iter().enumerate() {
-        errors.extend(taint(item, &path.child("taints").index(i)));
-    }
-    errors
+    spec(slice, None)
 }
 
 /// A driver keeps its slices where they are.
 pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = validate(new);
-    errors.extend(meta::immutable(new, old, &["spec.driver", "spec.pool.name"]));
-    errors.extend(meta::immutable(new, old, &["spec.nodeName"]));
+    spec(new, Some(old))
+}
+
+fn spec(slice: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let path = Path::new("spec");
+    let spec = slice.get("spec").unwrap_or(&Value::Null);
+    let mut errors = driver_name(str_at(spec, "driver"), &path.child("driver"));
+    errors.extend(resource_pool(get(spec, "pool").unwrap_or(&Value::Null), &path.child("pool")));
+    if let Some(old) = old {
+        errors.extend(meta::immutable(slice, old, &["spec.pool.name", "spec.driver", "spec.nodeName"]));
+    }
+    errors.extend(place(spec, &path));
+    let given = |field: &str| spec.get(field).is_some_and(|v| !v.is_null());
+    if given("sharedCounters") && given("devices") {
+        errors.push(FieldError::invalid(&path, "", "only one of `sharedCounters` or `devices` is allowed"));
+    }
+    errors.extend(devices(spec, old, &path.child("devices")));
+    let sets = list_at(spec, "sharedCounters");
+    let named = |it: &Value, at: &Path| named_counters(it, "name", at);
+    errors.extend(set(sets, COUNTER_SETS_MAX, &path.child("sharedCounters"), named, |it| str_at(it, "name")));
+    errors
+}
+
+fn devices(spec: &Value, old: Option<&Value>, path: &Path) -> Vec<FieldError> {
+    let list = list_at(spec, "devices");
+    let special = |it: &Value| !list_at(it, "taints").is_empty() || !list_at(it, "consumesCounters").is_empty();
+    let max = if list.iter().any(special) { SPECIAL_DEVICES_MAX } else { DEVICES_MAX };
+    let placed = bool_at(spec, "perDeviceNodeSelection");
+    let before = old.map(|old| list_at(old, "spec.devices")).unwrap_or_default();
+    let check = |it: &Value, at: &Path| {
+        let old = before.iter().find(|b| str_at(b, "name") == str_at(it, "name"));
+        device(it, old, placed, at)
+    };
+    set(list, max, path, check, |it| str_at(it, "name"))
+}
+
+/// A set of counters, shared or consumed; `field` holds its name.
+pub(super) fn named_counters(it: &Value, field: &str, path: &Path) -> Vec<FieldError> {
+    let (name, at) = (str_at(it, field), path.child(field));
+    let mut errors = match name {
+        "" => vec![FieldError::required(&at, "")],
+        _ => label(name, &at),
+    };
+    errors.extend(counters(it, path));
+    errors
+}
+
+fn resource_pool(resources: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = pool(str_at(resources, "name"), &path.child("name"));
+    let number = |field: &str| int_at(resources, field).unwrap_or(0);
+    if number("resourceSliceCount") <= 0 {
+        let at = path.child("resourceSliceCount");
+        errors.push(FieldError::invalid(&at, number("resourceSliceCount"), "must be greater than zero"));
+    }
+    if number("generation") < 0 {
+        let detail = "must be greater than or equal to zero";
+        errors.push(FieldError::invalid(&path.child("generation"), number("generation"), detail));
+    }
+    errors
+}
+
+pub(super) fn node_name(name: &str, path: &Path) -> Vec<FieldError> {
+    FieldError::each_invalid(path, name, names::dns1123_subdomain(name))
+}
+
+/// Where the devices are: exactly one way to say it.
+fn place(spec: &Value, path: &Path) -> Vec<FieldError> {
+    const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+    let mut errors = Vec::new();
+    let mut given = Vec::new();
+    match spec.get("nodeName").and_then(Value::as_str) {
+        Some("") => {
+            let detail = "must be either unset or set to a non-empty string";
+            errors.push(FieldError::invalid(&path.child("nodeName"), "", detail));
+        }
+        Some(name) => {
+            given.push("`nodeName`");
+            errors.extend(node_name(name, &path.child("nodeName")));
+        }
+        None => {}
+    }
+    if let Some(selector) = spec.get("nodeSelector").filter(|s| !s.is_null()) {
+        given.push("`nodeSelector`");
+        errors.extend(pod::node_selector(selector, &path.child("nodeSelector")));
+        let terms = list_at(selector, "nodeSelectorTerms");
+        if terms.len() != 1 {
+            let at = path.child("nodeSelector").child("nodeSelectorTerms");
+            errors.push(FieldError::invalid(&at, terms.to_vec(), "must have exactly one node selector term"));
+        }
+    }
+    for (field, shown) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
+        match spec.get(field).and_then(Value::as_bool) {
+            Some(true) => given.push(shown),
+            Some(false) => {
+                errors.push(FieldError::invalid(&path.child(field), false, "must be either unset or set to true"));
+            }
+            None => {}
+        }
+    }
+    match given.len() {
+        0 => errors.push(FieldError::required(path, ONE)),
+        1 => {}
+        _ => {
+            let shown = format!("{{{}}}", given.join(", "));
+            errors.push(FieldError::invalid(path, shown, format!("{ONE}, but multiple fields are set")));
+        }
+    }
     errors
 }
 
@@ -142,19 +149,67 @@ mod tests {
             {"name": "a", "attributes": {"model": {"string": "x"}}, "taints": [{"key": "k", "effect": "NoExecute"}]}]}})
     }
 
+    fn texts(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(FieldError::to_string).collect()
+    }
+
     #[test]
     fn slices() {
         let mut good = slice();
         defaults(&mut good);
-        assert_eq!(validate(&good).iter().map(FieldError::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+        assert_eq!(texts(&validate(&good)), [""; 0]);
         assert!(good["spec"]["devices"][0]["taints"][0]["timeAdded"].is_string());
         let mut bad = good.clone();
         bad["spec"]["allNodes"] = true.into();
         bad["spec"]["devices"] = json!([{"name": "a"}, {"name": "a"}]);
-        assert_eq!(validate(&bad).len(), 2);
+        bad["spec"]["sharedCounters"] = json!([{"name": "c", "counters": {"A": {"value": "1"}}}, {"name": ""}]);
+        bad["spec"]["pool"]["generation"] = (-1).into();
+        let found = texts(&validate(&bad));
+        assert_eq!(
+            found[..4],
+            [
+                "spec.pool.generation: Invalid value: -1: must be greater than or equal to zero",
+                "spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
+                "spec: Invalid value: \"\": only one of `sharedCounters` or `devices` is allowed",
+                "spec.devices[1]: Duplicate value: \"a\"",
+            ]
+        );
+        assert!(found[4].starts_with("spec.sharedCounters[0].counters: Invalid value: \"A\""));
+        assert_eq!(
+            found[5..],
+            ["spec.sharedCounters[1].name: Required value", "spec.sharedCounters[1].counters: Required value"]
+        );
         bad = good.clone();
         bad["spec"]["driver"] = "e.io".into();
-        assert_eq!(validate_update(&bad, &good).len(), 1);
-        assert_eq!(validate(&json!({"spec": {}})).len(), 4);
+        assert_eq!(texts(&validate_update(&bad, &good)), ["spec.driver: Invalid value: \"e.io\": field is immutable"]);
+    }
+
+    #[test]
+    fn one_place() {
+        let mut it = slice();
+        it["spec"]["nodeName"] = "".into();
+        it["spec"]["perDeviceNodeSelection"] = false.into();
+        assert_eq!(
+            texts(&validate(&it)),
+            [
+                "spec.nodeName: Invalid value: \"\": must be either unset or set to a non-empty string",
+                "spec.perDeviceNodeSelection: Invalid value: false: must be either unset or set to true",
+                "spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required",
+            ]
+        );
+    }
+
+    #[test]
+    fn many_devices() {
+        let list = |n: usize, taint: bool| {
+            let mut it = slice();
+            it["spec"]["devices"] = (0..n)
+                .map(|i| json!({"name": format!("d{i}"), "taints": if taint { json!([{"key": "k", "effect": "None"}]) } else { json!([]) }}))
+                .collect();
+            texts(&validate(&it))
+        };
+        assert_eq!(list(128, false), [""; 0]);
+        assert_eq!(list(129, false), ["spec.devices: Too many: 129: must have at most 128 items"]);
+        assert_eq!(list(65, true), ["spec.devices: Too many: 65: must have at most 64 items"]);
     }
 }

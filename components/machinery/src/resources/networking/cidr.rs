@@ -2,25 +2,35 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     field::{FieldError, Path},
     names,
-    resources::meta,
+    resources::{meta, pod::ip},
     value::{get, list_at, name, str_at},
 };
 
-pub(super) const NO_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+const NO_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 const CIDRS_MAX: usize = 2;
 
 /// Address and prefix length.
-pub(super) fn parse(text: &str) -> Option<(IpAddr, u8)> {
+fn parse(text: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
-    let bits: u8 = bits.parse().ok()?;
+    let plain = bits.bytes().all(|c| c.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
+    let bits: u8 = if plain { bits.parse().ok()? } else { return None };
     (bits <= longest).then_some((address, bits))
+}
+
+/// As `parse`, with leading zeros tolerated, as upstream's older parser did.
+pub(super) fn lenient(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = text.split_once('/')?;
+    let digits = !bits.is_empty() && bits.bytes().all(|c| c.is_ascii_digit());
+    let bits: u8 = if digits { bits.parse().ok()? } else { return None };
+    let address = ip::lenient(address)?;
+    (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, bits))
 }
 
 /// The network an address lies in.
@@ -42,9 +52,31 @@ pub(super) fn strictly_within(outer: (IpAddr, u8), inner: (IpAddr, u8)) -> bool 
     outer.0.is_ipv4() == inner.0.is_ipv4() && masked(outer.0, outer.1) == masked(inner.0, outer.1) && outer.1 < inner.1
 }
 
-/// A range as older kinds have it, whose address may lie within the network.
+/// `StrictIPCIDRValidation`: a range as older kinds have it; what could be read in more than one way is refused.
 pub(in crate::resources) fn range_text(text: &str, path: &Path) -> Option<FieldError> {
-    parse(text).is_none().then(|| FieldError::invalid(path, text, NO_CIDR))
+    if lenient(text).is_none() {
+        return Some(FieldError::invalid(path, text, NO_CIDR));
+    }
+    let detail = match parse(text) {
+        None => "must not have leading 0s in IP or prefix length",
+        Some((IpAddr::V6(v6), _)) if v6.to_ipv4_mapped().is_some() => "must not have an IPv4-mapped IPv6 address",
+        Some((address, bits)) if masked(address, bits) != address => "must not have bits set beyond the prefix length",
+        Some(_) => return None,
+    };
+    Some(FieldError::invalid(path, text, detail))
+}
+
+/// An address of an interface with its prefix length, in its one canonical form (`IsValidInterfaceAddress`).
+pub(in crate::resources) fn interface_address(text: &str, path: &Path) -> Option<FieldError> {
+    let no_address = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
+    let Some((address, bits)) = lenient(text) else { return Some(FieldError::invalid(path, text, no_address)) };
+    let form = match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() && bits > 96 => {
+            format!("{}/{}", address.to_canonical(), bits - 96)
+        }
+        _ => format!("{address}/{bits}"),
+    };
+    (form != text).then(|| FieldError::invalid(path, text, format!("must be in canonical form ({form:?})")))
 }
 
 /// The warning of a range whose address has bits beyond the prefix (`GetWarningsForCIDR`).
@@ -60,35 +92,29 @@ pub(in crate::resources) fn odd_range(text: &str, path: &Path) -> Option<String>
 }
 
 /// A range in its one canonical form, as new kinds ask for.
-fn canonical(text: &str, path: &Path) -> Vec<FieldError> {
-    let Some((address, bits)) = parse(text) else { return vec![FieldError::invalid(path, text, NO_CIDR)] };
-    let network = masked(address, bits);
-    if network != address {
-        let detail = "must not have bits set beyond the prefix length".to_owned();
-        return vec![FieldError::invalid(path, text, detail)];
+fn canonical(text: &str, path: &Path) -> Option<FieldError> {
+    if let Some(error) = range_text(text, path) {
+        return Some(error);
     }
-    let form = format!("{network}/{bits}");
-    if form == text {
-        Vec::new()
-    } else {
-        vec![FieldError::invalid(path, text, format!("must be in canonical form ({form:?})"))]
+    let (address, bits) = parse(text)?;
+    let form = format!("{address}/{bits}");
+    (form != text).then(|| FieldError::invalid(path, text, format!("must be in canonical form ({form:?})")))
+}
+
+/// An address in its one canonical form.
+fn canonical_address(text: &str, path: &Path) -> Option<FieldError> {
+    if let Some(error) = ip::ip(text, path) {
+        return Some(error);
     }
+    let form = text.parse::<IpAddr>().ok()?.to_string();
+    (form != text).then(|| FieldError::invalid(path, text, format!("must be in canonical form ({form:?})")))
 }
 
 pub(super) fn address(object: &Value) -> Vec<FieldError> {
     let at = Path::new("metadata").child("name");
     let text = name(object);
-    let mut errors = Vec::new();
-    match text.parse::<IpAddr>() {
-        _ if text.is_empty() => {}
-        Err(_) => {
-            errors.push(FieldError::invalid(&at, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
-        }
-        Ok(ip) if ip.to_string() != text => {
-            errors.push(FieldError::invalid(&at, text, format!("must be in canonical form ({:?})", ip.to_string())));
-        }
-        Ok(_) => {}
-    }
+    let mut errors: Vec<FieldError> =
+        if text.is_empty() { Vec::new() } else { canonical_address(text, &at).into_iter().collect() };
     let at = Path::new("spec").child("parentRef");
     match get(object, "spec.parentRef") {
         None => errors.push(FieldError::required(&at, "")),
@@ -117,9 +143,7 @@ fn parent_ref(parent: &Value, path: &Path) -> Vec<FieldError> {
 }
 
 pub(super) fn address_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = address(new);
-    errors.extend(meta::immutable(new, old, &["spec.parentRef"]));
-    errors
+    meta::immutable(new, old, &["spec.parentRef"])
 }
 
 pub(super) fn range(object: &Value) -> Vec<FieldError> {
@@ -129,17 +153,17 @@ pub(super) fn range(object: &Value) -> Vec<FieldError> {
         return vec![FieldError::required(&path, "at least one CIDR required")];
     }
     if cidrs.len() > CIDRS_MAX {
-        return vec![FieldError::invalid(&path, cidrs.to_vec(), "may only hold up to 2 values")];
+        return vec![FieldError::invalid(&path, json!({"CIDRs": cidrs}), "may only hold up to 2 values")];
     }
     let texts: Vec<&str> = cidrs.iter().filter_map(Value::as_str).collect();
-    let mut errors = Vec::new();
-    if let [Some((first, _)), Some((second, _))] = texts.iter().map(|t| parse(t)).collect::<Vec<_>>()[..]
+    let mut errors: Vec<FieldError> =
+        texts.iter().enumerate().filter_map(|(i, text)| canonical(text, &path.index(i))).collect();
+    if let [Some((first, _)), Some((second, _))] = texts.iter().map(|t| lenient(t)).collect::<Vec<_>>()[..]
         && first.is_ipv4() == second.is_ipv4()
     {
         let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
         errors.push(FieldError::invalid(&path, cidrs.to_vec(), detail));
     }
-    errors.extend(texts.iter().enumerate().flat_map(|(i, text)| canonical(text, &path.index(i))));
     errors
 }
 
@@ -166,7 +190,6 @@ pub(super) fn range_update(new: &Value, old: &Value) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn texts(errors: &[FieldError]) -> Vec<String> {
         errors.iter().map(FieldError::to_string).collect()
@@ -181,7 +204,21 @@ mod tests {
             texts(&range(&of(&["10.0.0.1/16"]))),
             ["spec.cidrs[0]: Invalid value: \"10.0.0.1/16\": must not have bits set beyond the prefix length"]
         );
-        assert_eq!(range(&of(&["10.0.0.0/16", "10.1.0.0/16"])).len(), 1);
+        assert_eq!(
+            texts(&range(&of(&["10.0.0.0/16", "010.1.0.0/16"]))),
+            [
+                "spec.cidrs[1]: Invalid value: \"010.1.0.0/16\": must not have leading 0s in IP or prefix length",
+                "spec.cidrs: Invalid value: [\"10.0.0.0/16\",\"010.1.0.0/16\"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+            ]
+        );
+        assert_eq!(
+            texts(&range(&of(&["fd00:0::/64"]))),
+            ["spec.cidrs[0]: Invalid value: \"fd00:0::/64\": must be in canonical form (\"fd00::/64\")"]
+        );
+        assert_eq!(
+            texts(&range(&of(&["a", "b", "c"]))),
+            ["spec.cidrs: Invalid value: {\"CIDRs\":[\"a\",\"b\",\"c\"]}: may only hold up to 2 values"]
+        );
         assert!(range_update(&of(&["10.0.0.0/16", "fd00::/64"]), &of(&["10.0.0.0/16"])).is_empty());
         assert_eq!(
             texts(&range_update(&of(&["10.1.0.0/16"]), &of(&["10.0.0.0/16"]))),
@@ -200,6 +237,28 @@ mod tests {
             ["metadata.name: Invalid value: \"fd00:0::1\": must be in canonical form (\"fd00::1\")"]
         );
         assert_eq!(address(&json!({"metadata": {"name": "10.0.0.1"}})).len(), 1);
+        for (name, detail) in
+            [("10.0.0.01", "must not have leading 0s"), ("::ffff:10.0.0.1", "must not be an IPv4-mapped IPv6 address")]
+        {
+            assert_eq!(texts(&address(&of(name))), [format!("metadata.name: Invalid value: {name:?}: {detail}")]);
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let detail = |text: &str| range_text(text, &Path::new("x")).map(|e| e.detail);
+        assert_eq!(detail("10.0.0.0/8"), None);
+        for (text, wanted) in [
+            ("10.0.0.0", NO_CIDR),
+            ("10.0.0.0/33", NO_CIDR),
+            ("10.0.0.0/+8", NO_CIDR),
+            ("10.0.0.0/08", "must not have leading 0s in IP or prefix length"),
+            ("::ffff:10.0.0.0/104", "must not have an IPv4-mapped IPv6 address"),
+            ("10.0.0.1/8", "must not have bits set beyond the prefix length"),
+            ("fd00::1/64", "must not have bits set beyond the prefix length"),
+        ] {
+            assert_eq!(detail(text).as_deref(), Some(wanted), "{text}");
+        }
     }
 
     #[test]

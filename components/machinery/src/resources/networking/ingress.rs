@@ -6,6 +6,7 @@ use super::class::typed_reference;
 use crate::{
     field::{FieldError, Path},
     names,
+    resources::pod,
     value::{get, int_at, list_at, str_at},
 };
 
@@ -62,14 +63,15 @@ pub(super) fn validate(ingress: &Value) -> Vec<FieldError> {
     errors
 }
 
-pub(super) fn validate_status(ingress: &Value) -> Vec<FieldError> {
+/// Addresses that were there may stay, however they are written.
+pub(super) fn validate_status(ingress: &Value, old: &Value) -> Vec<FieldError> {
+    let known = list_at(old, "status.loadBalancer.ingress");
     let path = Path::new("status").child("loadBalancer").child("ingress");
     let mut errors = Vec::new();
     for (i, point) in list_at(ingress, "status.loadBalancer.ingress").iter().enumerate() {
         let (ip, name) = (str_at(point, "ip"), str_at(point, "hostname"));
-        if !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err() {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(FieldError::invalid(&path.index(i).child("ip"), ip, detail));
+        if !ip.is_empty() && !known.iter().any(|old| str_at(old, "ip") == ip) {
+            errors.extend(pod::ip(ip, &path.index(i).child("ip")));
         }
         let at = path.index(i).child("hostname");
         if !name.is_empty() {
@@ -141,7 +143,7 @@ fn backend(backend: &Value, path: &Path) -> Vec<FieldError> {
             let (name, at) = (str_at(service, "name"), path.child("service").child("name"));
             let mut errors: Vec<FieldError> = match name {
                 "" => vec![FieldError::required(&at, "")],
-                name => names::dns1035_label(name).into_iter().map(|p| FieldError::invalid(&at, name, p)).collect(),
+                name => names::dns1123_label(name).into_iter().map(|p| FieldError::invalid(&at, name, p)).collect(),
             };
             errors.extend(backend_port(service, path));
             errors
@@ -203,6 +205,7 @@ mod tests {
         assert_eq!(validate_create(&both).len(), 1);
         assert!(validate(&both).is_empty());
         both["status"] = json!({"loadBalancer": {"ingress": [{"ip": "x"}, {"hostname": "1.2.3.4"}]}});
-        assert_eq!(validate_status(&both).len(), 2);
+        assert_eq!(validate_status(&both, &json!({})).len(), 2);
+        assert_eq!(validate_status(&both, &both).len(), 1, "an address that was there may stay");
     }
 }

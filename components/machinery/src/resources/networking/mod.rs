@@ -7,7 +7,7 @@ mod policy;
 
 use serde_json::{Value, json};
 
-pub(super) use cidr::{odd_range, range_text as range};
+pub(super) use cidr::{interface_address, odd_range, range_text as range};
 
 use super::{Cell, Column, NameRule, PLAIN, Resource, STATUS, Strategy, columns, meta, row, writing};
 use crate::value::{list_at, str_at};
@@ -59,7 +59,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: writing::keep_status,
             validate_create: ingress::validate_create,
             validate_update: |n, _| ingress::validate(n),
-            validate_status_update: |n, _| ingress::validate_status(n),
+            validate_status_update: ingress::validate_status,
             generation: true,
             ..PLAIN
         },
@@ -83,7 +83,7 @@ pub(super) static RESOURCES: &[Resource] = &[
         strategy: Strategy {
             default: policy::defaults,
             validate_create: policy::validate,
-            validate_update: |n, _| policy::validate(n),
+            validate_update: policy::validate_update,
             generation: true,
             ..PLAIN
         },

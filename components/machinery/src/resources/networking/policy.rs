@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::cidr::{NO_CIDR, parse, strictly_within};
+use super::cidr::{lenient, range_text, strictly_within};
 use crate::{
     field::{FieldError, Path},
     names,
@@ -25,6 +25,23 @@ pub(super) fn defaults(policy: &mut Value) {
 }
 
 pub(super) fn validate(policy: &Value) -> Vec<FieldError> {
+    spec(policy, &[])
+}
+
+/// Ranges that were there may stay, wherever they now stand and however they are written.
+pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let rules = [("ingress", "from"), ("egress", "to")].into_iter();
+    let peers = rules
+        .flat_map(|(rules, peers)| list_at(old, &format!("spec.{rules}")).iter().flat_map(move |r| list_at(r, peers)));
+    let blocks = peers.filter_map(|peer| peer.get("ipBlock"));
+    let known: Vec<&str> = blocks
+        .flat_map(|block| block.get("cidr").into_iter().chain(list_at(block, "except")))
+        .filter_map(Value::as_str)
+        .collect();
+    spec(new, &known)
+}
+
+fn spec(policy: &Value, known: &[&str]) -> Vec<FieldError> {
     let path = Path::new("spec");
     let mut errors = meta::label_selector(get(policy, "spec.podSelector"), &path.child("podSelector"));
     for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
@@ -34,7 +51,7 @@ pub(super) fn validate(policy: &Value) -> Vec<FieldError> {
                 errors.extend(port(item, &at.child("ports").index(j)));
             }
             for (j, item) in list_at(rule, peers).iter().enumerate() {
-                errors.extend(peer(item, &at.child(peers).index(j)));
+                errors.extend(peer(item, known, &at.child(peers).index(j)));
             }
         }
     }
@@ -80,13 +97,13 @@ fn port(port: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-fn peer(peer: &Value, path: &Path) -> Vec<FieldError> {
+fn peer(peer: &Value, known: &[&str], path: &Path) -> Vec<FieldError> {
     let mut errors = meta::label_selector(peer.get("podSelector"), &path.child("podSelector"));
     errors.extend(meta::label_selector(peer.get("namespaceSelector"), &path.child("namespaceSelector")));
     let selectors = peer.get("podSelector").is_some() || peer.get("namespaceSelector").is_some();
     match peer.get("ipBlock") {
         Some(block) => {
-            errors.extend(ip_block(block, &path.child("ipBlock")));
+            errors.extend(ip_block(block, known, &path.child("ipBlock")));
             if selectors {
                 errors.push(FieldError::forbidden(path, "may not specify both ipBlock and another peer"));
             }
@@ -97,21 +114,20 @@ fn peer(peer: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-fn ip_block(block: &Value, path: &Path) -> Vec<FieldError> {
-    let cidr = str_at(block, "cidr");
+/// `known`: ranges that are not judged anew.
+fn ip_block(block: &Value, known: &[&str], path: &Path) -> Vec<FieldError> {
+    let (cidr, at) = (str_at(block, "cidr"), path.child("cidr"));
     if cidr.is_empty() {
-        return vec![FieldError::required(&path.child("cidr"), "")];
+        return vec![FieldError::required(&at, "")];
     }
-    let Some(outer) = parse(cidr) else { return vec![FieldError::invalid(&path.child("cidr"), cidr, NO_CIDR)] };
-    let mut errors = Vec::new();
+    let judge = |text: &str, at: &Path| if known.contains(&text) { None } else { range_text(text, at) };
+    let mut errors: Vec<FieldError> = judge(cidr, &at).into_iter().collect();
+    let Some(outer) = lenient(cidr) else { return errors };
     for (i, text) in list_at(block, "except").iter().filter_map(Value::as_str).enumerate() {
         let at = path.child("except").index(i);
-        match parse(text) {
-            None => errors.push(FieldError::invalid(&at, text, NO_CIDR)),
-            Some(inner) if !strictly_within(outer, inner) => {
-                errors.push(FieldError::invalid(&at, text, "must be a strict subset of `cidr`"));
-            }
-            Some(_) => {}
+        errors.extend(judge(text, &at));
+        if lenient(text).is_some_and(|inner| !strictly_within(outer, inner)) {
+            errors.push(FieldError::invalid(&at, text, "must be a strict subset of `cidr`"));
         }
     }
     errors
@@ -148,6 +164,20 @@ mod tests {
                 "spec.egress[0].to[4].ipBlock.cidr: Required value",
             ]
         );
+    }
+
+    #[test]
+    fn old_ranges_may_stay() {
+        let of = |cidr: &str| json!({"spec": {"ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}]}});
+        let old = of("10.0.0.1/8");
+        assert_eq!(
+            texts(&validate(&old)),
+            [
+                "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length"
+            ]
+        );
+        assert!(validate_update(&old, &old).is_empty());
+        assert_eq!(validate_update(&of("10.0.0.2/8"), &old).len(), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::field::{FieldError, Path};
 const NO_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 /// An address, with leading zeros tolerated in the parts of one of IPv4, as upstream's older parser did.
-fn lenient(text: &str) -> Option<IpAddr> {
+pub(in crate::resources) fn lenient(text: &str) -> Option<IpAddr> {
     let plain: Vec<&str> = text
         .split('.')
         .map(|part| match part.trim_start_matches('0') {

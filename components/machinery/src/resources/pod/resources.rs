@@ -23,7 +23,7 @@ pub(in crate::resources) fn amount(value: &Value, path: &Path) -> Result<Quantit
 }
 
 /// An amount of `name`: not negative, and whole where parts make no sense (`ValidateResourceQuantityValue`).
-fn quantity_value(name: &str, value: &Value, path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn quantity_value(name: &str, value: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> = amount(value, path).err().into_iter().collect();
     if let Ok(quantity) = quantity::from_json(value)
         && known::is_whole(name)

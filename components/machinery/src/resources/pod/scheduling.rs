@@ -71,13 +71,7 @@ pub(in crate::resources) fn tolerations(tolerations: &[Value], path: &Path) -> V
                     errors.push(FieldError::invalid(&at.child("operator"), value, detail));
                 }
             }
-            // KEP-5471
-            "Gt" | "Lt" => {
-                if value.parse::<i64>().is_err() {
-                    let detail = "value must be a valid integer when `operator` is 'Lt' or 'Gt'";
-                    errors.push(FieldError::invalid(&at.child("value"), value, detail));
-                }
-            }
+            // `Gt` and `Lt` are behind a gate that is off (TaintTolerationComparisonOperators)
             other => errors.push(FieldError::not_supported(&at.child("operator"), other, &["Equal", "Exists"])),
         }
         if !effect.is_empty() && !EFFECTS.contains(&effect) {

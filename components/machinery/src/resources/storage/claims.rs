@@ -1,6 +1,6 @@
 //! PersistentVolumeClaims (kubernetes `ValidatePersistentVolumeClaimSpec`, `ValidatePersistentVolumeClaimUpdate`).
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::volumes::{access_modes, class_name, positive};
 use crate::{
@@ -103,54 +103,90 @@ fn both_sources(spec: &Value, path: &Path) -> Option<FieldError> {
 }
 
 /// Puts what `before` has under `field` in the place of what `after` says.
-fn overlook(after: &mut Map<String, Value>, before: &Value, field: &str) {
+fn put_back(after: &mut Value, before: &Value, field: &str) {
+    let Some(map) = after.as_object_mut() else { return };
     match before.get(field) {
-        Some(value) => after.insert(field.into(), value.clone()),
-        None => after.remove(field),
+        Some(value) => map.insert(field.into(), value.clone()),
+        None => map.remove(field),
     };
 }
 
+/// Upstream judges the whole claim twice, and what is found is told twice.
 pub(in crate::resources) fn claim_update(new: &Value, old: &Value) -> Vec<FieldError> {
     const DETAIL: &str =
         "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
     let mut errors = claim(new);
+    errors.extend(claim(new));
     let spec = |claim: &Value| claim.get("spec").cloned().unwrap_or_default();
     let (mut after, before) = (spec(new), spec(old));
-    // binding sets the volume's name; a default class may be filled in later
-    let mut may_set = vec!["volumeName"];
-    if before.get("storageClassName").is_none() {
-        may_set.push("storageClassName");
+    if str_at(&before, "volumeName").is_empty() {
+        put_back(&mut after, &before, "volumeName");
     }
-    if let Some(map) = after.as_object_mut() {
-        for field in may_set.into_iter().filter(|field| str_at(&before, field).is_empty()) {
-            overlook(map, &before, field);
+    if class_from_annotation(new, old) {
+        put_back(&mut after, &before, "storageClassName");
+    } else {
+        errors.extend(annotation_stays(new, old));
+        if class_from_nothing(new, old) {
+            put_back(&mut after, &before, "storageClassName");
         }
-        if str_at(old, "status.phase") == "Bound" {
-            overlook(map, &before, "resources");
+    }
+    if str_at(new, "status.phase") == "Bound" {
+        put_back(&mut after, &before, "volumeAttributesClassName");
+        if let Some(requests) = after.get_mut("resources").and_then(|r| r.get_mut("requests")) {
+            let old_requests = get(&before, "resources.requests").unwrap_or(&Value::Null);
+            put_back(requests, old_requests, "storage");
         }
-        overlook(map, &before, "volumeAttributesClassName");
     }
     if after != before {
         errors.push(FieldError::forbidden(&Path::new("spec"), DETAIL));
     }
     errors.extend(no_shrinking(new, old));
-    let class = |claim: &Value| {
-        get(claim, "metadata.annotations").and_then(|a| a.get(BETA_CLASS)).and_then(Value::as_str).map(str::to_owned)
-    };
-    if class(new) != class(old) {
-        let at = Path::new("metadata").child("annotations").child(BETA_CLASS);
-        errors.push(FieldError::invalid(&at, class(new).unwrap_or_default(), "field is immutable"));
-    }
     let mode = |claim: &Value| get(claim, "spec.volumeMode").cloned().unwrap_or_default();
     if mode(new) != mode(old) {
         errors.push(FieldError::invalid(&Path::new("volumeMode"), mode(new), "field is immutable"));
     }
-    let attributes = |claim: &Value| get(claim, "spec.volumeAttributesClassName").is_some();
-    if attributes(old) && !attributes(new) && !str_at(old, "status.currentVolumeAttributesClassName").is_empty() {
-        let at = Path::new("spec").child("volumeAttributesClassName");
-        errors.push(FieldError::forbidden(&at, "update from non-nil value to nil is forbidden"));
-    }
+    errors.extend(attributes_stay(new, old));
     errors
+}
+
+fn beta_class(claim: &Value) -> Option<&str> {
+    get(claim, "metadata.annotations")?.get(BETA_CLASS)?.as_str()
+}
+
+fn class(claim: &Value) -> Option<&str> {
+    get(claim, "spec.storageClassName")?.as_str()
+}
+
+/// What the annotation said may be said by the field.
+fn class_from_annotation(new: &Value, old: &Value) -> bool {
+    let said = beta_class(old);
+    said.is_some() && class(old).is_none() && class(new) == said && beta_class(new).is_none_or(|it| Some(it) == said)
+}
+
+/// A default class may be filled in later.
+fn class_from_nothing(new: &Value, old: &Value) -> bool {
+    class(old).is_none() && class(new).is_some_and(|it| beta_class(old).is_none_or(|said| said == it))
+}
+
+fn annotation_stays(new: &Value, old: &Value) -> Option<FieldError> {
+    let [after, before] = [new, old].map(|claim| beta_class(claim).unwrap_or_default());
+    let at = Path::new("metadata").child("annotations").child(BETA_CLASS);
+    (after != before).then(|| FieldError::invalid(&at, after, "field is immutable"))
+}
+
+/// Attributes that a volume once got are changed, but not taken away.
+fn attributes_stay(new: &Value, old: &Value) -> Option<FieldError> {
+    let attributes = |claim: &Value| get(claim, "spec.volumeAttributesClassName").cloned();
+    let applied = get(old, "status.currentVolumeAttributesClassName").is_some_and(|name| !name.is_null());
+    if !applied || attributes(new) == attributes(old) {
+        return None;
+    }
+    let detail = match attributes(new) {
+        None => "update from non-nil value to nil is forbidden",
+        Some(name) if name.as_str() == Some("") => "update from non-nil value to an empty string is forbidden",
+        Some(_) => return None,
+    };
+    Some(FieldError::forbidden(&Path::new("spec").child("volumeAttributesClassName"), detail))
 }
 
 fn no_shrinking(new: &Value, old: &Value) -> Option<FieldError> {

@@ -23,7 +23,8 @@ fn provisioner(object: &Value, field: &str) -> Vec<FieldError> {
     if name.is_empty() {
         return vec![FieldError::required(&at, "")];
     }
-    names::qualified_name(&name.to_lowercase()).into_iter().map(|p| FieldError::invalid(&at, name, p)).collect()
+    let lower = name.to_lowercase();
+    FieldError::each_invalid(&at, &lower, names::qualified_name(&lower))
 }
 
 fn parameters(class: &Value, required: bool) -> Vec<FieldError> {
@@ -97,9 +98,9 @@ fn fixed(new: &Value, old: &Value, fields: &[&str]) -> Vec<FieldError> {
 }
 
 pub(in crate::resources) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = fixed(new, old, &["parameters", "provisioner", "reclaimPolicy"]);
+    let mut errors = validate(new);
+    errors.extend(fixed(new, old, &["parameters", "provisioner", "reclaimPolicy"]));
     errors.extend(meta::immutable(new, old, &["volumeBindingMode"]));
-    errors.extend(topologies(new));
     errors
 }
 
@@ -110,7 +111,10 @@ pub(in crate::resources) fn attributes(class: &Value) -> Vec<FieldError> {
 }
 
 pub(in crate::resources) fn attributes_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    fixed(new, old, &["driverName", "parameters"])
+    let mut errors = attributes(new);
+    errors.extend(fixed(new, old, &["driverName", "parameters"]));
+    errors.extend(attributes(new));
+    errors
 }
 
 #[cfg(test)]
@@ -149,6 +153,10 @@ mod tests {
             ["parameters: Required value: must contain at least one key/value pair"]
         );
         let class = json!({"driverName": "d", "parameters": {"a": "b"}});
-        assert_eq!(attributes_update(&json!({"driverName": "e", "parameters": {"a": "b"}}), &class).len(), 1);
+        assert_eq!(
+            texts(&attributes_update(&json!({"driverName": "e", "parameters": {"a": "b"}}), &class)),
+            ["driverName: Forbidden: updates to driverName are forbidden."]
+        );
+        assert!(texts(&attributes(&json!({"driverName": "A b", "parameters": {"a": "b"}})))[0].contains("\"a b\""));
     }
 }

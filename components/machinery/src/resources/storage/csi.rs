@@ -2,22 +2,24 @@
 
 use serde_json::{Value, json};
 
+use super::volumes::inline_volume;
 use crate::{
     field::{FieldError, Path},
     names, quantity,
     resources::meta,
-    value::{default_to, get, int_at, list_at, name, object_mut, str_at},
+    value::{default_to, get, int_at, list_at, object_mut, str_at},
 };
 
 const DRIVER_NAME_MAX: usize = 63;
-const NODE_ID_MAX: usize = 192;
-const MESSAGE_MAX: usize = 1024 * 4;
+const NODE_ID_MAX: usize = 256;
+const MESSAGE_MAX: usize = 1024;
+const METADATA_MAX: usize = 256 * 1024;
 const TOKEN_MIN: i64 = 600;
 const TOKEN_MAX: i64 = 1 << 32;
 const UPDATE_PERIOD_MIN: i64 = 10;
 
 /// Names of drivers are domain names, in whatever case.
-pub(super) fn driver_name(name: &str, path: &Path) -> Vec<FieldError> {
+pub(in crate::resources) fn driver_name(name: &str, path: &Path) -> Vec<FieldError> {
     if name.is_empty() {
         return vec![FieldError::required(path, "")];
     }
@@ -45,8 +47,9 @@ pub(super) fn driver_defaults(driver: &mut Value) {
 pub(super) fn driver(driver: &Value) -> Vec<FieldError> {
     let path = Path::new("spec");
     let spec = driver.get("spec").unwrap_or(&Value::Null);
-    let mut errors = driver_name(name(driver), &Path::new("name"));
-    errors.extend(meta::optional_one_of(spec, "fsGroupPolicy", &path, &["File", "None", "ReadWriteOnceWithFSType"]));
+    let policies = &["File", "None", "ReadWriteOnceWithFSType"];
+    let mut errors: Vec<FieldError> =
+        meta::optional_one_of(spec, "fsGroupPolicy", &path, policies).into_iter().collect();
     errors.extend(tokens(spec, &path.child("tokenRequests")));
     for mode in list_at(spec, "volumeLifecycleModes").iter().filter_map(Value::as_str) {
         if !matches!(mode, "Persistent" | "Ephemeral") {
@@ -69,6 +72,7 @@ fn tokens(spec: &Value, path: &Path) -> Vec<FieldError> {
         let (at, audience) = (path.index(i), str_at(request, "audience"));
         if audiences.contains(&audience) {
             errors.push(FieldError::duplicate(&at.child("audience"), audience));
+            continue;
         }
         audiences.push(audience);
         let detail = match int_at(request, "expirationSeconds") {
@@ -82,74 +86,86 @@ fn tokens(spec: &Value, path: &Path) -> Vec<FieldError> {
 }
 
 pub(super) fn driver_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let path = Path::new("spec");
     let mut errors = driver(new);
-    errors.extend(meta::immutable(new, old, &["spec.attachRequired", "spec.volumeLifecycleModes"]));
+    // upstream's path of the first is not the field's name
+    for (field, shown) in [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")] {
+        let [after, before] =
+            [new, old].map(|driver| get(driver, "spec").and_then(|s| s.get(field)).cloned().unwrap_or_default());
+        if after != before {
+            errors.push(FieldError::invalid(&path.child(shown), after, meta::IMMUTABLE));
+        }
+    }
     errors
 }
 
 pub(super) fn node(node: &Value) -> Vec<FieldError> {
     let path = Path::new("spec").child("drivers");
+    let drivers = list_at(node, "spec.drivers");
     let mut errors = Vec::new();
-    let mut seen = Vec::new();
-    for (i, driver) in list_at(node, "spec.drivers").iter().enumerate() {
-        let (at, name, id) = (path.index(i), str_at(driver, "name"), str_at(driver, "nodeID"));
+    for (i, driver) in drivers.iter().enumerate() {
+        let (at, name) = (path.index(i), str_at(driver, "name"));
         errors.extend(driver_name(name, &at.child("name")));
-        if seen.contains(&name) {
+        errors.extend(node_id(str_at(driver, "nodeID"), &at.child("nodeID")));
+        errors.extend(driver.get("allocatable").and_then(|a| meta::non_negative(a, "count", &at.child("allocatable"))));
+        if drivers[..i].iter().any(|other| str_at(other, "name") == name) {
             errors.push(FieldError::duplicate(&at.child("name"), name));
         }
-        seen.push(name);
-        if id.is_empty() {
-            errors.push(FieldError::required(&at.child("nodeID"), ""));
-        } else if id.len() > NODE_ID_MAX {
-            errors.push(FieldError::invalid(
-                &at.child("nodeID"),
-                id,
-                format!("must be {NODE_ID_MAX} characters or less"),
-            ));
+        errors.extend(topology_keys(list_at(driver, "topologyKeys"), &at));
+    }
+    errors
+}
+
+fn node_id(id: &str, path: &Path) -> Option<FieldError> {
+    match id.len() {
+        0 => Some(FieldError::required(path, "")),
+        1..=NODE_ID_MAX => None,
+        _ => Some(FieldError::invalid(path, id, format!("must be {NODE_ID_MAX} characters or less"))),
+    }
+}
+
+/// Upstream shows the driver's path for every fault.
+fn topology_keys(keys: &[Value], path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, key) in keys.iter().enumerate() {
+        let text = key.as_str().unwrap_or_default();
+        if text.is_empty() {
+            errors.push(FieldError::required(path, ""));
         }
-        if let Some(count) = int_at(driver, "allocatable.count").filter(|c| *c < 0) {
-            let at = at.child("allocatable").child("count");
-            errors.push(FieldError::invalid(&at, count, "must be greater than or equal to 0"));
+        if keys[..i].contains(key) {
+            errors.push(FieldError::duplicate(path, text));
         }
-        let keys = list_at(driver, "topologyKeys");
-        for (j, key) in keys.iter().enumerate() {
-            let at = at.child("topologyKeys").index(j);
-            if keys[..j].contains(key) {
-                errors.push(FieldError::duplicate(&at, key.clone()));
-            }
-            let text = key.as_str().unwrap_or_default();
-            errors.extend(names::qualified_name(text).into_iter().map(|p| FieldError::invalid(&at, text, p)));
-        }
+        errors.extend(FieldError::each_invalid(path, text, names::qualified_name(text)));
     }
     errors
 }
 
 /// A driver that stays keeps what it said, but for how many volumes it takes.
 pub(super) fn node_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let lasting = |driver: &Value| ["name", "nodeID", "topologyKeys"].map(|f| driver.get(f).cloned());
+    let lasting = |driver: &Value| {
+        let mut driver = driver.clone();
+        crate::value::remove(&mut driver, "allocatable");
+        driver
+    };
+    let at = Path::new("spec").child("drivers");
     let mut errors = node(new);
     for before in list_at(old, "spec.drivers") {
-        let after = list_at(new, "spec.drivers").iter().find(|d| str_at(d, "name") == str_at(before, "name"));
-        if let Some(after) = after.filter(|after| lasting(after) != lasting(before)) {
-            errors.push(FieldError::invalid(&Path::new("CSINodeDriver"), after.clone(), meta::IMMUTABLE));
-        }
+        let same = list_at(new, "spec.drivers").iter().filter(|d| str_at(d, "name") == str_at(before, "name"));
+        let changed = same.map(lasting).filter(|after| *after != lasting(before));
+        errors.extend(changed.map(|after| FieldError::invalid(&at, after, meta::IMMUTABLE)));
     }
     errors
 }
 
 pub(super) fn capacity(capacity: &Value) -> Vec<FieldError> {
+    let mut errors = meta::label_selector(capacity.get("nodeTopology"), &Path::new("nodeTopology"));
     let class = str_at(capacity, "storageClassName");
-    let at = Path::new("storageClassName");
-    let mut errors: Vec<FieldError> =
-        names::dns1123_subdomain(class).into_iter().map(|p| FieldError::invalid(&at, class, p)).collect();
-    for field in ["capacity", "maximumVolumeSize"] {
-        let parsed = capacity.get(field).and_then(|v| quantity::from_json(v).ok());
-        if let Some(size) = parsed.filter(|q| q.sign() < 0) {
-            let detail = "must be greater than or equal to 0";
-            errors.push(FieldError::invalid(&Path::new(field), size.to_string(), detail));
-        }
+    errors.extend(FieldError::each_invalid(&Path::new("storageClassName"), class, names::dns1123_subdomain(class)));
+    let parsed = capacity.get("capacity").and_then(|v| quantity::from_json(v).ok());
+    if let Some(size) = parsed.filter(|q| q.sign() < 0) {
+        let detail = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid(&Path::new("capacity"), size.to_string(), detail));
     }
-    errors.extend(meta::label_selector(capacity.get("nodeTopology"), &Path::new("nodeTopology")));
     errors
 }
 
@@ -159,10 +175,25 @@ pub(super) fn capacity_update(new: &Value, old: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// What v1 asks beside the rest comes last, as its own check.
 pub(super) fn attachment(attachment: &Value) -> Vec<FieldError> {
+    let path = Path::new("spec");
+    let mut errors = attachment_parts(attachment);
+    errors.extend(driver_name(str_at(attachment, "spec.attacher"), &path.child("attacher")));
+    if let Some(volume) = get(attachment, "spec.source.persistentVolumeName").and_then(Value::as_str) {
+        let at = path.child("source").child("persistentVolumeName");
+        errors.extend(FieldError::each_invalid(&at, volume, names::dns1123_subdomain(volume)));
+    }
+    errors
+}
+
+fn attachment_parts(attachment: &Value) -> Vec<FieldError> {
     const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     let path = Path::new("spec");
-    let mut errors = driver_name(str_at(attachment, "spec.attacher"), &path.child("attacher"));
+    let mut errors = Vec::new();
+    if str_at(attachment, "spec.attacher").is_empty() {
+        errors.push(FieldError::required(&path.child("attacher"), ""));
+    }
     let at = path.child("source");
     let volume = get(attachment, "spec.source.persistentVolumeName").and_then(Value::as_str);
     match (volume, get(attachment, "spec.source.inlineVolumeSpec")) {
@@ -172,28 +203,49 @@ pub(super) fn attachment(attachment: &Value) -> Vec<FieldError> {
             &at.child("persistentVolumeName"),
             "must specify non empty persistentVolumeName",
         )),
-        (Some(name), None) => {
-            let at = at.child("persistentVolumeName");
-            errors.extend(names::dns1123_subdomain(name).into_iter().map(|p| FieldError::invalid(&at, name, p)));
-        }
-        (None, Some(_)) => {}
+        (None, Some(spec)) => errors.extend(inline_volume(spec, &at.child("inlineVolumeSpec"))),
+        (Some(_), None) => {}
     }
     let node = str_at(attachment, "spec.nodeName");
-    let at = path.child("nodeName");
-    errors.extend(names::dns1123_subdomain(node).into_iter().map(|p| FieldError::invalid(&at, node, p)));
+    errors.extend(FieldError::each_invalid(&path.child("nodeName"), node, names::dns1123_subdomain(node)));
+    errors.extend(status_of_attachment(attachment));
     errors
 }
 
 pub(super) fn attachment_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    meta::immutable(new, old, &["spec"])
+    let mut errors = attachment_parts(new);
+    errors.extend(attachment_parts(new));
+    errors.extend(meta::immutable(new, old, &["spec"]));
+    errors
 }
 
+/// The spec is what it was, and was judged.
 pub(super) fn attachment_status(new: &Value, _: &Value) -> Vec<FieldError> {
-    ["attachError", "detachError"]
-        .into_iter()
-        .filter(|error| str_at(new, &format!("status.{error}.message")).len() > MESSAGE_MAX)
-        .map(|error| FieldError::too_long(&Path::new("status").child(error).child("message"), MESSAGE_MAX))
-        .collect()
+    let mut errors = status_of_attachment(new);
+    errors.extend(status_of_attachment(new));
+    errors
+}
+
+fn status_of_attachment(attachment: &Value) -> Vec<FieldError> {
+    let path = Path::new("status");
+    let mut errors = Vec::new();
+    let entries = get(attachment, "status.attachmentMetadata").and_then(Value::as_object).into_iter().flatten();
+    if entries.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>() > METADATA_MAX {
+        errors.push(FieldError::too_long(&path.child("attachmentMetadata"), METADATA_MAX));
+    }
+    for field in ["attachError", "detachError"] {
+        let Some(error) = get(attachment, "status").and_then(|s| s.get(field)) else { continue };
+        let at = path.child(field);
+        if str_at(error, "message").len() > MESSAGE_MAX {
+            // upstream names the other limit
+            errors.push(FieldError::too_long(&at.child("message"), METADATA_MAX));
+        }
+        if let Some(code) = int_at(error, "errorCode").filter(|code| *code < 0) {
+            let detail = format!("must be between 0 and {}, inclusive", i32::MAX);
+            errors.push(FieldError::invalid(&at.child("errorCode"), code, detail));
+        }
+    }
+    errors
 }
 
 #[cfg(test)]
@@ -217,7 +269,7 @@ mod tests {
             [
                 "spec.tokenRequests[0].expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
                 "spec.tokenRequests[1].audience: Duplicate value: \"a\"",
-                "spec.attachRequired: Invalid value: false: field is immutable",
+                "spec.attachedRequired: Invalid value: false: field is immutable",
             ]
         );
     }
@@ -237,10 +289,45 @@ mod tests {
         assert!(node(&n).is_empty());
         let mut other = n.clone();
         other["spec"]["drivers"][0]["nodeID"] = "m".into();
-        assert_eq!(node_update(&other, &n).len(), 1);
+        other["spec"]["drivers"][0]["allocatable"] = json!({"count": -1});
+        assert_eq!(
+            texts(&node_update(&other, &n)),
+            [
+                "spec.drivers[0].allocatable.count: Invalid value: -1: must be greater than or equal to 0",
+                "spec.drivers: Invalid value: {\"name\":\"d\",\"nodeID\":\"m\",\"topologyKeys\":[\"a\"]}: field is immutable",
+            ]
+        );
+        let twice = json!({"spec": {"drivers": [{"name": "d", "nodeID": "x".repeat(257), "topologyKeys": ["a", "a"]}, {"name": "d", "nodeID": ""}]}});
+        let found = texts(&node(&twice));
+        assert!(found[0].ends_with("must be 256 characters or less"));
+        assert_eq!(
+            found[1..],
+            [
+                "spec.drivers[0]: Duplicate value: \"a\"",
+                "spec.drivers[1].nodeID: Required value",
+                "spec.drivers[1].name: Duplicate value: \"d\"",
+            ]
+        );
         let a = json!({"spec": {"attacher": "d", "nodeName": "n", "source": {"persistentVolumeName": "v"}}});
         assert!(attachment(&a).is_empty());
         assert_eq!(attachment(&json!({"spec": {"attacher": "d", "nodeName": "n"}})).len(), 1);
+        let mut told = a.clone();
+        told["status"] = json!({"attachError": {"message": "x".repeat(1025), "errorCode": -1}});
+        let told = texts(&attachment_update(&told, &a));
+        let wanted = [
+            "status.attachError.message: Too long: may not be more than 262144 bytes",
+            "status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+        ];
+        assert_eq!((&told[..2], &told[2..]), (&wanted.map(str::to_owned)[..], &wanted.map(str::to_owned)[..]));
+        let inline = json!({"spec": {"attacher": "d", "nodeName": "n", "source": {"inlineVolumeSpec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "nfs": {"server": "s", "path": "/"}}}}});
+        assert_eq!(
+            texts(&attachment(&inline)),
+            [
+                "spec.source.inlineVolumeSpec.capacity: Forbidden: may not be specified in the context of inline volumes",
+                "spec.source.inlineVolumeSpec.csi: Required value: has to be specified in the context of inline volumes",
+            ]
+        );
     }
 
     #[test]

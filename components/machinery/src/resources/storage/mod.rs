@@ -1,12 +1,15 @@
 //! Rows of the storage group; hooks of volumes, claims and classes.
 
+mod claim_status;
 mod claims;
 mod class;
 mod csi;
 mod volumes;
 mod warnings;
 
+pub(super) use claim_status::claim_status;
 pub(super) use claims::{claim, claim_create, claim_defaults, claim_spec, claim_update};
+pub(super) use csi::driver_name;
 pub(super) use volumes::{volume, volume_create, volume_defaults, volume_update};
 pub(super) use warnings::{claim_spec_warnings, claim_warnings, volume_warnings};
 

@@ -85,6 +85,40 @@ fn claims_change_little() {
     );
 }
 
+#[test]
+fn classes_of_claims_are_set_once() {
+    let annotated = |class: &str| {
+        let mut c = new_claim(json!({}));
+        c["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"] = class.into();
+        c
+    };
+    let (old, mut new) = (annotated("a"), annotated("a"));
+    new["spec"]["storageClassName"] = "a".into();
+    assert_eq!(texts(&claim_update(&new, &old)), [""; 0]);
+    new["spec"]["storageClassName"] = "b".into();
+    assert_eq!(claim_update(&new, &old).len(), 1, "another class than the annotation's");
+    assert_eq!(
+        texts(&claim_update(&annotated("b"), &old)),
+        ["metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: \"b\": field is immutable"]
+    );
+}
+
+#[test]
+fn attributes_are_for_bound_claims() {
+    let class =
+        |name: Value, status: Value| new_claim(json!({"spec": {"volumeAttributesClassName": name}, "status": status}));
+    let bound = json!({"phase": "Bound", "currentVolumeAttributesClassName": "a"});
+    let old = class("a".into(), bound.clone());
+    assert_eq!(texts(&claim_update(&class("b".into(), bound.clone()), &old)), [""; 0]);
+    let forbidden = |what: &str| {
+        [format!("spec.volumeAttributesClassName: Forbidden: update from non-nil value to {what} is forbidden")]
+    };
+    assert_eq!(texts(&claim_update(&class(Value::Null, bound.clone()), &old)), forbidden("nil"));
+    assert_eq!(texts(&claim_update(&class("".into(), bound), &old)), forbidden("an empty string"));
+    let free = class("a".into(), json!({"phase": "Pending"}));
+    assert_eq!(claim_update(&class("b".into(), json!({"phase": "Pending"})), &free).len(), 1);
+}
+
 fn new_volume(extra: Value) -> Value {
     let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n"]}]});
     let mut v = json!({"spec": {
@@ -124,17 +158,18 @@ fn volumes_fail_in_upstreams_words() {
             ],
         ),
         (
-            json!({"local": null, "csi": {"nodeStageSecretRef": {}}}),
+            json!({"local": null, "csi": {"nodeStageSecretRef": {}, "nodePublishSecretRef": {"name": "a", "namespace": "a.b"}}}),
             &[
                 "spec.csi.driver: Required value",
                 "spec.csi.driver: Invalid value: \"\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
                 "spec.csi.volumeHandle: Required value",
+                "spec.csi.nodePublishSecretRef.namespace: Invalid value: \"a.b\": must not contain dots",
                 "spec.csi.nodeStageSecretRef.name: Required value",
                 "spec.csi.nodeStageSecretRef.namespace: Required value",
             ],
         ),
         (
-            json!({"local": null, "hostPath": {"path": "/"}, "persistentVolumeReclaimPolicy": "Recycle", "volumeAttributesClassName": ""}),
+            json!({"local": null, "hostPath": {"path": "//."}, "persistentVolumeReclaimPolicy": "Recycle", "volumeAttributesClassName": ""}),
             &[
                 "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'",
                 "spec.volumeAttributesClassName: Required value: an empty string is disallowed",

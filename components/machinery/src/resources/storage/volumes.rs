@@ -47,6 +47,12 @@ const CSI_SECRETS: [&str; 5] = [
     "nodeStageSecretRef",
 ];
 
+/// What is wrong with a name.
+type NameRule = fn(&str) -> Vec<String>;
+
+/// How the parts of a reference to a secret are named.
+const SECRET_PARTS: [(&str, NameRule); 2] = [("name", names::dns1123_subdomain), ("namespace", names::dns1123_label)];
+
 /// Modes that upstream knows, of which one wants to be alone.
 pub(super) fn access_modes(spec: &Value, path: &Path) -> Vec<FieldError> {
     let at = path.child("accessModes");
@@ -99,17 +105,13 @@ fn source(spec: &Value) -> Vec<(&'static str, &'static str, &Value)> {
 pub(in crate::resources) fn volume(volume: &Value) -> Vec<FieldError> {
     let path = Path::new("spec");
     let spec = volume.get("spec").unwrap_or(&Value::Null);
-    let mut errors = Vec::new();
-    if list_at(spec, "accessModes").is_empty() {
-        errors.push(FieldError::required(&path.child("accessModes"), ""));
-    }
-    errors.extend(access_modes(spec, &path));
+    let mut errors = modes(spec, &path);
     errors.extend(capacity(spec, &path.child("capacity")));
     let policies = &["Delete", "Recycle", "Retain"];
     errors.extend(meta::optional_one_of(spec, "persistentVolumeReclaimPolicy", &path, policies));
     errors.extend(affinity(spec, &path.child("nodeAffinity")));
     errors.extend(one_source(spec, &path));
-    if str_at(spec, "hostPath.path") == "/" && str_at(spec, "persistentVolumeReclaimPolicy") == "Recycle" {
+    if is_root(str_at(spec, "hostPath.path")) && str_at(spec, "persistentVolumeReclaimPolicy") == "Recycle" {
         let detail = "may not be 'recycle' for a hostPath mount of '/'";
         errors.push(FieldError::forbidden(&path.child("persistentVolumeReclaimPolicy"), detail));
     }
@@ -119,6 +121,50 @@ pub(in crate::resources) fn volume(volume: &Value) -> Vec<FieldError> {
     }
     errors.extend(attributes(spec, &path));
     errors
+}
+
+fn modes(spec: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if list_at(spec, "accessModes").is_empty() {
+        errors.push(FieldError::required(&path.child("accessModes"), ""));
+    }
+    errors.extend(access_modes(spec, path));
+    errors
+}
+
+/// The spec of a volume that stands in the attachment itself: one of a CSI driver, and little else.
+pub(super) fn inline_volume(spec: &Value, path: &Path) -> Vec<FieldError> {
+    const WHERE: &str = "in the context of inline volumes";
+    let given = |field: &str| spec.get(field).is_some_and(|v| !v.is_null());
+    let other = |field: &str, usual: &str| !matches!(str_at(spec, field), text if text.is_empty() || text == usual);
+    let refused = |wrong: bool, field: &str, detail: &str| {
+        wrong.then(|| FieldError::forbidden(&path.child(field), format!("{detail} {WHERE}")))
+    };
+    let no = "may not be specified";
+    let mut errors = Vec::new();
+    errors.extend(refused(given("claimRef"), "claimRef", no));
+    errors.extend(refused(map_at(spec, "capacity").is_some_and(|c| !c.is_empty()), "capacity", no));
+    if !given("csi") {
+        errors.push(FieldError::required(&path.child("csi"), format!("has to be specified {WHERE}")));
+    }
+    errors.extend(modes(spec, path));
+    let policy = "persistentVolumeReclaimPolicy";
+    errors.extend(refused(other(policy, "Retain"), policy, "may only be Retain"));
+    errors.extend(refused(given("nodeAffinity"), "nodeAffinity", no));
+    errors.extend(one_source(spec, path));
+    errors.extend(refused(!str_at(spec, "storageClassName").is_empty(), "storageClassName", no));
+    let block = "may not specify volumeMode other than Filesystem";
+    errors.extend(refused(other("volumeMode", "Filesystem"), "volumeMode", block));
+    errors
+}
+
+/// Whether a path, made plain, is the root.
+fn is_root(path: &str) -> bool {
+    let mut depth = 0usize;
+    for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        depth = if part == ".." { depth.saturating_sub(1) } else { depth + 1 };
+    }
+    path.starts_with('/') && depth == 0
 }
 
 fn capacity(spec: &Value, path: &Path) -> Vec<FieldError> {
@@ -185,8 +231,12 @@ fn csi(source: &Value, path: &Path) -> Vec<FieldError> {
     for field in CSI_SECRETS {
         let Some(secret) = source.get(field).filter(|s| !s.is_null()) else { continue };
         let at = path.child(field);
-        for part in ["name", "namespace"].into_iter().filter(|part| str_at(secret, part).is_empty()) {
-            errors.push(FieldError::required(&at.child(part), ""));
+        for (part, rule) in SECRET_PARTS {
+            let (text, at) = (str_at(secret, part), at.child(part));
+            match text {
+                "" => errors.push(FieldError::required(&at, "")),
+                _ => errors.extend(FieldError::each_invalid(&at, text, rule(text))),
+            }
         }
     }
     errors
@@ -206,8 +256,10 @@ fn attributes(spec: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
+/// Upstream judges the whole volume twice, and what is found is told twice.
 pub(in crate::resources) fn volume_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = volume(new);
+    errors.extend(volume(new));
     let spec = |v: &Value| v.get("spec").cloned().unwrap_or_default();
     let (mut after, before) = (spec(new), spec(old));
     let spec_path = Path::new("spec");

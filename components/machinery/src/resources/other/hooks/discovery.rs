@@ -1,13 +1,14 @@
 //! Endpoints and EndpointSlices.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use serde_json::Value;
 
 use crate::{
     field::{FieldError, Path},
     names,
-    resources::{meta, pod},
+    resources::{
+        meta,
+        pod::{self, ip::lenient},
+    },
     value::{default_to, each_mut, int_at, list_at, str_at},
 };
 
@@ -22,6 +23,19 @@ pub(in crate::resources) fn endpoints_defaults(endpoints: &mut Value) {
 }
 
 pub(in crate::resources) fn endpoints(endpoints: &Value) -> Vec<FieldError> {
+    subsets(endpoints, &[])
+}
+
+/// Addresses that were there may stay, however they are written.
+pub(in crate::resources) fn endpoints_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let lists = list_at(old, "subsets").iter().flat_map(|subset| {
+        ["addresses", "notReadyAddresses"].into_iter().flat_map(move |field| list_at(subset, field))
+    });
+    let known: Vec<&str> = lists.map(|address| str_at(address, "ip")).collect();
+    subsets(new, &known)
+}
+
+fn subsets(endpoints: &Value, known: &[&str]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, subset) in list_at(endpoints, "subsets").iter().enumerate() {
         let at = Path::new("subsets").index(i);
@@ -31,7 +45,7 @@ pub(in crate::resources) fn endpoints(endpoints: &Value) -> Vec<FieldError> {
         }
         for (field, list) in [("addresses", ready), ("notReadyAddresses", unready)] {
             for (j, address) in list.iter().enumerate() {
-                errors.extend(endpoint_address(address, &at.child(field).index(j)));
+                errors.extend(endpoint_address(address, known, &at.child(field).index(j)));
             }
         }
         let ports = list_at(subset, "ports");
@@ -42,16 +56,29 @@ pub(in crate::resources) fn endpoints(endpoints: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Loopback addresses, which upstream refuses, are taken: a control plane on one machine stands behind one.
-fn endpoint_address(address: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = pod::ip(str_at(address, "ip"), &path.child("ip")).into_iter().collect();
-    for (field, rule) in [("hostname", names::dns1123_label as fn(&str) -> _), ("nodeName", names::dns1123_subdomain)] {
-        let text = str_at(address, field);
-        if !text.is_empty() {
-            errors.extend(FieldError::each_invalid(&path.child(field), text, rule(text)));
-        }
+/// `known`: addresses whose writing is not judged anew.
+fn endpoint_address(address: &Value, known: &[&str], path: &Path) -> Vec<FieldError> {
+    let (ip, at) = (str_at(address, "ip"), path.child("ip"));
+    let mut errors: Vec<FieldError> =
+        if known.contains(&ip) { Vec::new() } else { pod::ip(ip, &at).into_iter().collect() };
+    let hostname = str_at(address, "hostname");
+    if !hostname.is_empty() {
+        errors.extend(FieldError::each_invalid(&path.child("hostname"), hostname, names::dns1123_label(hostname)));
     }
+    if let Some(node) = address.get("nodeName").and_then(Value::as_str) {
+        errors.extend(FieldError::each_invalid(&path.child("nodeName"), node, names::dns1123_subdomain(node)));
+    }
+    errors.extend(reachable(ip, &at));
     errors
+}
+
+/// `ValidateNonSpecialIP`, but loopback addresses are taken: a control plane on one machine stands behind one.
+fn reachable(address: &str, path: &Path) -> Vec<FieldError> {
+    match lenient(address) {
+        None => vec![FieldError::invalid(path, address, "must be a valid IP address")],
+        Some(ip) if ip.is_loopback() => Vec::new(),
+        Some(_) => pod::special_ip(address, path),
+    }
 }
 
 fn app_protocol(port: &Value, path: &Path) -> Vec<FieldError> {
@@ -148,19 +175,20 @@ fn hints(hints: &Value, path: &Path) -> Vec<FieldError> {
     errors
 }
 
-/// An address of the slice's family in its plain form. Loopback ones are taken, as in Endpoints.
+/// An address of the slice's family.
 fn slice_address(address: &str, kind: &str, path: &Path) -> Vec<FieldError> {
-    let family = match kind {
-        "IPv4" => address.parse::<Ipv4Addr>().is_ok(),
-        "IPv6" => address.parse::<Ipv6Addr>().is_ok(),
-        "FQDN" => return full_name(address, path),
+    let family = match (kind, lenient(address)) {
+        ("IPv4", ip) => ip.is_some_and(|ip| ip.is_ipv4()),
+        ("IPv6", ip) => ip.is_some_and(|ip| ip.is_ipv6()),
+        ("FQDN", _) => return full_name(address, path),
         _ => return Vec::new(),
     };
-    if family {
-        Vec::new()
-    } else {
-        vec![FieldError::invalid(path, address, format!("must be a valid {kind} address"))]
+    let mut errors = Vec::new();
+    if !family {
+        errors.push(FieldError::invalid(path, address, format!("must be a valid {kind} address")));
     }
+    errors.extend(reachable(address, path));
+    errors
 }
 
 /// `IsFullyQualifiedDomainName`: two labels at least, and a dot at the end if one likes.
@@ -229,10 +257,36 @@ mod tests {
                 "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
                 "subsets[1].addresses[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                 "subsets[1].addresses[0].hostname: Invalid value: \"a.b\": must not contain dots",
+                "subsets[1].addresses[0].ip: Invalid value: \"x\": must be a valid IP address",
                 "subsets[1].ports[0].name: Required value",
                 "subsets[1].ports[1].name: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
                 "subsets[1].ports[1].port: Invalid value: 0: must be between 1 and 65535, inclusive",
                 "subsets[1].ports[1].protocol: Unsupported value: \"x\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_stands_behind_special_addresses() {
+        let of = |ip: &str| json!({"subsets": [{"addresses": [{"ip": ip}]}]});
+        assert_eq!(texts(&endpoints(&of("127.0.0.1"))), [""; 0]);
+        assert_eq!(
+            texts(&endpoints(&of("169.254.169.254"))),
+            [
+                "subsets[0].addresses[0].ip: Invalid value: \"169.254.169.254\": may not be in the link-local range (169.254.0.0/16, fe80::/10)"
+            ]
+        );
+        assert_eq!(
+            texts(&endpoints(&of("0.0.0.0"))),
+            ["subsets[0].addresses[0].ip: Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0)"]
+        );
+        assert_eq!(endpoints(&of("10.0.0.01")).len(), 1);
+        assert!(endpoints_update(&of("10.0.0.01"), &of("10.0.0.01")).is_empty(), "what was there may stay");
+        let slice_of = |ip: &str| json!({"addressType": "IPv6", "endpoints": [{"addresses": [ip]}]});
+        assert_eq!(
+            texts(&slice(&slice_of("ff02::1"))),
+            [
+                "endpoints[0].addresses[0]: Invalid value: \"ff02::1\": may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
             ]
         );
     }

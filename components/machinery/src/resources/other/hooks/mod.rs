@@ -8,10 +8,11 @@ mod rbac;
 
 pub(in crate::resources) use config::{config_map, config_map_update, secret, secret_defaults, secret_update};
 pub(in crate::resources) use discovery::{
-    drop_topology, endpoints, endpoints_defaults, slice, slice_defaults, slice_update,
+    drop_topology, endpoints, endpoints_defaults, endpoints_update, slice, slice_defaults, slice_update,
 };
 pub(in crate::resources) use nodes::{
-    namespace_create, namespace_defaults, namespace_status, node, node_defaults, node_update,
+    namespace, namespace_create, namespace_defaults, namespace_finalize, namespace_status, node, node_create,
+    node_defaults, node_prepare_status, node_prepare_update, node_status, node_update,
 };
 pub(in crate::resources) use policy::{
     controller_revision, controller_revision_update, pdb, pdb_defaults, pdb_status, pdb_update,

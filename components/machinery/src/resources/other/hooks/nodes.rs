@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     field::{FieldError, Path},
     names,
-    resources::{meta, networking},
+    resources::{meta, networking, pod, writing},
     value::{get, list_at, name, object_mut, str_at},
 };
 
@@ -30,6 +30,22 @@ pub(in crate::resources) fn namespace_create(namespace: &mut Value) {
         finalizers.push("kubernetes".into());
     }
     spec["finalizers"] = finalizers.into();
+}
+
+/// What has to go before a namespace goes. Upstream shows the list's path for every fault.
+pub(in crate::resources) fn namespace(namespace: &Value) -> Vec<FieldError> {
+    let at = Path::new("spec").child("finalizers");
+    finalizers(namespace).flat_map(|(_, name)| meta::finalizer(name, &at)).collect()
+}
+
+/// The same for `/finalize`, with paths of its own.
+pub(in crate::resources) fn namespace_finalize(_: &str, new: &Value, _: &Value) -> Vec<FieldError> {
+    let at = Path::new("spec").child("finalizers");
+    finalizers(new).flat_map(|(i, name)| meta::finalizer(name, &at.index(i))).collect()
+}
+
+fn finalizers(namespace: &Value) -> impl Iterator<Item = (usize, &str)> {
+    list_at(namespace, "spec.finalizers").iter().filter_map(Value::as_str).enumerate()
 }
 
 /// What can be allocated is, until the node says otherwise, all it has.
@@ -73,34 +89,94 @@ fn pod_ranges(node: &Value) -> Vec<FieldError> {
     let texts: Vec<&str> = ranges.iter().filter_map(Value::as_str).collect();
     let mut errors: Vec<FieldError> =
         texts.iter().enumerate().filter_map(|(i, range)| networking::range(range, &at.index(i))).collect();
+    if texts.len() < 2 {
+        return errors;
+    }
     let of_two_families = texts.len() == 2 && texts[0].contains(':') != texts[1].contains(':');
-    if texts.len() > 1 && !of_two_families {
+    if !of_two_families {
         let detail = "may specify no more than one CIDR for each IP family";
         errors.push(FieldError::invalid(&at, ranges.to_vec(), detail));
+    }
+    let again = texts.iter().enumerate().filter(|(i, range)| texts[..*i].contains(range));
+    errors.extend(again.map(|(i, range)| FieldError::duplicate(&at.index(i), *range)));
+    errors
+}
+
+fn amounts(node: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for list in ["capacity", "allocatable"] {
+        let at = Path::new("status").child(list);
+        let all = get(node, "status").and_then(|s| s.get(list)).and_then(Value::as_object).into_iter().flatten();
+        errors.extend(all.flat_map(|(name, amount)| pod::quantity_value(name, amount, &at.child(name))));
     }
     errors
 }
 
 pub(in crate::resources) fn node(node: &Value) -> Vec<FieldError> {
     let mut errors = taints(node);
+    errors.extend(amounts(node));
     errors.extend(pod_ranges(node));
     errors
 }
 
+/// Upstream judges the whole node first and then what changes; what both find is told twice.
 pub(in crate::resources) fn node_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = addresses(new);
-    errors.extend(pod_ranges(new));
-    for (field, what) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
-        let at = |n: &Value| get(n, &format!("spec.{field}")).cloned().unwrap_or_default();
-        let (after, before) = (at(new), at(old));
-        let unset = before.is_null() || before.as_str() == Some("") || before.as_array().is_some_and(Vec::is_empty);
-        if !unset && after != before {
-            let detail = format!("node updates may not change {what} except from \"\" to valid");
-            errors.push(FieldError::forbidden(&Path::new("spec").child(field), detail));
-        }
+    let mut errors = node(new);
+    errors.extend(node_status(new, old));
+    errors
+}
+
+pub(in crate::resources) fn node_status(new: &Value, old: &Value) -> Vec<FieldError> {
+    let path = Path::new("spec");
+    let mut errors = amounts(new);
+    errors.extend(addresses(new));
+    let (after, before) = (list_at(new, "spec.podCIDRs"), list_at(old, "spec.podCIDRs"));
+    let differ = if after.len() == before.len() {
+        before.iter().zip(after).filter(|(old, new)| old != new).count()
+    } else {
+        usize::from(!before.is_empty())
+    };
+    let fixed = |field: &str, what: &str| {
+        FieldError::forbidden(
+            &path.child(field),
+            format!("node updates may not change {what} except from \"\" to valid"),
+        )
+    };
+    errors.extend((0..differ).map(|_| fixed("podCIDRs", "podCIDR")));
+    let [(id, old_id), (external, old_external)] =
+        ["spec.providerID", "spec.externalID"].map(|field| (str_at(new, field), str_at(old, field)));
+    if !old_id.is_empty() && id != old_id {
+        errors.push(fixed("providerID", "providerID"));
     }
     errors.extend(taints(new));
+    if external != old_external {
+        errors.push(FieldError::forbidden(&path.child("externalID"), "may not be updated"));
+    }
     errors
+}
+
+/// Nodes no longer take their kubelet's configuration from the API: a source of it can only be kept or removed.
+pub(in crate::resources) fn node_create(node: &mut Value) {
+    no_new_source(node, None);
+}
+
+/// As `node_create`; the status is written on its own.
+pub(in crate::resources) fn node_prepare_update(new: &mut Value, old: &Value) {
+    writing::keep_status(new, old);
+    no_new_source(new, Some(old));
+}
+
+pub(in crate::resources) fn node_prepare_status(new: &mut Value, old: &Value) {
+    no_new_source(new, Some(old));
+}
+
+fn no_new_source(node: &mut Value, old: Option<&Value>) {
+    for (part, field) in [("spec", "configSource"), ("status", "config")] {
+        let used = old.and_then(|old| old.get(part)?.get(field)).is_some();
+        if !used && let Some(place) = node.get_mut(part).and_then(Value::as_object_mut) {
+            place.remove(field);
+        }
+    }
 }
 
 fn addresses(node: &Value) -> Vec<FieldError> {
@@ -151,6 +227,24 @@ mod tests {
                 "spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.1.0.0/24\",\"x\"]: may specify no more than one CIDR for each IP family",
             ]
         );
+        let amounts = json!({"status": {"capacity": {"pods": "1500m"}, "allocatable": {"cpu": "-1"}}});
+        assert_eq!(
+            texts(&node(&amounts)),
+            [
+                "status.capacity.pods: Invalid value: \"1500m\": must be an integer",
+                "status.allocatable.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
+            ]
+        );
+        let two = json!({"spec": {"podCIDRs": ["10.0.0.0/24", "fd00::/64"]}});
+        assert!(node(&two).is_empty());
+        assert_eq!(
+            texts(&node_status(&json!({"spec": {"externalID": "x", "podCIDRs": ["10.0.1.0/24", "fd01::/64"]}}), &two)),
+            [
+                "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                "spec.externalID: Forbidden: may not be updated",
+            ]
+        );
         let old = json!({"spec": {"providerID": "a", "podCIDRs": ["10.0.0.0/24"]}});
         let home = json!({"type": "InternalIP", "address": "10.0.0.1"});
         let new = json!({"spec": {"providerID": "b"}, "status": {"addresses": [home, home]}});
@@ -161,6 +255,32 @@ mod tests {
                 "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
                 "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
             ]
+        );
+    }
+
+    #[test]
+    fn sources_of_configuration_are_of_the_past() {
+        let with = || json!({"spec": {"configSource": {}}, "status": {"config": {}}});
+        let mut new = with();
+        node_create(&mut new);
+        assert_eq!(new, json!({"spec": {}, "status": {}}));
+        let mut kept = with();
+        node_prepare_update(&mut kept, &with());
+        assert_eq!(kept, with());
+        let mut status = with();
+        node_prepare_status(&mut status, &json!({}));
+        assert_eq!(status, json!({"spec": {}, "status": {}}));
+    }
+
+    #[test]
+    fn finalizers_of_namespaces_are_known_or_somebodys() {
+        let of = |names: &[&str]| json!({"spec": {"finalizers": names}});
+        assert_eq!(texts(&namespace(&of(&["kubernetes", "a.io/b"]))), [""; 0]);
+        const DETAIL: &str = "name is neither a standard finalizer name nor is it fully qualified";
+        assert_eq!(texts(&namespace(&of(&["x"]))), [format!("spec.finalizers: Invalid value: \"x\": {DETAIL}")]);
+        assert_eq!(
+            texts(&namespace_finalize("finalize", &of(&["kubernetes", "x"]), &Value::Null)),
+            [format!("spec.finalizers[1]: Invalid value: \"x\": {DETAIL}")]
         );
     }
 
