@@ -1,5 +1,6 @@
 //! What the API server is told.
 
+mod etcd;
 mod security;
 
 use std::{
@@ -11,6 +12,7 @@ use anyhow::{Context, bail};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+pub use etcd::Etcd;
 pub use security::{
     Anonymous, Audit, Fairness, Limits, Oidc, PodSecurity, PodSecurityDefaults, PodSecurityExemptions, RequestHeader,
 };
@@ -29,6 +31,9 @@ pub struct Config {
     pub advertise_address: IpAddr,
     /// Folder of the embedded store.
     pub data_dir: PathBuf,
+    /// Several control planes share their objects in etcd.
+    #[serde(default)]
+    pub etcd: Option<Etcd>,
     pub tls_cert_file: PathBuf,
     pub tls_private_key_file: PathBuf,
     /// Authorities whose client certificates are believed.
@@ -183,6 +188,7 @@ impl Config {
             secure_port: port,
             advertise_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: file("store"),
+            etcd: None,
             tls_cert_file: file("apiserver.crt"),
             tls_private_key_file: file("apiserver.key"),
             client_ca_file: file("ca.crt"),

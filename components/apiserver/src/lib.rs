@@ -38,6 +38,7 @@ pub mod registry;
 pub mod server;
 pub mod services;
 mod serving;
+mod storage;
 pub mod testing;
 pub mod tls;
 

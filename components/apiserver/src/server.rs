@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use store::{EmbeddedStore, Store};
+use store::Store;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -24,7 +24,7 @@ use crate::{
     crd, files,
     http::{ResponseBody, body::BoxError},
     identity::Identity,
-    pipeline, serving, tls,
+    pipeline, serving, storage, tls,
 };
 
 /// How long connections may take to end after the listener closed, when nothing is worked on for them.
@@ -44,8 +44,7 @@ pub struct ApiServer {
 impl ApiServer {
     /// Opens the store that the configuration names and starts on it; `shutdown` closes it.
     pub async fn start(config: Config) -> anyhow::Result<ApiServer> {
-        let store = EmbeddedStore::open(&config.data_dir)
-            .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
+        let store = storage::open(&config).await?;
         let server = Self::start_on(store.clone(), config).await?;
         Ok(ApiServer { opened: Some(store), ..server })
     }

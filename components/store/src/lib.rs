@@ -3,11 +3,16 @@
 //! In: transactions that compare on revision. Out: consistent reads at any kept revision and ordered watches. There is
 //! one revision counter for everything, as etcd has. Values are opaque bytes. Depends on no other crate of ours.
 
+mod compactor;
 mod embedded;
+mod etcd;
+mod mirror;
 
 use std::sync::Arc;
 
-pub use embedded::{EmbeddedStore, spawn_compactor};
+pub use compactor::spawn_compactor;
+pub use embedded::EmbeddedStore;
+pub use etcd::{EtcdConfig, EtcdStore};
 
 use bytes::Bytes;
 

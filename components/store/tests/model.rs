@@ -1,28 +1,39 @@
 #![allow(clippy::unwrap_used)]
-//! What readers and watchers see is what a simple model of the history says.
+//! What readers and watchers see is what a simple model of the history says, of every kind of store.
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use common::{Kind, Subject, all, delete, put};
 use futures::StreamExt;
 use rand::Rng;
-use store::{EmbeddedStore, Error, EventKind, Expect, Op, RangeRequest, Revision, Store, Txn, WatchItem};
+use store::{EmbeddedStore, Error, EventKind, Expect, RangeRequest, Revision, Store, WatchItem};
 
-fn put(key: &str, value: &str, expect: Expect) -> Txn {
-    Txn { ops: vec![Op::Put { key: key.into(), value: Bytes::copy_from_slice(value.as_bytes()), expect }] }
+/// One test for each kind of store.
+macro_rules! for_every_store {
+    ($($name:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::common::embedded().await).await })*
+        }
+        mod etcd {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::common::etcd().await).await })*
+        }
+    };
 }
 
-fn delete(key: &str, revision: Revision) -> Txn {
-    Txn { ops: vec![Op::Delete { key: key.into(), expect: Expect::Revision(revision) }] }
-}
-
-fn all(prefix: &str, revision: Option<Revision>) -> RangeRequest {
-    RangeRequest { prefix: prefix.into(), revision, ..Default::default() }
-}
+for_every_store!(
+    concurrent_histories_are_what_was_acknowledged,
+    pages_are_complete_and_of_one_revision,
+    a_refused_transaction_leaves_no_trace,
+    everything_is_there_after_opening_again,
+    compaction_forgets_history_and_keeps_objects,
+    a_quiet_watcher_hears_that_the_revision_moved_on,
+);
 
 /// One client that creates, updates and deletes random keys and records what was acknowledged.
-async fn client(store: Arc<EmbeddedStore>, id: u32) -> BTreeMap<Revision, (String, Option<String>)> {
+async fn client(store: Arc<dyn Store>, id: u32) -> BTreeMap<Revision, (String, Option<String>)> {
     let mut acknowledged = BTreeMap::new();
     for n in 0..200 {
         let key = format!("/pods/a/{}", rand::rng().random_range(0..20));
@@ -44,7 +55,7 @@ async fn client(store: Arc<EmbeddedStore>, id: u32) -> BTreeMap<Revision, (Strin
     acknowledged
 }
 
-async fn collect(store: &EmbeddedStore, after: Revision, until: Revision) -> Vec<(Revision, String, Option<String>)> {
+async fn collect(store: &dyn Store, after: Revision, until: Revision) -> Vec<(Revision, String, Option<String>)> {
     let mut seen = Vec::new();
     if after == until {
         return seen;
@@ -66,15 +77,13 @@ async fn collect(store: &EmbeddedStore, after: Revision, until: Revision) -> Vec
     seen
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_histories_are_what_was_acknowledged() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+async fn concurrent_histories_are_what_was_acknowledged(subject: Subject) {
+    let (store, base) = (subject.store.clone(), subject.store.revision());
     let live = tokio::spawn({
         let store = store.clone();
         async move {
             // Reads along while the clients write; ends by the marker.
-            let mut watch = store.watch("/pods/", 0).await.unwrap();
+            let mut watch = store.watch("/pods/", base).await.unwrap();
             let mut revisions = Vec::new();
             while let Some(item) = watch.next().await {
                 if let WatchItem::Event(event) = item.unwrap() {
@@ -93,21 +102,21 @@ async fn concurrent_histories_are_what_was_acknowledged() {
         model.extend(client.await.unwrap());
     }
     let last = store.revision();
-    assert_eq!(model.len() as u64, last, "every revision belongs to one acknowledged write");
+    assert_eq!(base + model.len() as u64, last, "every revision belongs to one acknowledged write");
     store.txn(put("/pods/z/end", "", Expect::Absent)).await.unwrap();
 
     let expected: Vec<_> = model.keys().copied().collect();
     assert_eq!(live.await.unwrap(), expected, "nothing lost, repeated or reordered");
 
-    for after in [0, 1, last / 2, last - 1] {
-        let seen = collect(&store, after, last).await;
+    for after in [base, base + 1, last / 2, last - 1] {
+        let seen = collect(&*store, after, last).await;
         let wanted: Vec<_> = model.range(after + 1..=last).map(|(r, (k, v))| (*r, k.clone(), v.clone())).collect();
         assert_eq!(seen.len(), wanted.len());
         for (seen, wanted) in seen.iter().zip(&wanted) {
             assert_eq!((&seen.0, &seen.1, &seen.2), (&wanted.0, &wanted.1, &wanted.2));
         }
     }
-    for revision in [1, last / 3, last / 2, last] {
+    for revision in [base + 1, last / 3, last / 2, last] {
         let mut then = BTreeMap::new();
         for (key, value) in model.range(..=revision).map(|(_, change)| change) {
             match value {
@@ -122,79 +131,76 @@ async fn concurrent_histories_are_what_was_acknowledged() {
     }
 }
 
-#[tokio::test]
-async fn pages_are_complete_and_of_one_revision() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+async fn pages_are_complete_and_of_one_revision(subject: Subject) {
+    let (store, base) = (subject.store.clone(), subject.store.revision());
     for n in 0..25 {
         store.txn(put(&format!("/a/{n:02}"), "x", Expect::Absent)).await.unwrap();
     }
     store.txn(put("/a-b/0", "x", Expect::Absent)).await.unwrap();
     let first = store.range(RangeRequest { prefix: "/a/".into(), limit: 10, ..Default::default() }).await.unwrap();
-    assert_eq!((first.items.len(), first.remaining, first.revision), (10, 15, 26));
-    store.txn(delete("/a/15", 16)).await.unwrap();
+    assert_eq!((first.items.len(), first.remaining, first.revision), (10, 15, base + 26));
+    store.txn(delete("/a/15", base + 16)).await.unwrap();
     store.txn(put("/a/10x", "new", Expect::Absent)).await.unwrap();
     let mut keys: Vec<String> = first.items.iter().map(|kv| kv.key.to_string()).collect();
     let mut after = keys.last().cloned();
     while keys.len() < 25 {
         let page = store
-            .range(RangeRequest { prefix: "/a/".into(), limit: 10, start_after: after, revision: Some(26) })
+            .range(RangeRequest { prefix: "/a/".into(), limit: 10, start_after: after, revision: Some(base + 26) })
             .await
             .unwrap();
-        assert_eq!(page.revision, 26);
+        assert_eq!(page.revision, base + 26);
         keys.extend(page.items.iter().map(|kv| kv.key.to_string()));
         after = keys.last().cloned();
     }
     assert_eq!(keys, (0..25).map(|n| format!("/a/{n:02}")).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn a_refused_transaction_leaves_no_trace() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+async fn a_refused_transaction_leaves_no_trace(subject: Subject) {
+    let (store, base) = (subject.store.clone(), subject.store.revision());
     let one = store.txn(put("/a", "1", Expect::Absent)).await.unwrap();
     let mut txn = put("/b", "1", Expect::Absent);
     txn.ops.extend(put("/a", "2", Expect::Revision(one + 7)).ops);
     let refused = store.txn(txn).await.unwrap_err();
     assert!(matches!(refused, Error::Conflict { key, actual: Some(kv) } if key == "/a" && kv.mod_revision == one));
     assert_eq!(store.get("/b").await.unwrap(), None);
-    assert_eq!(store.revision(), one);
+    assert_eq!((one, store.revision()), (base + 1, base + 1));
 }
 
-#[tokio::test]
-async fn everything_is_there_after_opening_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+async fn everything_is_there_after_opening_again(subject: Subject) {
+    let (store, base) = (subject.store.clone(), subject.store.revision());
     let a = store.txn(put("/a", "1", Expect::Absent)).await.unwrap();
     store.txn(put("/b", "1", Expect::Absent)).await.unwrap();
     store.txn(put("/a", "2", Expect::Revision(a))).await.unwrap();
-    store.txn(delete("/b", 2)).await.unwrap();
-    let busy = EmbeddedStore::open(dir.path()).err().unwrap();
-    assert!(busy.to_string().contains("another process"), "{busy}");
-    store.close();
-    assert!(matches!(store.txn(put("/c", "", Expect::Absent)).await, Err(Error::Unavailable(_))));
-    let store = EmbeddedStore::open(dir.path()).unwrap();
-    assert_eq!(store.revision(), 4);
+    store.txn(delete("/b", base + 2)).await.unwrap();
+    if let Kind::Embedded(dir) = &subject.kind {
+        let busy = EmbeddedStore::open(dir.path()).err().unwrap();
+        assert!(busy.to_string().contains("another process"), "{busy}");
+        store.close();
+        assert!(matches!(store.txn(put("/c", "", Expect::Absent)).await, Err(Error::Unavailable(_))));
+    }
+    let subject = subject.reopen().await;
+    let store = &subject.store;
+    assert_eq!(store.revision(), base + 4);
     let kv = store.get("/a").await.unwrap().unwrap();
-    assert_eq!((&kv.value[..], kv.create_revision, kv.mod_revision), (&b"2"[..], 1, 3));
+    assert_eq!((&kv.value[..], kv.create_revision, kv.mod_revision), (&b"2"[..], base + 1, base + 3));
     assert_eq!(store.range(all("/", None)).await.unwrap().items.len(), 1);
-    assert!(matches!(store.watch("/", 1).await, Err(Error::Compacted { oldest: 4, .. })));
+    assert!(matches!(store.watch("/", base + 1).await, Err(Error::Compacted { oldest, .. }) if oldest == base + 4));
 }
 
-#[tokio::test]
-async fn compaction_forgets_history_and_keeps_objects() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+async fn compaction_forgets_history_and_keeps_objects(subject: Subject) {
+    let (store, base) = (subject.store.clone(), subject.store.revision());
     let mut revision = store.txn(put("/a", "0", Expect::Absent)).await.unwrap();
     for n in 1..10 {
         revision = store.txn(put("/a", &n.to_string(), Expect::Revision(revision))).await.unwrap();
     }
-    let mut slow = store.watch("/", 2).await.unwrap();
-    assert!(matches!(slow.next().await, Some(Ok(WatchItem::Event(event))) if event.kv.mod_revision == 3));
-    store.compact(8).await.unwrap();
-    assert!(matches!(store.range(all("/", Some(7))).await, Err(Error::Compacted { requested: 7, oldest: 8 })));
-    assert_eq!(&store.range(all("/", Some(9))).await.unwrap().items[0].value[..], b"8");
-    assert!(matches!(store.range(all("/", Some(99))).await, Err(Error::Future { .. })));
+    let mut slow = store.watch("/", base + 2).await.unwrap();
+    assert!(matches!(slow.next().await, Some(Ok(WatchItem::Event(event))) if event.kv.mod_revision == base + 3));
+    store.compact(base + 8).await.unwrap();
+    assert!(
+        matches!(store.range(all("/", Some(base + 7))).await, Err(Error::Compacted { oldest, .. }) if oldest == base + 8)
+    );
+    assert_eq!(&store.range(all("/", Some(base + 9))).await.unwrap().items[0].value[..], b"8");
+    assert!(matches!(store.range(all("/", Some(base + 99))).await, Err(Error::Future { .. })));
     assert_eq!(&store.get("/a").await.unwrap().unwrap().value[..], b"9");
     // What it had taken before the compaction is still delivered, in order.
     let mut seen = Vec::new();
@@ -204,7 +210,7 @@ async fn compaction_forgets_history_and_keeps_objects() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(seen, (4..=10).collect::<Vec<_>>());
+    assert_eq!(seen, (base + 4..=base + 10).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -226,11 +232,9 @@ async fn damaged_files_are_named() {
     assert!(matches!(&error, Error::Corrupt(why) if why.contains("store.db")), "{error}");
 }
 
-#[tokio::test]
-async fn a_quiet_watcher_hears_that_the_revision_moved_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
-    let mut watch = store.watch("/pods/", 0).await.unwrap();
+async fn a_quiet_watcher_hears_that_the_revision_moved_on(subject: Subject) {
+    let (store, base) = (subject.store.clone(), subject.store.revision());
+    let mut watch = store.watch("/pods/", base).await.unwrap();
     let writer = store.clone();
     let revision = writer.txn(put("/leases/a", "", Expect::Absent)).await.unwrap();
     assert!(matches!(watch.next().await, Some(Ok(WatchItem::Progress(told))) if told == revision));

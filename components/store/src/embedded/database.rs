@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::memory::Memory;
+use crate::mirror::Memory;
 use crate::{Error, KeyValue, Result, Revision};
 
 /// Raised when the tables change; a newer file is refused instead of misread.

@@ -5,33 +5,23 @@
 //! and nobody sees what could still be lost. Readers and watchers never wait for the disk.
 
 mod database;
-mod memory;
-mod watch;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::mirror::Mirror;
 use crate::{Error, KeyValue, Range, RangeRequest, Result, Revision, Store, Txn, WatchStream};
 use database::Database;
-use memory::Memory;
-use watch::Groups;
 
 pub struct EmbeddedStore {
     dir: PathBuf,
-    shared: Arc<Shared>,
+    mirror: Arc<Mirror>,
     /// `None` once closed.
     writer: Mutex<Option<Writer>>,
-}
-
-/// What readers, watchers and the writer share.
-struct Shared {
-    memory: RwLock<Memory>,
-    groups: Groups,
 }
 
 struct Writer {
@@ -44,17 +34,16 @@ impl EmbeddedStore {
     /// the newest revision on.
     pub fn open(dir: &Path) -> Result<Arc<Self>> {
         let mut database = Database::open(dir)?;
-        let memory = database.load()?;
-        let shared = Arc::new(Shared { memory: RwLock::new(memory), groups: Groups::default() });
+        let mirror = Mirror::new(database.load()?);
         let (queue, jobs) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn({
-                let shared = shared.clone();
-                move || writer::run(&shared, database, &jobs)
+                let mirror = mirror.clone();
+                move || writer::run(&mirror, database, &jobs)
             })
             .map_err(|error| Error::Unavailable(error.to_string()))?;
-        Ok(Arc::new(Self { dir: dir.to_owned(), shared, writer: Mutex::new(Some(Writer { queue, thread })) }))
+        Ok(Arc::new(Self { dir: dir.to_owned(), mirror, writer: Mutex::new(Some(Writer { queue, thread })) }))
     }
 
     async fn submit<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T>>) -> writer::Job) -> Result<T> {
@@ -70,15 +59,15 @@ impl EmbeddedStore {
 #[async_trait::async_trait]
 impl Store for EmbeddedStore {
     fn revision(&self) -> Revision {
-        self.shared.memory.read().revision()
+        self.mirror.revision()
     }
 
     async fn get(&self, key: &str) -> Result<Option<KeyValue>> {
-        Ok(self.shared.memory.read().get(key))
+        Ok(self.mirror.get(key))
     }
 
     async fn range(&self, request: RangeRequest) -> Result<Range> {
-        self.shared.memory.read().range(&request)
+        self.mirror.range(&request)
     }
 
     async fn txn(&self, txn: Txn) -> Result<Revision> {
@@ -86,7 +75,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream> {
-        watch::watch(&self.shared, prefix, after)
+        self.mirror.watch(prefix, after)
     }
 
     async fn size(&self) -> Result<u64> {
@@ -96,7 +85,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {
-        self.shared.memory.write().compact(revision)
+        self.mirror.compact(revision)
     }
 
     async fn ready(&self) -> Result<()> {
@@ -119,20 +108,26 @@ fn closed() -> Error {
     Error::Unavailable("the store is closed".into())
 }
 
-/// Compacts every `interval` to the revision of one interval ago, until the store is dropped.
-pub fn spawn_compactor(store: &Arc<impl Store + ?Sized>, interval: Duration) -> tokio::task::JoinHandle<()> {
-    let store = Arc::downgrade(store);
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(interval);
-        let mut before = None;
-        loop {
-            ticks.tick().await;
-            let Some(store) = store.upgrade() else { return };
-            if let Some(revision) = before.replace(store.revision())
-                && let Err(error) = store.compact(revision).await
-            {
-                tracing::warn!(revision, "cannot compact the store: {error}");
-            }
-        }
-    })
+/// What the store in `dir` holds, in the order of last changes, and its revision; `None` if there is no store.
+pub fn contents(dir: &Path) -> Result<Option<(Vec<KeyValue>, Revision)>> {
+    if !dir.join(database::FILE).exists() {
+        return Ok(None);
+    }
+    let memory = Database::open(dir)?.load()?;
+    let mut objects = memory.range(&RangeRequest::default())?.items;
+    objects.sort_by_key(|kv| kv.mod_revision);
+    Ok(Some((objects, memory.revision())))
+}
+
+/// Puts the files of the store in `dir`, if there is one, out of the way: its contents live elsewhere now.
+pub fn retire(dir: &Path) -> Result<()> {
+    let file = dir.join(database::FILE);
+    if !file.exists() {
+        return Ok(());
+    }
+    // opened and closed once: nothing is left in the log that a renamed file would miss
+    drop(Database::open(dir)?);
+    let retired = file.with_extension("db.moved-to-etcd");
+    std::fs::rename(&file, &retired)
+        .map_err(|error| Error::Unavailable(format!("cannot rename {}: {error}", file.display())))
 }

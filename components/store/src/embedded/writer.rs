@@ -6,9 +6,8 @@ use std::sync::mpsc::Receiver;
 
 use tokio::sync::oneshot;
 
-use super::Shared;
 use super::database::Database;
-use super::memory::Change;
+use crate::mirror::{Change, Mirror};
 use crate::{Error, Event, EventKind, Expect, KeyValue, Op, Result, Revision, Txn};
 
 /// Most transactions that share one commit; bounds how long the first of them waits.
@@ -19,24 +18,24 @@ pub enum Job {
 }
 
 /// Works until every sender is gone.
-pub fn run(shared: &Shared, mut database: Database, jobs: &Receiver<Job>) {
+pub fn run(mirror: &Mirror, mut database: Database, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let waiting = std::iter::once(first).chain(jobs.try_iter().take(GROUP - 1)).collect();
-        commit(shared, &mut database, waiting);
+        commit(mirror, &mut database, waiting);
     }
 }
 
 /// Transactions of one commit, checked in order against the state that the ones before them leave.
 struct Group<'a> {
-    shared: &'a Shared,
+    mirror: &'a Mirror,
     changed: HashMap<Arc<str>, Option<KeyValue>>,
     changes: Vec<Change>,
     revision: Revision,
 }
 
-fn commit(shared: &Shared, database: &mut Database, jobs: Vec<Job>) {
-    let revision = shared.memory.read().revision();
-    let mut group = Group { shared, changed: HashMap::new(), changes: Vec::new(), revision };
+fn commit(mirror: &Mirror, database: &mut Database, jobs: Vec<Job>) {
+    let revision = mirror.revision();
+    let mut group = Group { mirror, changed: HashMap::new(), changes: Vec::new(), revision };
     let mut accepted = Vec::with_capacity(jobs.len());
     for Job::Txn { txn, reply } in jobs {
         match group.add(txn) {
@@ -57,18 +56,19 @@ fn commit(shared: &Shared, database: &mut Database, jobs: Vec<Job>) {
         return;
     }
     let events: Vec<Arc<Event>> = changes.iter().map(|change| change.event.clone()).collect();
-    shared.memory.write().publish(changes, revision);
-    shared.groups.wake(&events);
+    mirror.publish(changes, revision);
+    // Answers first: who waits for one has a client waiting, and what was published can be read already.
     for (reply, revision) in accepted {
         drop(reply.send(Ok(revision)));
     }
+    mirror.wake(&events);
 }
 
 impl Group<'_> {
     fn current(&self, key: &str) -> Option<KeyValue> {
         match self.changed.get(key) {
             Some(pending) => pending.clone(),
-            None => self.shared.memory.read().get(key),
+            None => self.mirror.get(key),
         }
     }
 

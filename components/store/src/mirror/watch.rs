@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Shared;
+use super::Mirror;
 use crate::{Error, Event, Result, Revision, WatchItem, WatchStream};
 
 /// How often a quiet watcher is told that the revision moved on.
@@ -37,10 +37,16 @@ impl Groups {
             sender.receiver_count() > 0
         });
     }
+
+    pub fn wake_all(&self) {
+        self.senders.lock().values().for_each(|sender| {
+            sender.send_replace(());
+        });
+    }
 }
 
 struct Watcher {
-    shared: Arc<Shared>,
+    mirror: Arc<Mirror>,
     prefix: String,
     changed: watch::Receiver<()>,
     ticks: tokio::time::Interval,
@@ -52,18 +58,18 @@ struct Watcher {
     ended: bool,
 }
 
-pub fn watch(shared: &Arc<Shared>, prefix: &str, after: Revision) -> Result<WatchStream> {
+pub fn watch(mirror: &Arc<Mirror>, prefix: &str, after: Revision) -> Result<WatchStream> {
     // Subscribed before the history is first read: nothing falls between.
-    let changed = shared.groups.subscribe(prefix);
-    let newest = shared.memory.read().revision();
+    let changed = mirror.groups.subscribe(prefix);
+    let newest = mirror.memory.read().revision();
     if after > newest {
         return Err(Error::Future { requested: after, newest });
     }
-    shared.memory.read().events(prefix, after, 1)?;
+    mirror.memory.read().events(prefix, after, 1)?;
     let mut ticks = tokio::time::interval_at(Instant::now() + PROGRESS, PROGRESS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watcher = Watcher {
-        shared: shared.clone(),
+        mirror: mirror.clone(),
         prefix: prefix.to_owned(),
         changed,
         ticks,
@@ -91,7 +97,7 @@ impl Watcher {
                 return Some(Ok(WatchItem::Event(event)));
             }
             self.changed.mark_unchanged();
-            let read = self.shared.memory.read().events(&self.prefix, self.taken, BATCH);
+            let read = self.mirror.memory.read().events(&self.prefix, self.taken, BATCH);
             match read {
                 Ok((events, through)) => {
                     self.taken = through;

@@ -1,0 +1,24 @@
+//! History is kept for a while and then forgotten.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Store;
+
+/// Compacts every `interval` to the revision of one interval ago, until the store is dropped.
+pub fn spawn_compactor(store: &Arc<impl Store + ?Sized>, interval: Duration) -> tokio::task::JoinHandle<()> {
+    let store = Arc::downgrade(store);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(interval);
+        let mut before = None;
+        loop {
+            ticks.tick().await;
+            let Some(store) = store.upgrade() else { return };
+            if let Some(revision) = before.replace(store.revision())
+                && let Err(error) = store.compact(revision).await
+            {
+                tracing::warn!(revision, "cannot compact the store: {error}");
+            }
+        }
+    })
+}
