@@ -18,6 +18,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod structural;
+mod structure;
 pub mod table;
 pub mod time;
 pub mod value;

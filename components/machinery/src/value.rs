@@ -49,6 +49,13 @@ pub fn default_to(value: &mut Value, key: &str, default: impl Into<Value>) {
     }
 }
 
+/// Sets what is absent. An empty text that a client wrote stays: where upstream has a pointer, it is a value.
+pub fn default_absent(value: &mut Value, key: &str, default: impl Into<Value>) {
+    if value.get(key).is_none_or(Value::is_null) {
+        default_to(value, key, default);
+    }
+}
+
 /// Every element of the list under `key`.
 pub fn each_mut(value: &mut Value, key: &str, mut f: impl FnMut(&mut Value)) {
     if let Some(list) = value.get_mut(key).and_then(Value::as_array_mut) {

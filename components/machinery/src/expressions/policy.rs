@@ -15,7 +15,7 @@ use crate::{
 const MAX_CONDITIONS: usize = 64;
 const MAX_AUDIT_ANNOTATIONS: usize = 20;
 const MAX_VALUE_EXPRESSION: usize = 5 * 1024;
-const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const RESERVED: &[&str] = &[
     "true",
     "false",
@@ -171,7 +171,7 @@ impl Compiler {
         if name.trim().is_empty() {
             self.errors.push(FieldError::required(&path.child("name"), "name is not specified"));
         } else if !is_identifier(name) {
-            self.errors.push(FieldError::invalid(&path.child("name"), name, "must be a valid CEL identifier"));
+            self.errors.push(FieldError::invalid(&path.child("name"), name, "name is not a valid CEL identifier"));
         }
         if expression.trim().is_empty() {
             self.errors.push(FieldError::required(&path.child("expression"), "expression is not specified"));
@@ -237,9 +237,9 @@ impl Compiler {
         }
         let at = path.child("message");
         if !message.is_empty() && message.trim().is_empty() {
-            self.errors.push(FieldError::invalid(&at, message, "must be non-empty if specified"));
+            self.errors.push(FieldError::invalid(&at, message, "message must be non-empty if specified"));
         } else if message.trim().contains(['\n', '\r']) {
-            self.errors.push(FieldError::invalid(&at, message, "must not contain line breaks"));
+            self.errors.push(FieldError::invalid(&at, message, "message must not contain line breaks"));
         }
         if let Some(reason) = validation.get("reason").and_then(Value::as_str)
             && !REASONS.contains(&reason)

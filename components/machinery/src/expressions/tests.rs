@@ -47,7 +47,7 @@ fn variables_know_those_before_them() {
         "validations": [{"expression": "variables.b"}, {"expression": "variables.z"}],
     });
     let found = validating(spec);
-    assert_eq!(found[0], "spec.variables[2].name: Invalid value: \"in\": must be a valid CEL identifier");
+    assert_eq!(found[0], "spec.variables[2].name: Invalid value: \"in\": name is not a valid CEL identifier");
     assert!(found[1].starts_with("spec.variables[3].expression: Invalid value: \"variables.d\": compilation failed: ERROR: <input>:1:10: undefined field 'd'"), "{}", found[1]);
     assert!(found[2].contains("spec.validations[1].expression") && found[2].contains("undefined field 'z'"));
     assert_eq!(found.len(), 3);
@@ -60,7 +60,7 @@ fn validations_and_annotations() {
         "auditAnnotations": [{"key": "k", "valueExpression": "1"}, {"key": "k", "valueExpression": "null"}],
     }));
     assert_eq!(found[0], "spec.validations[0].expression: Required value: expression is not specified");
-    assert_eq!(found[1], "spec.validations[0].message: Invalid value: \" \": must be non-empty if specified");
+    assert_eq!(found[1], "spec.validations[0].message: Invalid value: \" \": message must be non-empty if specified");
     assert!(found[2].starts_with("spec.validations[0].reason: Unsupported value: \"Because\""));
     assert!(found[3].contains("undeclared reference to 'authorizer'"));
     assert!(found[4].ends_with("must not contain line breaks"));

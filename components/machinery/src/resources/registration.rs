@@ -44,7 +44,7 @@ pub(super) static RESOURCES: &[Resource] = &[
             prepare_update: writing::keep_status,
             validate_create: api_service,
             validate_update: |n, _| api_service(n),
-            validate_status_update: |n, _| conditions(n),
+            validate_status_update: |n, _| availability(n),
             ..PLAIN
         },
         ..row(
@@ -115,7 +115,8 @@ fn backend(object: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let Some(service) = get(object, "spec.service") else {
         if !bundle.is_empty() {
-            let value = format!("{} bytes", bundle.len() / 4 * 3);
+            let padding = bundle.bytes().rev().take_while(|b| *b == b'=').count();
+            let value = format!("{} bytes", (bundle.len() / 4 * 3).saturating_sub(padding));
             errors.push(FieldError::invalid(&bundle_at, value, "local APIServices may not have a caBundle"));
         }
         if insecure {
@@ -138,6 +139,16 @@ fn backend(object: &Value, path: &Path) -> Vec<FieldError> {
         errors.push(FieldError::invalid(&insecure_at, true, "may not be true if caBundle is present"));
     }
     errors
+}
+
+fn availability(object: &Value) -> Vec<FieldError> {
+    const KNOWN: &[&str] = &["True", "False", "Unknown"];
+    let path = Path::new("status").child("conditions");
+    let given = list_at(object, "status.conditions").iter().map(|c| str_at(c, "status")).enumerate();
+    given
+        .filter(|(_, status)| !KNOWN.contains(status))
+        .map(|(i, status)| FieldError::not_supported(&path.index(i).child("status"), status, KNOWN))
+        .collect()
 }
 
 fn conditions(object: &Value) -> Vec<FieldError> {
@@ -207,6 +218,23 @@ mod tests {
         assert_eq!(
             of("v1.", json!({"version": "v1", "groupPriorityMinimum": 18000, "versionPriority": 1, "insecureSkipTLSVerify": true})).len(),
             1
+        );
+    }
+
+    #[test]
+    fn conditions_are_of_three_kinds() {
+        let object = json!({"status": {"conditions": [{"type": "Available", "status": "True"}, {"type": "x"}]}});
+        assert_eq!(
+            texts(&availability(&object)),
+            [
+                "status.conditions[1].status: Unsupported value: \"\": supported values: \"True\", \"False\", \"Unknown\""
+            ]
+        );
+        let local = json!({"metadata": {"name": "v1."}, "spec": {
+            "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1, "caBundle": "eA=="}});
+        assert_eq!(
+            texts(&api_service(&local)),
+            ["spec.caBundle: Invalid value: \"1 bytes\": local APIServices may not have a caBundle"]
         );
     }
 

@@ -7,7 +7,12 @@ use cel::{
 use serde_json::Value;
 
 use super::compile::{Node, Rule};
-use crate::{FieldError, Path, field, structural::Schema, value::str_at};
+use crate::{
+    FieldError, Path,
+    structural::Schema,
+    structure::{self, Fields, Part},
+    value::str_at,
+};
 
 /// The most expensive rules are named when all together cost too much; this many.
 const NAMED: usize = 4;
@@ -93,7 +98,7 @@ impl Checker {
                     rule.uses_old
                 }
                 Err(wrong) => {
-                    let detail = format!("{}: {}", shown(written), wrong.detail);
+                    let detail = format!("{}: {}", structure::shown(written, RULE), wrong.detail);
                     self.errors.push(FieldError::invalid_omitted(&at.child(wrong.field), detail));
                     false
                 }
@@ -137,20 +142,12 @@ fn below(count: Cardinality, max: Option<u64>) -> Cardinality {
     Some(count?.saturating_mul(max?))
 }
 
-/// A rule as upstream's own structure.
-fn shown(rule: &Value) -> String {
-    const FIELDS: [(&str, &str, bool); 6] = [
-        ("Rule", "rule", true),
-        ("Message", "message", true),
-        ("MessageExpression", "messageExpression", true),
-        ("Reason", "reason", false),
-        ("FieldPath", "fieldPath", true),
-        ("OptionalOldSelf", "optionalOldSelf", false),
-    ];
-    let parts = FIELDS.iter().map(|(name, field, is_text)| {
-        let value = rule.get(field).filter(|v| !v.is_null());
-        let empty = if *is_text { Value::from("") } else { Value::Null };
-        format!("\"{name}\":{}", field::shown(value.unwrap_or(&empty)))
-    });
-    format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
-}
+/// Upstream's structure of a rule.
+const RULE: Fields = &[
+    ("Rule", "rule", Part::Text),
+    ("Message", "message", Part::Text),
+    ("MessageExpression", "messageExpression", Part::Text),
+    ("Reason", "reason", Part::Any),
+    ("FieldPath", "fieldPath", Part::Text),
+    ("OptionalOldSelf", "optionalOldSelf", Part::Any),
+];

@@ -7,7 +7,7 @@ use crate::{
     field::{FieldError, Path},
     names,
     resources::meta,
-    value::{default_to, each_mut, int_at, list_at, str_at, with_mut},
+    value::{default_absent, each_mut, int_at, list_at, str_at, with_mut},
 };
 
 const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
@@ -19,17 +19,17 @@ const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 pub(super) fn defaults(configuration: &mut Value, mutating: bool) {
     each_mut(configuration, "webhooks", |hook| {
-        default_to(hook, "failurePolicy", "Fail");
-        default_to(hook, "matchPolicy", "Equivalent");
-        default_to(hook, "namespaceSelector", json!({}));
-        default_to(hook, "objectSelector", json!({}));
-        default_to(hook, "timeoutSeconds", 10);
+        default_absent(hook, "failurePolicy", "Fail");
+        default_absent(hook, "matchPolicy", "Equivalent");
+        default_absent(hook, "namespaceSelector", json!({}));
+        default_absent(hook, "objectSelector", json!({}));
+        default_absent(hook, "timeoutSeconds", 10);
         if mutating {
-            default_to(hook, "reinvocationPolicy", "Never");
+            default_absent(hook, "reinvocationPolicy", "Never");
         }
-        each_mut(hook, "rules", |rule| default_to(rule, "scope", "*"));
+        each_mut(hook, "rules", |rule| default_absent(rule, "scope", "*"));
         with_mut(hook, "clientConfig", |config| {
-            with_mut(config, "service", |service| default_to(service, "port", 443))
+            with_mut(config, "service", |service| default_absent(service, "port", 443))
         });
     });
 }
@@ -397,6 +397,20 @@ mod tests {
         assert_eq!(
             of(json!(["*/*", "pods/*"]))[0],
             "r.resources[1]: Invalid value: \"pods/*\": if '*/*' is present, must not specify pods/*"
+        );
+    }
+
+    #[test]
+    fn empty_texts_are_no_values() {
+        let mut hook = good();
+        hook["failurePolicy"] = "".into();
+        hook["reinvocationPolicy"] = "".into();
+        assert_eq!(
+            check(hook),
+            [
+                "webhooks[0].failurePolicy: Unsupported value: \"\": supported values: \"Fail\", \"Ignore\"",
+                "webhooks[0].reinvocationPolicy: Unsupported value: \"\": supported values: \"IfNeeded\", \"Never\"",
+            ]
         );
     }
 

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::conversion;
 use crate::{
-    field::{self, FieldError, Path},
+    field::{FieldError, Path},
     names,
     resources::meta::immutable,
     structural::{self, jsonpath, rules},
+    structure::{self, Fields, Part},
     value::{bool_at, get, list_at, str_at},
 };
 
@@ -118,35 +119,30 @@ fn version_list(versions: &[Value], path: &Path) -> Vec<FieldError> {
     errors
 }
 
-/// Versions as upstream's own structures, without what they have in common: that stands above them there.
+/// Upstream's structure of a version.
+const VERSION: Fields = &[
+    ("Name", "name", Part::Text),
+    ("Served", "served", Part::Flag),
+    ("Storage", "storage", Part::Flag),
+    ("Deprecated", "deprecated", Part::Flag),
+    ("DeprecationWarning", "deprecationWarning", Part::Any),
+    ("Schema", "schema", Part::Any),
+    ("Subresources", "subresources", Part::Any),
+    ("AdditionalPrinterColumns", "additionalPrinterColumns", Part::Any),
+    ("SelectableFields", "selectableFields", Part::Any),
+];
+
+/// Without what versions have in common: that stands above them there.
 fn shown(versions: &[Value]) -> String {
-    const FIELDS: [(&str, &str, bool); 9] = [
-        ("Name", "name", false),
-        ("Served", "served", false),
-        ("Storage", "storage", false),
-        ("Deprecated", "deprecated", false),
-        ("DeprecationWarning", "deprecationWarning", false),
-        ("Schema", "schema", true),
-        ("Subresources", "subresources", true),
-        ("AdditionalPrinterColumns", "additionalPrinterColumns", true),
-        ("SelectableFields", "selectableFields", true),
-    ];
-    let one = |version: &Value| {
-        let parts = FIELDS.iter().map(|(name, field, shared)| {
-            let given = version.get(field).filter(|_| !(*shared && common(versions, field).is_some()));
-            let unset = match *name {
-                "Served" | "Storage" | "Deprecated" => Value::Bool(false),
-                _ => Value::Null,
-            };
-            format!("\"{name}\":{}", field::shown(given.unwrap_or(&unset)))
-        });
-        format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
-    };
-    if versions.is_empty() {
-        "null".into()
-    } else {
-        format!("[{}]", versions.iter().map(one).collect::<Vec<_>>().join(","))
+    let mut own = versions.to_vec();
+    for key in ["schema", "subresources", "additionalPrinterColumns", "selectableFields"] {
+        if common(versions, key).is_some() {
+            own.iter_mut().for_each(|version| {
+                crate::value::remove(version, key);
+            });
+        }
     }
+    structure::list_shown(&own, VERSION)
 }
 
 fn group_and_scope(spec: &Value, path: &Path) -> Vec<FieldError> {

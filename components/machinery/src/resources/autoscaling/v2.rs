@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::value::{default_to, list_at, object_mut};
+use crate::value::{default_absent, default_to, list_at, object_mut};
 
 /// What an autoscaler without metrics aims at: percent of the requested CPU.
 pub(super) const CPU_PERCENT: i64 = 80;
@@ -22,11 +22,11 @@ pub(super) fn defaults(autoscaler: &mut Value) {
     let all = json!({"type": "Percent", "value": 100, "periodSeconds": PERIOD});
     if let Some(up) = object_mut(behavior, "scaleUp") {
         default_to(up, "stabilizationWindowSeconds", 0);
-        default_to(up, "selectPolicy", "Max");
+        default_absent(up, "selectPolicy", "Max");
         default_to(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": PERIOD}, all]));
     }
     if let Some(down) = object_mut(behavior, "scaleDown") {
-        default_to(down, "selectPolicy", "Max");
+        default_absent(down, "selectPolicy", "Max");
         default_to(down, "policies", json!([all]));
     }
 }

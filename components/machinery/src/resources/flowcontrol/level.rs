@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use crate::{
     field::{FieldError, Path},
-    resources::meta,
     value::{get, int_at, name, str_at, with_mut},
 };
 
@@ -77,48 +76,44 @@ pub(super) fn validate(level: &Value) -> Vec<FieldError> {
     errors
 }
 
+fn share_count(part: &Value, path: &Path) -> Option<FieldError> {
+    let count = int_at(part, "nominalConcurrencyShares").filter(|c| *c < 0)?;
+    Some(FieldError::invalid(&path.child("nominalConcurrencyShares"), count, "must be a non-negative integer"))
+}
+
+fn lendable(part: &Value, path: &Path) -> Option<FieldError> {
+    let percent = int_at(part, "lendablePercent").filter(|p| !(0..=100).contains(p))?;
+    Some(FieldError::invalid(&path.child("lendablePercent"), percent, "must be between 0 and 100, inclusive"))
+}
+
 fn shares(part: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if let Some(count) = int_at(part, "nominalConcurrencyShares").filter(|c| *c < 0) {
-        errors.push(FieldError::invalid(
-            &path.child("nominalConcurrencyShares"),
-            count,
-            "must be a non-negative integer",
-        ));
-    }
-    if let Some(percent) = int_at(part, "lendablePercent").filter(|p| !(0..=100).contains(p)) {
-        errors.push(FieldError::invalid(
-            &path.child("lendablePercent"),
-            percent,
-            "must be between 0 and 100, inclusive",
-        ));
-    }
-    errors
+    share_count(part, path).into_iter().chain(lendable(part, path)).collect()
 }
 
 fn limits(limited: &Value, path: &Path) -> Vec<FieldError> {
-    let mut errors = shares(limited, path);
+    let mut errors: Vec<FieldError> = share_count(limited, path).into_iter().collect();
+    errors.extend(response(limited, &path.child("limitResponse")));
+    errors.extend(lendable(limited, path));
     if let Some(percent) = int_at(limited, "borrowingLimitPercent").filter(|p| *p < 0) {
         let at = path.child("borrowingLimitPercent");
         errors.push(FieldError::invalid(&at, percent, "if specified, must be a non-negative integer"));
     }
-    let path = path.child("limitResponse");
+    errors
+}
+
+fn response(limited: &Value, path: &Path) -> Vec<FieldError> {
     let (at, queuing) = (path.child("queuing"), get(limited, "limitResponse.queuing"));
     match (str_at(limited, "limitResponse.type"), queuing) {
         ("Reject", Some(_)) => {
-            errors.push(FieldError::forbidden(&at, "must be nil if limited.limitResponse.type is not Limited"));
+            vec![FieldError::forbidden(&at, "must be nil if limited.limitResponse.type is not Limited")]
         }
         ("Queue", None) => {
-            errors.push(FieldError::required(&at, "must not be empty if limited.limitResponse.type is Limited"));
+            vec![FieldError::required(&at, "must not be empty if limited.limitResponse.type is Limited")]
         }
-        ("Queue", Some(queuing)) => errors.extend(queues(queuing, &at)),
-        ("Reject", None) => {}
-        _ => {
-            let response = get(limited, "limitResponse").unwrap_or(&Value::Null);
-            errors.extend(meta::one_of(response, "type", &path, &["Queue", "Reject"]));
-        }
+        ("Queue", Some(queuing)) => queues(queuing, &at),
+        ("Reject", None) => Vec::new(),
+        (other, _) => vec![FieldError::not_supported(&path.child("type"), other, &["Queue", "Reject"])],
     }
-    errors
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -175,6 +170,32 @@ mod tests {
         assert!(
             check("catch-all", json!({"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}))[0]
                 .ends_with("spec of 'catch-all' must equal the fixed value")
+        );
+        assert!(check("exempt", json!({"type": "Exempt", "exempt": {"lendablePercent": 50}})).is_empty());
+        assert_eq!(
+            check(
+                "exempt",
+                json!({"type": "Exempt", "limited": {"limitResponse": {"type": "Reject"}, "lendablePercent": 1}})
+            ),
+            [
+                "spec.limited: Forbidden: must be nil if the type is not Limited",
+                concat!(
+                    r#"spec: Invalid value: {"Type":"Exempt","Limited":{"NominalConcurrencyShares":30,"LimitResponse":{"Type":"Reject","Queuing":null},"#,
+                    r#""LendablePercent":1,"BorrowingLimitPercent":null},"Exempt":{"NominalConcurrencyShares":0,"LendablePercent":0}}: "#,
+                    "spec of 'exempt' except the 'spec.exempt' field must equal the fixed value"
+                )
+            ]
+        );
+        let odd = json!({"type": "Limited", "limited": {
+            "nominalConcurrencyShares": -1, "limitResponse": {}, "lendablePercent": 101, "borrowingLimitPercent": -1}});
+        assert_eq!(
+            check("a", odd),
+            [
+                "spec.limited.nominalConcurrencyShares: Invalid value: -1: must be a non-negative integer",
+                "spec.limited.limitResponse.type: Unsupported value: \"\": supported values: \"Queue\", \"Reject\"",
+                "spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive",
+                "spec.limited.borrowingLimitPercent: Invalid value: -1: if specified, must be a non-negative integer",
+            ]
         );
     }
 }

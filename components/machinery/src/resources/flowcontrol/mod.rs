@@ -2,12 +2,14 @@
 
 mod level;
 mod schema;
+mod shown;
 
 use serde_json::Value;
 
 use super::{Cell, Column, PLAIN, Resource, STATUS, Strategy, cells, columns, row, writing};
 use crate::{
     field::{FieldError, Path},
+    structure,
     value::{get, list_at, str_at},
 };
 
@@ -120,15 +122,26 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The specs of mandatory objects do not change; those of the exempt level may have other shares.
+/// The specs of mandatory objects do not change; the exempt level may have other shares.
 fn fixed(kind: &str, name: &str, object: &Value) -> Option<FieldError> {
     let (_, _, text) = FIXED.iter().find(|(k, n, _)| *k == kind && *n == name)?;
     let wanted: Value = serde_json::from_str(text).ok()?;
     let given = get(object, "spec").cloned().unwrap_or_default();
-    let same = match (kind, name) {
-        ("PriorityLevelConfiguration", "exempt") => given["type"] == wanted["type"],
-        _ => given == wanted,
+    let is_level = kind == "PriorityLevelConfiguration";
+    let shares = is_level && name == "exempt";
+    let compared = |spec: &Value| {
+        let mut spec = spec.clone();
+        if shares {
+            crate::value::remove(&mut spec, "exempt");
+        }
+        spec
     };
-    (!same)
-        .then(|| FieldError::invalid(&Path::new("spec"), given, format!("spec of '{name}' must equal the fixed value")))
+    let but = if shares { " except the 'spec.exempt' field" } else { "" };
+    let shown = structure::shown(&given, if is_level { shown::LEVEL } else { shown::SCHEMA });
+    (compared(&given) != compared(&wanted)).then(|| {
+        FieldError::invalid_omitted(
+            &Path::new("spec"),
+            format!("{shown}: spec of '{name}'{but} must equal the fixed value"),
+        )
+    })
 }

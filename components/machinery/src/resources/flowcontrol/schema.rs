@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     field::{FieldError, Path},
-    names,
+    names, structure,
     value::{bool_at, get, int_at, list_at, name, str_at, with_mut},
 };
 
@@ -39,7 +39,8 @@ pub(super) fn validate(schema: &Value) -> Vec<FieldError> {
         && !matches!(str_at(method, "type"), "ByNamespace" | "ByUser")
     {
         let at = path.child("distinguisherMethod").child("type");
-        errors.push(FieldError::not_supported(&at, method.clone(), &["ByNamespace", "ByUser"]));
+        let shown = structure::shown(method, super::shown::METHOD);
+        errors.push(FieldError::not_supported_shown(&at, &shown, &["ByNamespace", "ByUser"]));
     }
     let (level, at) = (
         str_at(schema, "spec.priorityLevelConfiguration.name"),
@@ -80,7 +81,7 @@ fn rule(rule: &Value, path: &Path) -> Vec<FieldError> {
 }
 
 /// Kind, and the field that goes with it.
-const SUBJECTS: &[(&str, &str)] = &[("Group", "group"), ("ServiceAccount", "serviceAccount"), ("User", "user")];
+const SUBJECTS: &[(&str, &str)] = &[("ServiceAccount", "serviceAccount"), ("User", "user"), ("Group", "group")];
 
 fn subject(subject: &Value, path: &Path) -> Vec<FieldError> {
     let kind = str_at(subject, "kind");
@@ -236,6 +237,17 @@ mod tests {
                 "spec.rules[0].resourceRules[0].verbs: Unsupported value: [\"run\"]: supported values: \"create\", \"delete\", \"deletecollection\", \"get\", \"list\", \"patch\", \"proxy\", \"update\", \"watch\"",
                 "spec.rules[0].resourceRules[0].apiGroups: Invalid value: [\"*\",\"\"]: if '*' is present, must not specify other api groups",
                 "spec.rules[0].resourceRules[0].namespaces: Required value: resource rules that are not cluster scoped must supply at least one namespace",
+            ]
+        );
+        let two = json!({"subjects": [{"kind": "ServiceAccount", "serviceAccount": {"namespace": "n", "name": "*"}, "user": {"name": "u"}, "group": {"name": "g"}}], "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]});
+        let mut strange = spec(two);
+        strange["distinguisherMethod"] = json!({"type": "ByColour"});
+        assert_eq!(
+            check("a", strange),
+            [
+                r#"spec.distinguisherMethod.type: Unsupported value: {"Type":"ByColour"}: supported values: "ByNamespace", "ByUser""#,
+                "spec.rules[0].subjects[0].user: Forbidden: user is forbidden when subject kind is not 'User'",
+                "spec.rules[0].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group'",
             ]
         );
         assert!(check("catch-all", spec(rule))[0].ends_with("spec of 'catch-all' must equal the fixed value"));

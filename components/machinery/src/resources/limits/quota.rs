@@ -9,6 +9,7 @@ use crate::{
     field::{FieldError, Path},
     quantity,
     resources::{meta, pod},
+    structure::{self, Fields, Part},
     value::{get, list_at, map_at, str_at},
 };
 
@@ -40,8 +41,11 @@ pub(in crate::resources) fn validate_update(new: &Value, old: &Value) -> Vec<Fie
         list_at(quota, "spec.scopes").iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     if set(new) != set(old) {
-        let scopes = get(new, "spec.scopes").cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&Path::new("spec").child("scopes"), scopes, meta::IMMUTABLE));
+        let at = Path::new("spec").child("scopes");
+        errors.push(match get(new, "spec.scopes") {
+            Some(scopes) => FieldError::invalid(&at, scopes.clone(), meta::IMMUTABLE),
+            None => FieldError::invalid_no_list(&at, meta::IMMUTABLE),
+        });
     }
     errors
 }
@@ -119,7 +123,8 @@ fn selector(spec: &Value, path: &Path) -> Vec<FieldError> {
         }
         errors.extend(
             misfits(spec, scope)
-                .map(|_| FieldError::invalid(&at, selector.clone(), "unsupported scope applied to resource")),
+                .map(|_| format!("{}: unsupported scope applied to resource", structure::shown(selector, SELECTOR)))
+                .map(|detail| FieldError::invalid_omitted(&at, detail)),
         );
         if FLAGS.contains(&scope) && operator != "Exists" {
             errors.push(FieldError::invalid(&at.child("operator"), operator, FLAG));
@@ -138,9 +143,18 @@ fn selector(spec: &Value, path: &Path) -> Vec<FieldError> {
         }
     }
     let names: Vec<&str> = all.iter().map(|r| str_at(r, "scopeName")).collect();
-    errors.extend(conflicts(&names).map(|()| FieldError::invalid(&at, all.to_vec(), "conflicting scopes")));
+    // upstream shows the scopes that stand beside the selector
+    errors.extend(conflicts(&names).map(|()| match spec.get("scopes") {
+        Some(scopes) => FieldError::invalid(&at, scopes.clone(), "conflicting scopes"),
+        None => FieldError::invalid_no_list(&at, "conflicting scopes"),
+    }));
     errors
 }
+
+/// Upstream's structure of a selector of scopes.
+const SELECTOR: Fields = &[("MatchExpressions", "matchExpressions", Part::Each(REQUIREMENT))];
+const REQUIREMENT: Fields =
+    &[("ScopeName", "scopeName", Part::Text), ("Operator", "operator", Part::Text), ("Values", "values", Part::Any)];
 
 /// The texts of the columns Request and Limit: `used/hard` of each resource.
 pub(in crate::resources) fn request_and_limit(quota: &Value) -> [String; 2] {
@@ -196,6 +210,21 @@ mod tests {
         ] {
             assert_eq!(texts(spec), [wanted]);
         }
+        let scope = |name: &str| json!({"scopeName": name, "operator": "Exists"});
+        assert_eq!(
+            texts(
+                json!({"hard": {"secrets": "1"}, "scopeSelector": {"matchExpressions": [scope("BestEffort"), scope("NotBestEffort")]}})
+            )[1..],
+            [
+                concat!(
+                    r#"spec.scopeSelector.matchExpressions: Invalid value: {"MatchExpressions":[{"ScopeName":"BestEffort","Operator":"Exists","Values":null},"#,
+                    r#"{"ScopeName":"NotBestEffort","Operator":"Exists","Values":null}]}: unsupported scope applied to resource"#
+                ),
+                "spec.scopeSelector.matchExpressions: Invalid value: null: conflicting scopes",
+            ]
+        );
+        let without = validate_update(&json!({"spec": {}}), &json!({"spec": {"scopes": ["BestEffort"]}}));
+        assert_eq!(without[0].to_string(), "spec.scopes: Invalid value: null: field is immutable");
         let changed = validate_update(&json!({"spec": {"scopes": ["BestEffort"]}}), &json!({"spec": {}}));
         assert_eq!(changed[0].to_string(), "spec.scopes: Invalid value: [\"BestEffort\"]: field is immutable");
     }

@@ -17,20 +17,22 @@ pub(super) fn defaults(binding: &mut Value) {
 }
 
 pub(super) fn validating(binding: &Value) -> Vec<FieldError> {
-    let mut errors = common(binding);
+    // upstream's own spelling
+    let mut errors = common(binding, "matchResouces");
     errors.extend(actions(list_at(binding, "spec.validationActions"), &Path::new("spec").child("validationActions")));
     errors
 }
 
 pub(super) fn mutating(binding: &Value) -> Vec<FieldError> {
-    let mut errors = common(binding);
+    let mut errors = common(binding, "matchResources");
     let resources = &binding["spec"]["matchResources"];
     let path = Path::new("spec").child("matchResources");
     errors.extend(matching::operations(resources, matching::MUTATING_OPERATIONS, &path));
     errors
 }
 
-fn common(binding: &Value) -> Vec<FieldError> {
+/// `resources_name` is how upstream calls the field that says what a binding is about.
+fn common(binding: &Value, resources_name: &str) -> Vec<FieldError> {
     let spec = &binding["spec"];
     let path = Path::new("spec");
     let at = path.child("policyName");
@@ -40,7 +42,7 @@ fn common(binding: &Value) -> Vec<FieldError> {
     };
     errors.extend(matching::param_ref(spec, &path));
     if let Some(resources) = spec.get("matchResources").filter(|r| !r.is_null()) {
-        errors.extend(matching::validate(resources, &path.child("matchResources")));
+        errors.extend(matching::validate(resources, &path.child(resources_name)));
     }
     errors
 }
@@ -79,14 +81,16 @@ mod tests {
         assert_eq!(texts(validating(&good)), Vec::<String>::new());
         let bad = json!({"spec": {
             "validationActions": ["Deny", "Warn", "Warn", "Shout"],
-            "paramRef": {"name": "a/b", "selector": {}},
+            "paramRef": {"name": "a/b", "selector": {}, "parameterNotFoundAction": "Perhaps"},
+            "matchResources": {"matchPolicy": "Near", "namespaceSelector": {}, "objectSelector": {}},
         }});
         let found = texts(validating(&bad));
         for part in [
             "spec.policyName: Required value",
             "spec.paramRef.name: Invalid value: \"a/b\": may not contain '/'",
             "spec.paramRef.selector: Forbidden: name and selector are mutually exclusive",
-            "spec.paramRef.parameterNotFoundAction: Required value",
+            "spec.paramRef.parameterNotFoundAction: Unsupported value: \"Perhaps\": supported values: \"Deny\", \"Allow\"",
+            "spec.matchResouces.matchPolicy: Unsupported value: \"Near\": supported values: \"Equivalent\", \"Exact\"",
             "spec.validationActions[2]: Duplicate value: \"Warn\"",
             "spec.validationActions[3]: Unsupported value: \"Shout\"",
             "must not contain both Deny and Warn",

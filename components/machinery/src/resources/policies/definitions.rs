@@ -3,19 +3,19 @@
 use serde_json::Value;
 
 use super::{
-    super::{meta::one_of, writing},
+    super::{admission::webhooks, conditions, meta::one_of, writing},
     matching,
 };
 use crate::{
     FieldError, Path,
     expressions::{Policy, type_checking},
     names,
-    value::{default_to, int_at, list_at, str_at, with_mut},
+    value::{default_absent, int_at, list_at, str_at, with_mut},
 };
 
 pub(super) fn defaults(policy: &mut Value) {
     with_mut(policy, "spec", |spec| {
-        default_to(spec, "failurePolicy", "Fail");
+        default_absent(spec, "failurePolicy", "Fail");
         with_mut(spec, "matchConstraints", matching::defaults);
     });
 }
@@ -56,7 +56,8 @@ pub(super) fn mutating(policy: &Value) -> Vec<FieldError> {
 fn common(policy: &Value, operations: Option<&[&str]>) -> Vec<FieldError> {
     let spec = &policy["spec"];
     let path = Path::new("spec");
-    let mut errors: Vec<FieldError> = one_of(spec, "failurePolicy", &path, &["Fail", "Ignore"]).into_iter().collect();
+    let mut errors: Vec<FieldError> =
+        webhooks::known(spec, "failurePolicy", &path, &["Fail", "Ignore"]).into_iter().collect();
     if let Some(kind) = spec.get("paramKind").filter(|k| !k.is_null()) {
         errors.extend(param_kind(kind, &path.child("paramKind")));
     }
@@ -116,12 +117,15 @@ pub(super) fn status(policy: &Value) -> Vec<FieldError> {
     let path = Path::new("status").child("typeChecking").child("expressionWarnings");
     let mut errors = Vec::new();
     for (i, warning) in list_at(policy, "status.typeChecking.expressionWarnings").iter().enumerate() {
-        for field in ["warning", "fieldRef"] {
-            if str_at(warning, field).trim().is_empty() {
+        for (field, text) in [("warning", str_at(warning, "warning")), ("fieldRef", str_at(warning, "fieldRef").trim())]
+        {
+            if text.is_empty() {
                 errors.push(FieldError::required(&path.index(i).child(field), ""));
             }
         }
     }
+    let path = Path::new("status").child("conditions");
+    errors.extend(conditions::validate(list_at(policy, "status.conditions"), &path));
     errors
 }
 
@@ -161,6 +165,35 @@ mod tests {
         assert_eq!(
             (&constraints["namespaceSelector"], &constraints["resourceRules"][0]["scope"]),
             (&json!({}), &json!("*"))
+        );
+    }
+
+    #[test]
+    fn status_is_judged_whole() {
+        let given = json!({"typeChecking": {"expressionWarnings": [{"fieldRef": " "}]}, "conditions": [{"type": "a", "status": "True", "reason": "b"}]});
+        assert_eq!(
+            texts(status(&json!({"status": given}))),
+            [
+                "status.typeChecking.expressionWarnings[0].warning: Required value",
+                "status.typeChecking.expressionWarnings[0].fieldRef: Required value",
+                "status.conditions[0].lastTransitionTime: Required value: must be set",
+            ]
+        );
+    }
+
+    #[test]
+    fn texts_of_policies_are_upstreams() {
+        let spec = json!({"failurePolicy": "", "matchConstraints": rules(), "variables": [{"name": "a-b", "expression": "1"}], "validations": [
+            {"expression": "true", "message": " ", "reason": "Unauthorized"}, {"expression": "true", "message": "a\nb"}]});
+        assert_eq!(
+            texts(validating(&example("ValidatingAdmissionPolicy", spec))),
+            [
+                "spec.failurePolicy: Unsupported value: \"\": supported values: \"Fail\", \"Ignore\"",
+                "spec.variables[0].name: Invalid value: \"a-b\": name is not a valid CEL identifier",
+                "spec.validations[0].message: Invalid value: \" \": message must be non-empty if specified",
+                "spec.validations[0].reason: Unsupported value: \"Unauthorized\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\"",
+                "spec.validations[1].message: Invalid value: \"a\\nb\": message must not contain line breaks",
+            ]
         );
     }
 

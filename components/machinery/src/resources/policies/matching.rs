@@ -10,25 +10,28 @@ use super::super::{
 };
 use crate::{
     FieldError, Path, names,
-    value::{default_to, each_mut, list_at, object_mut, str_at},
+    value::{default_absent, each_mut, list_at, object_mut, str_at},
 };
 
 /// What is deleted cannot be changed.
 pub(super) const MUTATING_OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
 
 pub(super) fn defaults(resources: &mut Value) {
-    default_to(resources, "matchPolicy", "Equivalent");
+    default_absent(resources, "matchPolicy", "Equivalent");
     for selector in ["namespaceSelector", "objectSelector"] {
         object_mut(resources, selector);
     }
     for rules in ["resourceRules", "excludeResourceRules"] {
-        each_mut(resources, rules, |rule| default_to(rule, "scope", "*"));
+        each_mut(resources, rules, |rule| default_absent(rule, "scope", "*"));
     }
 }
 
 pub(super) fn validate(resources: &Value, path: &Path) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> =
-        one_of(resources, "matchPolicy", path, &["Equivalent", "Exact"]).into_iter().collect();
+        webhooks::known(resources, "matchPolicy", path, &["Equivalent", "Exact"]).into_iter().collect();
+    if resources.get("matchPolicy").is_none() {
+        errors.push(FieldError::required(&path.child("matchPolicy"), ""));
+    }
     for selector in ["namespaceSelector", "objectSelector"] {
         match resources.get(selector).filter(|s| !s.is_null()) {
             None => errors.push(FieldError::required(&path.child(selector), "")),
@@ -92,6 +95,6 @@ pub(super) fn param_ref(binding: &Value, path: &Path) -> Vec<FieldError> {
     if name.is_empty() && selector.is_none() {
         errors.push(FieldError::required(&path, "one of name or selector must be specified"));
     }
-    errors.extend(one_of(reference, "parameterNotFoundAction", &path, &["Allow", "Deny"]));
+    errors.extend(one_of(reference, "parameterNotFoundAction", &path, &["Deny", "Allow"]));
     errors
 }

@@ -6,7 +6,7 @@ use crate::{
     field::{FieldError, Path},
     names, quantity,
     resources::{meta, pod},
-    value::{bool_at, default_to, get, int_at, list_at, map_at, name, str_at},
+    value::{bool_at, default_absent, get, int_at, list_at, map_at, name, str_at},
 };
 
 pub(super) fn lease(lease: &Value) -> Vec<FieldError> {
@@ -41,7 +41,7 @@ fn strategy_problems(strategy: &str, path: &Path) -> Vec<FieldError> {
 }
 
 pub(super) fn priority_defaults(class: &mut Value) {
-    default_to(class, "preemptionPolicy", "PreemptLowerPriority");
+    default_absent(class, "preemptionPolicy", "PreemptLowerPriority");
 }
 
 /// The classes the system makes: name and value.
@@ -62,7 +62,9 @@ pub(super) fn priority(class: &Value) -> Vec<FieldError> {
         let detail = format!("maximum allowed value of a user defined priority is {USER_MAX}");
         errors.push(FieldError::forbidden(&root.child("value"), detail));
     }
-    errors.extend(meta::optional_one_of(class, "preemptionPolicy", &root, &["PreemptLowerPriority", "Never"]));
+    if class.get("preemptionPolicy").is_some() {
+        errors.extend(meta::one_of(class, "preemptionPolicy", &root, &["PreemptLowerPriority", "Never"]));
+    }
     errors
 }
 
@@ -154,6 +156,9 @@ mod tests {
             of("a", 1_000_000_001),
             ["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"]
         );
+        let mut empty = json!({"metadata": {"name": "a"}, "preemptionPolicy": ""});
+        priority_defaults(&mut empty);
+        assert_eq!(texts(&priority(&empty)), ["preemptionPolicy: Required value"]);
         assert!(of("system-x", 1)[0].ends_with("error: system-x is not a known system priority class"));
         assert!(
             of("system-node-critical", 1)[0]

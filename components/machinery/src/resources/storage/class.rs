@@ -141,6 +141,9 @@ mod tests {
                 "volumeBindingMode: Invalid value: \"WaitForFirstConsumer\": field is immutable"
             ]
         );
+        other["provisioner"] = "".into();
+        let fields: Vec<String> = validate_update(&other, &class).into_iter().map(|e| e.field).collect();
+        assert_eq!(fields, ["provisioner", "parameters", "provisioner", "volumeBindingMode"]);
         class["allowedTopologies"] =
             json!([{"matchLabelExpressions": [{"key": "a", "values": []}, {"key": "a", "values": ["b", "b"]}]}]);
         assert_eq!(validate(&class).len(), 3);

@@ -12,6 +12,7 @@ use crate::{
 
 /// Jobs get a suffix of eleven characters.
 const NAME_MAX: usize = 52;
+const ZONE_PART_MAX: usize = 14;
 
 pub(in crate::resources) fn defaults(object: &mut Value) {
     let Some(spec) = object_mut(object, "spec") else { return };
@@ -80,13 +81,28 @@ fn time_zone(spec: &Value, path: &Path) -> Vec<FieldError> {
         errors.push(FieldError::invalid(path, name, "timeZone must be nil or non-empty string"));
         return errors;
     }
+    let unknown = || FieldError::invalid(path, name, format!("unknown time zone {name}"));
+    if !name.split('/').all(may_name_zones) {
+        errors.push(unknown());
+        return errors;
+    }
     if name.eq_ignore_ascii_case("Local") {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(FieldError::invalid(path, name, detail));
     } else if cron::zone(name).is_none() {
-        errors.push(FieldError::invalid(path, name, format!("unknown time zone {name}")));
+        errors.push(unknown());
     }
     errors
+}
+
+/// Whether a part of a path may be a part of the database's names.
+fn may_name_zones(part: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b".-_+".contains(&b);
+    (1..=ZONE_PART_MAX).contains(&part.len())
+        && part.bytes().all(known)
+        && part != "."
+        && part != ".."
+        && !part.starts_with('-')
 }
 
 /// Every Job gets a selector of its own, so the template must have none.
@@ -122,4 +138,29 @@ pub(in crate::resources) fn warnings(new: &Value, old: Option<&Value>) -> Vec<St
         warnings.extend(crate::resources::pod::template_warnings(template, &path));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn zones_are_those_of_the_database() {
+        let of = |name: &str| {
+            let found = time_zone(&json!({"timeZone": name}), &Path::new("z"));
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!((of("Europe/Berlin"), of("Etc/GMT+5")), (vec![], vec![]));
+        assert_eq!(of(""), ["z: Invalid value: \"\": timeZone must be nil or non-empty string"]);
+        assert_eq!(
+            of("local"),
+            [
+                "z: Invalid value: \"local\": timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+            ]
+        );
+        for name in ["Europe/../UTC", "/UTC", "-UTC", "Europe/Berlin ", "America/NorthAndSouthDakota", "Mars/Base"] {
+            assert_eq!(of(name), [format!("z: Invalid value: {name:?}: unknown time zone {name}")]);
+        }
+    }
 }

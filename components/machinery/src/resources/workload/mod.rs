@@ -135,7 +135,7 @@ fn with_claims_as_volumes(object: &Value) -> Value {
 }
 
 pub(super) fn stateful_set(object: &Value) -> Vec<FieldError> {
-    rules::stateful_set(object, &with_claims_as_volumes(object))
+    rules::stateful_set(object, &with_claims_as_volumes(object), None)
 }
 
 /// Only these fields of a StatefulSet's spec may change.
@@ -150,7 +150,7 @@ const STATEFUL_SET_MUTABLE: [&str; 7] = [
 ];
 
 pub(super) fn stateful_set_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = stateful_set(new);
+    let mut errors = rules::stateful_set(new, &with_claims_as_volumes(new), Some(old));
     let fixed = |object: &Value| {
         let mut spec = object.get("spec").cloned().unwrap_or_default();
         for field in STATEFUL_SET_MUTABLE {

@@ -7,6 +7,7 @@ use crate::{
     names,
     resources::{meta, pod, storage},
     selector::LabelSelector,
+    structure::{self, Fields, Part},
     value::{get, int_at, list_at, str_at},
 };
 
@@ -219,9 +220,11 @@ fn daemon_set_strategy(spec: &Value, path: &Path) -> Vec<FieldError> {
     }
 }
 
-/// `with_claims` is the object with a volume for each of its claim templates.
-pub(super) fn stateful_set(object: &Value, with_claims: &Value) -> Vec<FieldError> {
+/// `with_claims` is the object with a volume for each of its claim templates. What an update (of `old`) leaves as it was is not
+/// judged again where upstream became stricter.
+pub(super) fn stateful_set(object: &Value, with_claims: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let (spec, path) = spec_of(object);
+    let kept = |field: &str| old.is_some_and(|old| get(old, "spec").and_then(|o| o.get(field)) == spec.get(field));
     let mut errors = Vec::new();
     let at = path.child("podManagementPolicy");
     match str_at(spec, "podManagementPolicy") {
@@ -245,10 +248,11 @@ pub(super) fn stateful_set(object: &Value, with_claims: &Value) -> Vec<FieldErro
     }
     errors.extend(none_negative(spec, &["revisionHistoryLimit"], &path));
     let service = str_at(spec, "serviceName");
-    if !service.is_empty() {
+    if !service.is_empty() && old.is_none() {
         errors.extend(FieldError::each_invalid(&path.child("serviceName"), service, names::dns1123_label(service)));
     }
-    for (i, claim) in list_at(spec, "volumeClaimTemplates").iter().enumerate() {
+    let claims = if kept("volumeClaimTemplates") { &[] } else { list_at(spec, "volumeClaimTemplates") };
+    for (i, claim) in claims.iter().enumerate() {
         let at = path.child("volumeClaimTemplates").index(i);
         if str_at(claim, "metadata.name").is_empty() {
             errors.push(FieldError::required(&at.child("metadata").child("name"), ""));
@@ -260,6 +264,10 @@ pub(super) fn stateful_set(object: &Value, with_claims: &Value) -> Vec<FieldErro
     errors
 }
 
+/// Upstream's structures of how a StatefulSet's pods are replaced.
+const ROLLING: Fields = &[("Partition", "partition", Part::Number), ("MaxUnavailable", "maxUnavailable", Part::Any)];
+const STRATEGY: Fields = &[("Type", "type", Part::Text), ("RollingUpdate", "rollingUpdate", Part::Maybe(ROLLING))];
+
 fn stateful_set_strategy(spec: &Value, path: &Path) -> Vec<FieldError> {
     let strategy = spec.get("updateStrategy").unwrap_or(&Value::Null);
     let at = path.child("rollingUpdate");
@@ -267,7 +275,9 @@ fn stateful_set_strategy(spec: &Value, path: &Path) -> Vec<FieldError> {
         ("", _) => vec![FieldError::required(path, "")],
         ("OnDelete" | "RollingUpdate", None) => Vec::new(),
         ("OnDelete", Some(rolling)) => {
-            vec![FieldError::invalid(&at, rolling.clone(), "only allowed for updateStrategy 'RollingUpdate'")]
+            let shown = structure::shown(rolling, ROLLING);
+            let detail = format!("{shown}: only allowed for updateStrategy 'RollingUpdate'");
+            vec![FieldError::invalid_omitted(&at, detail)]
         }
         ("RollingUpdate", Some(rolling)) => {
             let mut errors: Vec<FieldError> = meta::non_negative(rolling, "partition", &at).into_iter().collect();
@@ -282,8 +292,8 @@ fn stateful_set_strategy(spec: &Value, path: &Path) -> Vec<FieldError> {
             errors
         }
         _ => {
-            let detail = "must be 'RollingUpdate' or 'OnDelete'";
-            vec![FieldError::invalid(path, strategy.clone(), detail)]
+            let shown = structure::shown(strategy, STRATEGY);
+            vec![FieldError::invalid_omitted(path, format!("{shown}: must be 'RollingUpdate' or 'OnDelete'"))]
         }
     }
 }

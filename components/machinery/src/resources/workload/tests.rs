@@ -159,7 +159,7 @@ fn each_fault_has_upstreams_words() {
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "x"}, "ordinals": {"start": -1}, "serviceName": "a.b"}),
             &[
                 "spec.podManagementPolicy: Invalid value: \"x\": must be 'OrderedReady' or 'Parallel'",
-                "spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'",
+                "spec.updateStrategy.rollingUpdate: Invalid value: {\"Partition\":1,\"MaxUnavailable\":null}: only allowed for updateStrategy 'RollingUpdate'",
                 "spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: \"x\": supported values: \"Retain\", \"Delete\"",
                 "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0",
                 "spec.serviceName: Invalid value: \"a.b\": must not contain dots",
@@ -211,6 +211,33 @@ fn stateful_sets_change_little() {
     assert!(
         texts(&stateful_set_update(&new, &old))[0]
             .starts_with("spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals'")
+    );
+}
+
+#[test]
+fn stateful_sets_of_old_stay_as_they_are() {
+    let mut old =
+        workload(json!({"spec": {"serviceName": "a.b", "volumeClaimTemplates": [{"metadata": {}, "spec": {}}]}}));
+    stateful_set_defaults(&mut old);
+    let fields = |errors: &[FieldError]| errors.iter().map(|e| e.field.clone()).collect::<Vec<_>>();
+    let found = fields(&stateful_set(&old));
+    assert_eq!(found[..2], ["spec.serviceName", "spec.volumeClaimTemplates[0].metadata.name"]);
+    let mut new = old.clone();
+    new["spec"]["replicas"] = 2.into();
+    assert_eq!(texts(&stateful_set_update(&new, &old)), [""; 0]);
+    new["spec"]["updateStrategy"] = json!({"type": "OnDelete", "rollingUpdate": {"partition": 1}});
+    assert_eq!(
+        texts(&stateful_set_update(&new, &old)),
+        [
+            "spec.updateStrategy.rollingUpdate: Invalid value: {\"Partition\":1,\"MaxUnavailable\":null}: only allowed for updateStrategy 'RollingUpdate'"
+        ]
+    );
+    new["spec"]["updateStrategy"] = json!({"type": "Never"});
+    assert_eq!(
+        texts(&stateful_set_update(&new, &old)),
+        [
+            "spec.updateStrategy: Invalid value: {\"Type\":\"Never\",\"RollingUpdate\":null}: must be 'RollingUpdate' or 'OnDelete'"
+        ]
     );
 }
 

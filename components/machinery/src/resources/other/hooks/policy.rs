@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::{
     field::{FieldError, Path},
     resources::{conditions, meta, workload::rules},
+    structure::{self, Fields, Part},
     value::{get, list_at, str_at, with_mut},
 };
 
@@ -25,7 +26,8 @@ pub(in crate::resources) fn pdb(budget: &Value) -> Vec<FieldError> {
     let (least, most) = (get(budget, "spec.minAvailable"), get(budget, "spec.maxUnavailable"));
     if least.is_some() && most.is_some() {
         let detail = "minAvailable and maxUnavailable cannot be both set";
-        errors.push(FieldError::invalid_omitted(&path, format!("{}: {detail}", shown(&budget["spec"]))));
+        errors
+            .push(FieldError::invalid_omitted(&path, format!("{}: {detail}", structure::shown(&budget["spec"], SPEC))));
     }
     for (amount, at) in [(least, path.child("minAvailable")), (most, path.child("maxUnavailable"))] {
         errors.extend(rules::int_or_percent(amount, &at));
@@ -39,17 +41,13 @@ pub(in crate::resources) fn pdb(budget: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Upstream's own structure.
-fn shown(spec: &Value) -> String {
-    let part = |field: &str| spec.get(field).unwrap_or(&Value::Null).to_string();
-    format!(
-        r#"{{"MinAvailable":{},"Selector":{},"MaxUnavailable":{},"UnhealthyPodEvictionPolicy":{}}}"#,
-        part("minAvailable"),
-        part("selector"),
-        part("maxUnavailable"),
-        part("unhealthyPodEvictionPolicy"),
-    )
-}
+/// Upstream's structure of a budget's spec.
+const SPEC: Fields = &[
+    ("MinAvailable", "minAvailable", Part::Any),
+    ("Selector", "selector", Part::Any),
+    ("MaxUnavailable", "maxUnavailable", Part::Any),
+    ("UnhealthyPodEvictionPolicy", "unhealthyPodEvictionPolicy", Part::Any),
+];
 
 /// A selector that was stored with values that labels cannot have does not keep its budget from being written.
 pub(in crate::resources) fn pdb_update(new: &Value, old: &Value) -> Vec<FieldError> {
