@@ -37,31 +37,40 @@ fn commit(mirror: &Mirror, database: &mut Database, jobs: Vec<Job>) {
     let revision = mirror.revision();
     let mut group = Group { mirror, changed: HashMap::new(), changes: Vec::new(), revision };
     let mut accepted = Vec::with_capacity(jobs.len());
+    let mut refused = Vec::new();
     for Job::Txn { txn, reply } in jobs {
         match group.add(txn) {
             Ok(revision) => accepted.push((reply, revision)),
-            // A client that has gone away needs no answer; so below.
-            Err(error) => drop(reply.send(Err(error))),
+            Err(error) => refused.push((reply, error)),
         }
     }
     if accepted.is_empty() {
-        return;
+        return refuse(refused);
     }
     let Group { changed, changes, revision, .. } = group;
     if let Err(error) = database.commit(&changed, revision) {
         tracing::error!("the store cannot commit: {error}");
-        for (reply, _) in accepted {
+        for reply in accepted.into_iter().map(|(reply, _)| reply).chain(refused.into_iter().map(|(reply, _)| reply)) {
             drop(reply.send(Err(Error::Unavailable(error.to_string()))));
         }
         return;
     }
     let events: Vec<Arc<Event>> = changes.iter().map(|change| change.event.clone()).collect();
     mirror.publish(changes, revision);
+    refuse(refused);
     // Answers first: who waits for one has a client waiting, and what was published can be read already.
     for (reply, revision) in accepted {
         drop(reply.send(Ok(revision)));
     }
     mirror.wake(&events);
+}
+
+/// Not before the group is committed: a refusal shows what stands at its key, which may have been written by this very group. A
+/// client that has gone away needs no answer; so everywhere here.
+fn refuse(refused: Vec<(oneshot::Sender<Result<Revision>>, Error)>) {
+    for (reply, error) in refused {
+        drop(reply.send(Err(error)));
+    }
 }
 
 impl Group<'_> {
