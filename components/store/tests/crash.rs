@@ -13,7 +13,11 @@ use rand::Rng;
 use store::{EmbeddedStore, Expect, Op, Store, Txn};
 
 const CHILD: &str = "KINSTALL_STORE_CRASH_DIR";
-const ROUNDS: usize = 12;
+
+/// `KINSTALL_STORE_KILLS=1000` is the long form.
+fn rounds() -> usize {
+    std::env::var("KINSTALL_STORE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -45,7 +49,8 @@ async fn write_for_ever(dir: &Path) {
 async fn kill_and_look() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged: Vec<(String, u64)> = Vec::new();
-    for round in 0..ROUNDS {
+    let rounds = rounds();
+    for round in 0..rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .env(CHILD, dir.path())
             .stdout(Stdio::piped())
@@ -69,6 +74,6 @@ async fn kill_and_look() {
         }
         store.close();
     }
-    assert!(acknowledged.len() >= ROUNDS, "the children wrote something");
-    println!("{ROUNDS} kills, {} acknowledged writes, none lost", acknowledged.len());
+    assert!(acknowledged.len() >= rounds, "the children wrote something");
+    println!("{rounds} kills, {} acknowledged writes, none lost", acknowledged.len());
 }

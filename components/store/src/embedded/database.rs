@@ -33,6 +33,7 @@ impl Database {
     pub fn open(dir: &Path) -> Result<Self> {
         create_private_dir(dir).map_err(|error| Error::Unavailable(format!("{}: {error}", dir.display())))?;
         let path = dir.join(FILE);
+        check_log(&log_of(&path))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(|error| told(&error))?;
         let mut database = Self { connection };
@@ -136,6 +137,18 @@ impl Database {
         };
         let mut work = work;
         work().map_err(|error| told(&error))
+    }
+}
+
+/// Before SQLite reads the log: it would take damage for the log's end and begin it anew.
+fn check_log(log: &Path) -> Result<()> {
+    match super::log::lost_commits(log) {
+        Ok(None) => Ok(()),
+        Ok(Some(commits)) => Err(Error::Corrupt(format!(
+            "{} is damaged, and {commits} commits follow the damage; restore the store from a backup",
+            log.display()
+        ))),
+        Err(error) => Err(Error::Unavailable(format!("cannot read {}: {error}", log.display()))),
     }
 }
 

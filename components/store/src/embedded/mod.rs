@@ -5,6 +5,7 @@
 //! and nobody sees what could still be lost. Readers and watchers never wait for the disk.
 
 mod database;
+mod log;
 mod writer;
 
 use std::path::{Path, PathBuf};
