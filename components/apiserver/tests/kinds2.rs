@@ -479,3 +479,33 @@ async fn what_is_behind_a_gate_or_of_the_past_is_dropped() {
     let (status, claim) = api.call("PUT", &format!("{claims}/x/status"), claim).await;
     assert_eq!((status, claim["status"].get("devices")), (200, None), "{claim}");
 }
+
+#[tokio::test]
+async fn access_to_devices_in_use_is_for_labelled_namespaces() {
+    let api = Api::start().await;
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let spec = |admin: bool| json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c", "adminAccess": admin}}]}});
+    let claim = |name: &str, admin: bool| json!({"metadata": {"name": name}, "spec": spec(admin)});
+    let template = json!({"metadata": {"name": "t"}, "spec": {"spec": spec(true)}});
+    let wanted = "spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+    for (plural, object) in [("resourceclaims", claim("x", true)), ("resourceclaimtemplates", template)] {
+        let url = format!("/apis/resource.k8s.io/v1/namespaces/default/{plural}");
+        let (status, error) = api.call("POST", &url, object).await;
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(status == 422 && message.ends_with(wanted), "{message}");
+    }
+    let mut plain = api.create(claims, claim("x", false)).await;
+    plain["status"] = json!({"allocation": {"devices": {"results": [
+        {"request": "r", "driver": "d.io", "pool": "p", "device": "a", "adminAccess": true}]}}});
+    let (status, error) = api.call("PUT", &format!("{claims}/x/status"), plain.clone()).await;
+    assert_eq!(
+        (status, &error["details"]["causes"][0]["field"]),
+        (422, &json!("status.allocation.devices.results[0].adminAccess"))
+    );
+
+    let mut namespace = api.call("GET", "/api/v1/namespaces/default", Value::Null).await.1;
+    namespace["metadata"]["labels"]["resource.kubernetes.io/admin-access"] = "true".into();
+    assert_eq!(api.call("PUT", "/api/v1/namespaces/default", namespace).await.0, 200);
+    assert_eq!(api.call("PUT", &format!("{claims}/x/status"), plain).await.0, 200);
+    api.create(claims, claim("y", true)).await;
+}

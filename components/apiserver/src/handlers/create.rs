@@ -5,7 +5,7 @@ use machinery::{ApiError, names, resources, time, value::str_at};
 use serde_json::{Map, Value};
 
 use super::{
-    Target, decode, managed, options, respond,
+    Target, decode, devices, managed, options, respond,
     update::{Part, back_off},
 };
 use crate::{
@@ -98,7 +98,8 @@ async fn attempt(
     resource.default(&mut object);
     (resource.strategy.prepare_create)(&mut object);
 
-    let mut errors = resources::validate_metadata(resource, &object);
+    let mut errors: Vec<_> = devices::asked_by_new(&call.core, target, &object).await?.into_iter().collect();
+    errors.extend(resources::validate_metadata(resource, &object));
     errors.extend(resource.validate_create(&object));
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));

@@ -7,6 +7,7 @@ mod connect;
 mod create;
 mod decode;
 mod delete;
+mod devices;
 mod eviction;
 pub(crate) mod health;
 mod list;

@@ -14,7 +14,7 @@ use machinery::{
 use rand::Rng;
 use serde_json::Value;
 
-use super::{Target, create, decode, managed, options, respond, scale};
+use super::{Target, create, decode, devices, managed, options, respond, scale};
 use crate::{
     admission::{self, Attempt, Operation, quota},
     http::{Request, Response, respond::add_warnings},
@@ -221,7 +221,12 @@ async fn attempt(
     if part != Part::Own {
         admit(&attempt, part, &mut new, old).await?;
     }
-    let errors = validate(target, part, &new, old);
+    let mut errors = validate(target, part, &new, old);
+    if part == Part::Status
+        && let Some(error) = devices::granted_by_status(core, target, &new, old).await?
+    {
+        errors.insert(0, error);
+    }
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource.group, resource.kind, &target.name, &errors));
     }

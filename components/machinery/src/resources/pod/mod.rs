@@ -34,7 +34,7 @@ pub(super) use defaults::{pod as defaults, template as template_defaults};
 pub(super) use ip::{ip, odd as odd_ip, special as special_ip};
 pub use qos::class as qos_class;
 pub(super) use resize::{prepare as prepare_subresource, validate as validate_subresource};
-pub(super) use resources::{amount, quantity_value};
+pub(super) use resources::{amount, limits, quantity_value};
 pub(super) use scheduling::{node_selector, tolerations};
 pub(super) use warnings::{
     fraction as fraction_warning, old_labels, old_sources, pod as warnings, template as template_warnings,

@@ -264,8 +264,13 @@ pub(super) fn summed<'a>(spec: &'a Value, list: &str) -> BTreeMap<&'a str, Quant
 }
 
 pub(super) fn overhead(spec: &Value, path: &Path) -> Vec<FieldError> {
+    limits(map_at(spec, "overhead"), path)
+}
+
+/// Amounts that are judged as the limits of a container, with their path.
+pub(in crate::resources) fn limits(amounts: Option<&Map<String, Value>>, path: &Path) -> Vec<FieldError> {
     let empty = Map::new();
-    requirements(map_at(spec, "overhead").unwrap_or(&empty), &empty, known::validate_container, path)
+    requirements(amounts.unwrap_or(&empty), &empty, known::validate_container, path)
 }
 
 /// What a container does when it is resized (KEP-1287). Upstream shows the list's path.

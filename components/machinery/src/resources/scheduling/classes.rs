@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     field::{FieldError, Path},
-    names, quantity,
+    names,
     resources::{meta, pod},
     value::{bool_at, default_absent, get, int_at, list_at, map_at, name, str_at},
 };
@@ -94,16 +94,7 @@ pub(super) fn runtime(class: &Value) -> Vec<FieldError> {
     let handler = str_at(class, "handler");
     let mut errors: Vec<FieldError> =
         names::dns1123_label(handler).into_iter().map(|p| FieldError::invalid(&at, handler, p)).collect();
-    let fixed = Path::new("overhead").child("podFixed");
-    for (resource, size) in map_at(class, "overhead.podFixed").into_iter().flatten() {
-        let at = fixed.key(resource);
-        errors.extend(
-            names::qualified_name(resource).into_iter().map(|p| FieldError::invalid(&at, resource.as_str(), p)),
-        );
-        if let Some(size) = quantity::from_json(size).ok().filter(|q| q.sign() < 0) {
-            errors.push(FieldError::invalid(&at, size.to_string(), "must be greater than or equal to 0"));
-        }
-    }
+    errors.extend(pod::limits(map_at(class, "overhead.podFixed"), &Path::new("overhead")));
     let path = Path::new("scheduling");
     errors.extend(meta::labels(get(class, "scheduling.nodeSelector"), &path.child("nodeSelector")));
     let (tolerations, at) = (list_at(class, "scheduling.tolerations"), path.child("tolerations"));
@@ -115,8 +106,8 @@ pub(super) fn runtime(class: &Value) -> Vec<FieldError> {
 }
 
 pub(super) fn runtime_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = meta::immutable(new, old, &["handler"]);
-    errors.extend(runtime(new));
+    let mut errors = runtime(new);
+    errors.extend(meta::immutable(new, old, &["handler"]));
     errors
 }
 
@@ -179,7 +170,13 @@ mod tests {
             json!({"handler": "h", "overhead": {"podFixed": {"cpu": "1"}}, "scheduling": {"nodeSelector": {"a": "b"}}});
         assert!(runtime(&class).is_empty());
         assert_eq!(runtime(&json!({"handler": "H"})).len(), 1);
-        assert_eq!(runtime(&json!({"handler": "h", "overhead": {"podFixed": {"cpu": "-1"}}})).len(), 1);
+        assert_eq!(
+            texts(&runtime(&json!({"handler": "h", "overhead": {"podFixed": {"cpu": "-1", "storage": "1"}}}))),
+            [
+                "overhead.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+                "overhead.limits[storage]: Invalid value: \"storage\": must be a standard resource for containers",
+            ]
+        );
         assert_eq!(runtime_update(&json!({"handler": "i"}), &class).len(), 1);
     }
 }
