@@ -125,7 +125,8 @@ pub struct BundleCreate {
     /// The pause executable, static, for the hosts' architecture
     #[arg(long)]
     pub pause: PathBuf,
-    /// The container runtime: bin/{containerd,containerd-shim-runc-v2,ctr,runc}, lib/ with libraries they need
+    /// The container runtime: bin/{containerd,containerd-shim-runc-v2,ctr,runc}, lib/ with libraries they need; and bin/etcd
+    /// for clusters with several control planes
     #[arg(long)]
     pub runtime_dir: PathBuf,
     /// An image to bring along: full reference and OCI archive; may be repeated

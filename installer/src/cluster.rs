@@ -2,12 +2,15 @@
 //!
 //! In: an [`Inventory`]. Out: a [`Cluster`] or every problem of the file. Reads no file but the inventory itself.
 
+mod control_planes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+pub use control_planes::{BALANCER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, ExternalEtcd};
 use ipnet::Ipv4Net;
 
 use crate::inventory::{self, At, Backend, HostKeyChecking, Inventory, Problems, Role, Sink};
@@ -23,6 +26,8 @@ pub struct Cluster {
     pub directory: PathBuf,
     pub bundle: Option<PathBuf>,
     pub hosts: Vec<Host>,
+    /// The etcd that somebody else runs for this cluster.
+    pub external_etcd: Option<ExternalEtcd>,
     pub network: Network,
     pub ingress: bool,
     pub storage_default_class: bool,
@@ -150,18 +155,6 @@ impl Cluster {
         sink.result(file)?;
         cluster.ok_or_else(|| Problems { file: file.to_owned(), list: Vec::new() })
     }
-
-    pub fn control_plane(&self) -> anyhow::Result<&Host> {
-        self.hosts.iter().find(|host| host.control_plane).context("the inventory names no control-plane host")
-    }
-
-    pub fn api_url(&self) -> anyhow::Result<String> {
-        let address = self.control_plane()?.node_address;
-        Ok(match address {
-            IpAddr::V4(address) => format!("https://{address}:6443"),
-            IpAddr::V6(address) => format!("https://[{address}]:6443"),
-        })
-    }
 }
 
 fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cluster> {
@@ -181,6 +174,8 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         inventory.hosts.iter().filter_map(|host| resolve_host(host, &inventory.ssh, directory, only, sink)).collect();
     check_outside_ranges(&inventory, &network, sink);
     let limits = limits(&inventory.limits, sink);
+    let external_etcd =
+        inventory.etcd.as_ref().and_then(|etcd| control_planes::external_etcd(etcd, directory, sink));
     let wordpress = inventory.wordpress.filter(|sample| sample.enabled.unwrap_or(true)).map(|sample| {
         if let Some(host) = &sample.host
             && !host.value.is_empty()
@@ -198,6 +193,7 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         directory: directory.to_path_buf(),
         bundle: inventory.bundle.map(|path| expand(path, directory)),
         hosts,
+        external_etcd,
         network,
         ingress: inventory.ingress_enabled.unwrap_or(true),
         storage_default_class: inventory.storage_default_class.unwrap_or(true),
@@ -244,7 +240,7 @@ fn network(inventory: &Inventory, sink: &mut Sink) -> Network {
     network
 }
 
-/// Rules between hosts: names and addresses are unique, exactly one control plane.
+/// Rules between hosts: names and addresses are unique, and as many control planes as can decide.
 fn check_hosts(inventory: &Inventory, sink: &mut Sink) {
     if inventory.hosts.is_empty() {
         sink.add(inventory.hosts_pos, "hosts", "name at least one host");
@@ -266,24 +262,7 @@ fn check_hosts(inventory: &Inventory, sink: &mut Sink) {
             }
         }
     }
-    let control_planes: Vec<_> = inventory
-        .hosts
-        .iter()
-        .flat_map(|host| host.roles.iter().map(move |role| (host, role)))
-        .filter(|(_, role)| role.value == Role::ControlPlane)
-        .collect();
-    match control_planes.as_slice() {
-        [_] => {}
-        [] => sink.add(inventory.hosts_pos, "hosts", "one host needs `role: controlPlane`"),
-        [_, (host, second), rest @ ..] => {
-            let message = if rest.is_empty() {
-                "two control planes are worse than one: when either is lost the other has no majority; give exactly one host this role"
-            } else {
-                "several control planes come with a later version of kinstall; give exactly one host this role"
-            };
-            sink.add(second.pos, format!("{}.role", host.path), message);
-        }
-    }
+    control_planes::check_number(inventory, sink);
 }
 
 fn resolve_host(

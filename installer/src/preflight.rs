@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hoststate::Facts;
 use hoststate::facts::CgroupMode;
 
-use crate::cluster::{Cluster, Host};
+use crate::cluster::{BALANCER_PORT, Cluster, ETCD_CLIENT_PORT, ETCD_PEER_PORT, Host};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,6 +85,14 @@ const CHECKS: &[(&str, Check)] = &[
     }),
     ("address", address),
     ("other cluster", other_cluster),
+    ("store", |s| {
+        unless(!s.facts.store.joined || s.cluster.runs_etcd(), || {
+            error(
+                "its cluster's store is in etcd, which clusters with one control plane or an etcd of somebody else do not run",
+                "name three or five control planes in the inventory, those that there were",
+            )
+        })
+    }),
     ("other Kubernetes", |s| {
         s.facts
             .other_kubernetes
@@ -275,6 +283,12 @@ fn ports(s: Subject<'_>) -> Vec<Problem> {
     if s.host.control_plane {
         wanted.push(("tcp", 6443, "API server"));
     }
+    if s.host.control_plane && s.cluster.runs_etcd() {
+        wanted.extend([("tcp", ETCD_CLIENT_PORT, "etcd"), ("tcp", ETCD_PEER_PORT, "etcd")]);
+    }
+    if s.cluster.several_control_planes() {
+        wanted.push(("tcp", BALANCER_PORT, "balancer of the API servers"));
+    }
     if s.cluster.ingress {
         wanted.extend([("tcp", 80, "ingress controller"), ("tcp", 443, "ingress controller")]);
     }
@@ -448,6 +462,7 @@ mod tests {
             ),
             ("directory", |f| f.filled_directories.push("/var/lib/kubelet".into()), &[(Error, "directories")]),
             ("nameserver", |f| f.nameservers.clear(), &[(Warning, "resolver")]),
+            ("etcd of one", |f| f.store.joined = true, &[(Error, "store")]),
         ];
         for (name, change, expected) in CASES {
             assert_eq!(findings(change, 0), *expected, "{name}");

@@ -58,15 +58,48 @@ network:
 }
 
 #[test]
-fn control_planes_are_one() {
-    let host = |index: u8, role: &str| format!("- {{name: h{index}, address: 10.0.0.{index}, role: {role}}}\n");
-    let inventory = |hosts: String| format!("cluster: c\nhosts:\n{hosts}");
-    assert!(problems(&inventory(host(1, "worker")))[0].contains("one host needs"));
-    assert!(problems(&inventory(host(1, "controlPlane") + &host(2, "controlPlane")))[0].contains("majority"));
-    let three = host(1, "controlPlane") + &host(2, "controlPlane") + &host(3, "controlPlane");
-    assert!(problems(&inventory(three))[0].contains("later version"));
-    let one = good(&inventory(host(1, "controlPlane")));
+fn control_planes_are_one_three_or_five() {
+    let inventory = |control_planes: u8| {
+        let host = |index| {
+            let role = if index <= control_planes { "controlPlane" } else { "worker" };
+            format!("- {{name: h{index}, address: 10.0.0.{index}, role: {role}}}\n")
+        };
+        format!("cluster: c\nhosts:\n{}", (1..8).map(host).collect::<String>())
+    };
+    assert!(problems(&inventory(0))[0].contains("one host needs"));
+    let refused = [(2, "when either is lost the other has no majority"), (4, "worse than three"), (6, "slower"), (7, "slower")];
+    for (number, why) in refused {
+        let found = problems(&inventory(number));
+        assert!(found.len() == 1 && found[0].contains(why), "{found:?}");
+        assert!(found[0].starts_with(&format!("{}:", number + 2)), "at the last of them: {found:?}");
+    }
+    let one = good("cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane}]\n");
     assert!(one.hosts[0].worker && one.hosts[0].taints.is_empty(), "the only host also works");
+    assert!(!one.runs_etcd() && one.node_api_url().unwrap() == "https://10.0.0.1:6443");
+    for number in [3, 5] {
+        let several = good(&inventory(number));
+        assert!(several.runs_etcd() && several.node_api_url().unwrap() == "https://127.0.0.1:6444");
+        let endpoints = several.etcd_endpoints(&several.hosts[1]);
+        assert_eq!((endpoints.len(), endpoints[0].as_str()), (usize::from(number), "https://10.0.0.2:2379"), "the own first");
+        assert_eq!(several.api_addresses(&several.hosts[6])[0], "10.0.0.1:6443");
+    }
+}
+
+#[test]
+fn an_external_etcd_is_whole_and_finds_its_majority_itself() {
+    let hosts = "cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane}, {name: h2, address: 10.0.0.2, role: controlPlane}]\n";
+    let cluster = good(&format!(
+        "{hosts}etcd: {{endpoints: ['https://e1:2379', 'https://e2:2379'], caFile: etcd/ca.crt, certFile: /c.crt, keyFile: /c.key}}\n"
+    ));
+    let etcd = cluster.external_etcd.as_ref().unwrap();
+    assert_eq!(etcd.ca_file, Path::new("/work/etcd/ca.crt"));
+    assert!(!cluster.runs_etcd() && cluster.several_control_planes());
+    assert_eq!(cluster.etcd_endpoints(&cluster.hosts[1]), ["https://e1:2379", "https://e2:2379"]);
+    let found = problems(&format!("{hosts}etcd: {{endpoints: ['http://e1:2379', 'https://e2'], caFile: a, keyfile: b}}\n"));
+    for part in ["found \"http://e1:2379\"", "found \"https://e2\"", "etcd.certFile is required", "did you mean \"keyFile\""] {
+        assert!(found.iter().any(|problem| problem.contains(part)), "{part:?} is missing in {found:#?}");
+    }
+    assert!(problems(&format!("{hosts}etcd: {{caFile: a, certFile: b, keyFile: c}}\n"))[0].contains("at least one"));
 }
 
 #[test]

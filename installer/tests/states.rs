@@ -1,15 +1,17 @@
 //! Host states against golden files. After a wanted change: `UPDATE_GOLDEN=1 cargo test -p kinstall --test states`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use certs::Issued;
 use hoststate::bundle::{BundleFile, BundleImage};
+use hoststate::facts::{Birth, StoreFacts};
 use hoststate::resource::ClusterRef;
 use hoststate::{BundleManifest, Content, Facts, HostState, Resource};
 use kinstall::cluster::Cluster;
-use kinstall::desired::{Inputs, host_state};
-use kinstall::state::pki::Pki;
+use kinstall::desired::{Inputs, Topology, host_state};
+use kinstall::state::pki::{EtcdMember, EtcdPki, Pki};
 
 const INVENTORY: &str = "\
 cluster: demo
@@ -18,22 +20,43 @@ hosts:
 - {name: h2, address: 10.99.0.12, role: worker, labels: {disk: ssd}, taints: ['a=b:NoSchedule']}
 ";
 
+const SEVERAL: &str = "\
+cluster: demo
+hosts:
+- {name: h1, address: 10.99.0.11, role: controlPlane}
+- {name: h2, address: 10.99.0.12, roles: [controlPlane, worker]}
+- {name: h3, address: 10.99.0.13, role: controlPlane}
+- {name: h4, address: 10.99.0.14, role: worker}
+";
+
 fn issued(name: &str) -> Issued {
     Issued { cert_pem: format!("certificate of {name}"), key_pem: format!("SECRET key of {name}") }
 }
 
-fn pki() -> Pki {
+fn pki(cluster: &Cluster) -> Pki {
+    let of_each = |issue: &dyn Fn(&str) -> Issued| {
+        cluster.hosts.iter().map(|host| (host.name.clone(), issue(&host.name))).collect::<BTreeMap<_, _>>()
+    };
+    let member = |host: &str| EtcdMember { server: issued(&format!("etcd-server of {host}")), peer: issued("etcd-peer") };
     Pki {
         ca: issued("ca"),
         service_account: issued("sa"),
-        apiserver: issued("apiserver"),
+        apiserver: of_each(&|host| issued(&format!("apiserver of {host}"))),
         apiserver_kubelet_client: issued("apiserver-kubelet-client"),
         front_proxy_ca: issued("front-proxy-ca"),
         front_proxy_client: issued("front-proxy-client"),
         proxy: issued("proxy"),
         cni_agent: issued("cni-agent"),
         admin: issued("admin"),
-        kubelet_bootstrap: ["h1", "h2"].into_iter().map(|host| (host.to_owned(), issued(host))).collect(),
+        kubelet_bootstrap: of_each(&issued),
+        etcd: (cluster.runs_etcd() || cluster.external_etcd.is_some()).then(|| EtcdPki {
+            ca_pem: issued("etcd-ca").cert_pem,
+            client: issued("apiserver-etcd-client"),
+            members: match cluster.runs_etcd() {
+                true => cluster.control_planes().map(|host| (host.name.clone(), member(&host.name))).collect(),
+                false => BTreeMap::new(),
+            },
+        }),
     }
 }
 
@@ -42,6 +65,7 @@ fn bundle() -> BundleManifest {
         "bin/containerd",
         "bin/containerd-shim-runc-v2",
         "bin/ctr",
+        "bin/etcd",
         "bin/kinstall-components",
         "bin/pause",
         "bin/runc",
@@ -62,10 +86,16 @@ fn bundle() -> BundleManifest {
 }
 
 fn state(host: usize, facts: &Facts) -> HostState {
-    let cluster = Cluster::parse(INVENTORY, "i", Path::new("/")).unwrap();
+    state_of(INVENTORY, host, facts)
+}
+
+fn state_of(inventory: &str, host: usize, facts: &Facts) -> HostState {
+    let cluster = Cluster::parse(inventory, "i", Path::new("/")).unwrap();
     let identity = ClusterRef { name: "demo".into(), id: "the-id".into() };
-    let (pki, bundle) = (pki(), bundle());
-    let inputs = Inputs { cluster: &cluster, identity: &identity, pki: &pki, bundle: &bundle };
+    let (pki, bundle) = (pki(&cluster), bundle());
+    let all = cluster.hosts.iter().map(|host| (host.name.as_str(), facts)).collect();
+    let topology = Topology::of(&cluster, &all).unwrap();
+    let inputs = Inputs { cluster: &cluster, identity: &identity, pki: &pki, bundle: &bundle, topology: &topology };
     host_state(inputs, &cluster.hosts[host], facts).unwrap()
 }
 
@@ -112,9 +142,53 @@ fn control_plane_and_worker() {
 }
 
 #[test]
-fn every_resource_has_its_own_id_and_units_restart_on_files_that_are_there() {
+fn one_of_three_control_planes_and_a_worker_beside_them() {
+    golden("one-of-three.txt", &readable(&state_of(SEVERAL, 1, &facts())));
+    golden("worker-of-three.txt", &readable(&state_of(SEVERAL, 3, &facts())));
+}
+
+#[test]
+fn a_cluster_with_one_control_plane_has_nothing_of_etcd_and_of_the_balancer() {
     for host in 0..2 {
-        let state = state(host, &facts());
+        let text = readable(&state(host, &facts()));
+        for word in ["etcd", "balancer", "6444"] {
+            assert!(!text.contains(word), "{word}");
+        }
+    }
+}
+
+#[test]
+fn what_a_member_was_born_as_stays_and_a_host_without_data_joins() {
+    let text = |facts: &Facts| readable(&state_of(SEVERAL, 1, facts));
+    let founding = text(&facts());
+    assert!(founding.contains("birth: found"));
+    let mut later = facts();
+    later.store = StoreFacts { member: true, joined: true, birth: Some(Birth::Found), ..StoreFacts::default() };
+    assert_eq!(text(&later), founding, "a second run changes nothing");
+
+    let cluster = Cluster::parse(SEVERAL, "i", Path::new("/")).unwrap();
+    let bare = facts();
+    let known = [("h1", &later), ("h2", &bare), ("h3", &later)].into_iter().collect();
+    let topology = Topology::of(&cluster, &known).unwrap();
+    let (identity, pki, bundle) = (ClusterRef::default(), pki(&cluster), bundle());
+    let inputs = Inputs { cluster: &cluster, identity: &identity, pki: &pki, bundle: &bundle, topology: &topology };
+    assert!(readable(&host_state(inputs, &cluster.hosts[1], &bare).unwrap()).contains("birth: join"));
+}
+
+#[test]
+fn somebody_elses_etcd_is_spoken_to_and_not_run() {
+    let etcd = "etcd: {endpoints: ['https://10.9.9.9:2379'], caFile: ca, certFile: crt, keyFile: key}\n";
+    let text = readable(&state_of(&format!("{INVENTORY}{etcd}"), 0, &facts()));
+    assert!(text.contains("    - https://10.9.9.9:2379\n") && text.contains("founder: true"));
+    assert!(text.contains("/etc/kinstall/pki/apiserver-etcd-client.key 600"));
+    assert!(!text.contains("kinstall-etcd") && !text.contains("bin/etcd") && !text.contains("balancer"));
+}
+
+#[test]
+fn every_resource_has_its_own_id_and_units_restart_on_files_that_are_there() {
+    let states = (0..2).map(|host| (INVENTORY, host)).chain((0..4).map(|host| (SEVERAL, host)));
+    for (inventory, host) in states {
+        let state = state_of(inventory, host, &facts());
         let ids: Vec<_> = state.resources.iter().map(Resource::id).collect();
         let unique: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(unique.len(), ids.len());
@@ -133,7 +207,7 @@ fn every_resource_has_its_own_id_and_units_restart_on_files_that_are_there() {
 
 #[test]
 fn every_key_is_secret_and_closed_to_others() {
-    let state = state(0, &facts());
+    let state = state_of(SEVERAL, 0, &facts());
     for resource in &state.resources {
         if let Resource::File { path, mode, content: Content::Inline { text, secret } } = resource {
             let holds_key = text.contains("SECRET") || path.ends_with(".kubeconfig");
@@ -154,4 +228,6 @@ fn what_the_host_cannot_do_is_left_out() {
     assert!(!text.contains("\"name\":\"vxlan\""));
     // only the control plane's host has the authority's key
     assert!(!text.contains("ca.key"));
+    let text = readable(&state_of(SEVERAL, 3, &facts()));
+    assert!(!text.contains("ca.key") && !text.contains("pki/etcd") && !text.contains("bin/etcd"));
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes the bundle of the release build, with Debian's container runtime and the sample application's images.
+# Makes the bundle of the release build, with Debian's container runtime and etcd and the sample application's images.
 # From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE.
 set -euo pipefail
 

@@ -156,7 +156,8 @@ impl Run<'_> {
             return Ok(());
         }
         match resource {
-            Resource::Unit { name, enabled, active, .. } => {
+            Resource::Unit { name, enabled, active, after, .. } => {
+                self.join(|unit| after.iter().any(|before| before == unit))?;
                 if self.reload {
                     self.join(|_| true)?;
                     command::run(self.context.sink, &resource.id(), "systemctl", &["daemon-reload"])?;

@@ -16,6 +16,7 @@ mod facts;
 mod files;
 mod lock;
 mod manifest;
+mod members;
 mod pidfd;
 mod plan;
 mod resources;

@@ -12,7 +12,7 @@ use crate::blobs::Blobs;
 use crate::lock::HostLock;
 use crate::resources::{self, Context};
 use crate::sink::Sink;
-use crate::{Root, STATE_DIR, apply, down, facts, manifest, plan};
+use crate::{Root, STATE_DIR, apply, down, facts, manifest, members, plan};
 
 /// Longest request line; a HostState with every config inline stays far below.
 const LINE_LIMIT: u64 = 64 << 20;
@@ -40,7 +40,8 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
             // One thing at a time; a new request waits for the work before it.
             _ => _ = join(applying.take()),
         }
-        if matches!(request, Request::Apply { .. } | Request::Down { .. }) && lock.is_none() {
+        if matches!(request, Request::Apply { .. } | Request::Down { .. } | Request::RemoveMember { .. })
+            && lock.is_none() {
             match HostLock::take(root) {
                 Ok(taken) => lock = Some(taken),
                 Err(failure) => {
@@ -101,6 +102,8 @@ fn answer(context: Context<'_>, request: Request) -> Event {
             Err(error) => Event::Failed(resources::io("plan", &error)),
         },
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
+        Request::Members => members::list(context.sink).unwrap_or_else(Event::Failed),
+        Request::RemoveMember { id } => members::remove(context.sink, id).unwrap_or_else(Event::Failed),
         Request::Apply { .. } | Request::Blob { .. } => unreachable!("handled by the caller"),
     }
 }
@@ -263,6 +266,7 @@ mod tests {
             enabled: true,
             active: true,
             restart_on: vec![],
+            after: vec![],
         });
         let observations = plan::observe(&root, &wanted).unwrap();
         assert!(matches!(observations.last().unwrap().action, Action::Restart | Action::Start));

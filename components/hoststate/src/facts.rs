@@ -50,6 +50,33 @@ pub struct Facts {
     /// Whether the kernel lets us lower `oom_score_adj` (CAP_SYS_RESOURCE); false in some containers.
     pub can_lower_oom_score: bool,
     pub selinux_enforcing: bool,
+    pub store: StoreFacts,
+}
+
+/// What this host keeps of the cluster's store, and as what it was configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StoreFacts {
+    /// An embedded store has data here.
+    pub embedded: bool,
+    /// A member of etcd has data here.
+    pub member: bool,
+    /// That member was part of a working etcd at some time: what it has may be what is left of the cluster.
+    pub joined: bool,
+    /// How the member that is configured here came or comes into being.
+    pub birth: Option<Birth>,
+    /// The control plane here is configured to make the store.
+    pub founder: bool,
+}
+
+/// How a member of etcd comes into being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Birth {
+    /// With all the others, which make a new etcd together.
+    Found,
+    /// It is added to an etcd that works.
+    Join,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

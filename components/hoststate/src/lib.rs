@@ -5,11 +5,13 @@
 
 pub mod bundle;
 pub mod facts;
+pub mod members;
 pub mod resource;
 pub mod wire;
 
 pub use bundle::BundleManifest;
 pub use facts::Facts;
+pub use members::Member;
 pub use resource::{Content, HostState, ImageSource, Resource};
 pub use wire::{Action, Change, Event, HostManifest, Request};
 

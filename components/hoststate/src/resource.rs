@@ -49,13 +49,16 @@ pub enum Resource {
         name: String,
     },
     /// A systemd unit (its unit file is a `File` before it). Restarted when any of `restart_on` (paths of File or Symlink
-    /// resources) changed. Units are started without waiting for each other; an image waits for the runtime's unit, and the
-    /// apply ends when all are up.
+    /// resources) changed. Units are started without waiting for each other but where `after` says so; an image waits for the
+    /// runtime's unit, and the apply ends when all are up.
     Unit {
         name: String,
         enabled: bool,
         active: bool,
         restart_on: Vec<String>,
+        /// Units before it that must be up before this one is touched.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        after: Vec<String>,
     },
     /// An image in the runtime; needs the runtime's unit before it.
     Image {

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
+use crate::members::Member;
 use crate::resource::{ClusterRef, HostState};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,10 @@ pub enum Request {
     Down { keep_data: bool },
     /// Answered by [`Event::Manifest`].
     Manifest,
+    /// Who is in etcd, asked from here. Answered by [`Event::Members`].
+    Members,
+    /// Takes a member out of etcd; refused where that could cost the majority. Answered by [`Event::Members`]: those left.
+    RemoveMember { id: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +63,9 @@ pub enum Event {
     },
     Manifest {
         manifest: Option<HostManifest>,
+    },
+    Members {
+        members: Vec<Member>,
     },
     Done {
         changed: usize,

@@ -37,6 +37,8 @@ enum Applet {
     Provisioner(provisioner::Args),
     /// Bring this host to the state that arrives on stdin
     Converge(converge::Args),
+    /// This host's place among the members of etcd
+    EtcdMembers(etcd_members::Args),
     /// A small HTTP server and client for validation pods
     Probe(probe::Args),
 }
@@ -83,6 +85,7 @@ fn run(applet: Applet) -> anyhow::Result<()> {
             Applet::Ingress(args) => ingress::run(args).await,
             Applet::Provisioner(args) => provisioner::run(args).await,
             Applet::Converge(args) => converge::run(args).await,
+            Applet::EtcdMembers(args) => etcd_members::run(args).await,
             Applet::Probe(args) => probe::run(args).await,
         }
     })

@@ -1,41 +1,85 @@
-//! The cluster's API from outside: connect, apply objects, wait by watch. Speaks only the Kubernetes API (kube).
+//! The cluster's API from outside: connect to the server that answers, apply objects, wait by watch. Speaks only the Kubernetes API (kube).
 
 pub mod apply;
 pub mod wait;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use futures::FutureExt as _;
+use futures::future::select_ok;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-/// A client from a kubeconfig's text.
-pub async fn client(kubeconfig: &str) -> anyhow::Result<Client> {
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig)
-        .context("the administrator's kubeconfig is damaged; run `kinstall up` to write it again")?;
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    config.connect_timeout = Some(Duration::from_secs(3));
-    // a watch must outlive any answer; the server ends it
-    config.read_timeout = Some(Duration::from_secs(330));
-    Ok(Client::try_from(config)?)
+/// The administrator's ways in: a client for each context of a kubeconfig.
+pub struct Servers(Vec<(String, Client)>);
+
+/// The server that was ready first.
+#[derive(Clone)]
+pub struct Server {
+    /// Its context in the kubeconfig.
+    pub context: String,
+    pub client: Client,
 }
 
-/// Waits until `/readyz` says ok. A server that does not listen yet tells nobody, so this one asks again.
-pub async fn wait_ready(client: &Client, timeout: Duration) -> anyhow::Result<()> {
-    let started = Instant::now();
-    loop {
-        let error = match ask_ready(client).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if started.elapsed() >= timeout {
-            bail!(
-                "the API server is not ready after {} s: {error:#}; see `journalctl -u kinstall-control-plane` on the control-plane host",
-                timeout.as_secs()
-            );
+impl Servers {
+    /// From a kubeconfig's text.
+    pub async fn open(kubeconfig: &str) -> anyhow::Result<Self> {
+        let kubeconfig = Kubeconfig::from_yaml(kubeconfig)
+            .context("the administrator's kubeconfig is damaged; run `kinstall up` to write it again")?;
+        let mut servers = Vec::new();
+        for context in &kubeconfig.contexts {
+            let options = KubeConfigOptions { context: Some(context.name.clone()), ..KubeConfigOptions::default() };
+            let mut config = Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await?;
+            config.connect_timeout = Some(Duration::from_secs(3));
+            // a watch must outlive any answer; the server ends it
+            config.read_timeout = Some(Duration::from_secs(330));
+            servers.push((context.name.clone(), Client::try_from(config)?));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(Self(servers))
     }
+
+    /// Waits until `/readyz` of one of them says ok. A server that does not listen yet tells nobody, so this one asks again.
+    pub async fn ready(&self, timeout: Duration) -> anyhow::Result<Server> {
+        let started = Instant::now();
+        loop {
+            let error = match self.first().await {
+                Ok(server) => return Ok(server),
+                Err(error) => error,
+            };
+            if started.elapsed() >= timeout {
+                bail!(
+                    "{} ready after {} s: {error:#}; see `journalctl -u kinstall-control-plane` on the control-plane host",
+                    if self.0.len() > 1 { "no API server is" } else { "the API server is not" },
+                    timeout.as_secs()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn first(&self) -> anyhow::Result<Server> {
+        if self.0.is_empty() {
+            return Err(anyhow!("the administrator's kubeconfig names no server; run `kinstall up` to write it again"));
+        }
+        let asking = self.0.iter().map(|(context, client)| {
+            let ready = async {
+                ask_ready(client).await?;
+                Ok(Server { context: context.clone(), client: client.clone() })
+            };
+            ready.boxed()
+        });
+        select_ok(asking).await.map(|(server, _)| server)
+    }
+}
+
+/// A kubeconfig whose current context is another of those it has.
+pub fn with_current(kubeconfig: &str, context: &str) -> String {
+    const KEY: &str = "current-context: ";
+    kubeconfig
+        .lines()
+        .map(|line| if line.starts_with(KEY) { format!("{KEY}{context}\n") } else { format!("{line}\n") })
+        .collect()
 }
 
 async fn ask_ready(client: &Client) -> anyhow::Result<()> {

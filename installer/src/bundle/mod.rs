@@ -20,6 +20,8 @@ pub struct Bundle {
 
 pub const COMPONENTS: &str = "bin/kinstall-components";
 pub const PAUSE: &str = "bin/pause";
+/// Only clusters with several control planes need it.
+pub const ETCD: &str = "bin/etcd";
 
 impl Bundle {
     pub fn blob(&self, sha256: &str) -> PathBuf {
@@ -29,6 +31,11 @@ impl Bundle {
     /// The file that is uploaded first and does the work on the host.
     pub fn components(&self) -> anyhow::Result<&BundleFile> {
         self.file(COMPONENTS)
+    }
+
+    /// For clusters with several control planes.
+    pub fn etcd(&self) -> anyhow::Result<&BundleFile> {
+        self.file(ETCD).context("several control planes need etcd: the runtime directory must have bin/etcd")
     }
 
     fn file(&self, path: &str) -> anyhow::Result<&BundleFile> {

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::Run;
 use crate::cluster::Host;
+use crate::desired::Topology;
 use crate::host::{self, Executable, HostError, Session};
 use crate::preflight::{Finding, Severity, Subject};
 use crate::printer::Printer;
@@ -113,6 +114,15 @@ pub fn sort_out<'a>(
 
 pub fn tell(printer: &Printer, error: &HostError) {
     printer.error(&error.to_string(), json!({"hostError": error}));
+}
+
+/// How the control planes stand to each other, by what was found on those that were reached.
+pub fn topology<'a>(
+    run: &Run<'_>,
+    members: impl IntoIterator<Item = &'a Member<'a>>,
+) -> anyhow::Result<Topology> {
+    let facts = members.into_iter().map(|member| (member.host.name.as_str(), &member.facts)).collect();
+    Topology::of(&run.cluster, &facts)
 }
 
 /// Runs the preflight checks and tells every finding. Whether there were errors.

@@ -4,7 +4,9 @@ mod bundle;
 mod down;
 mod fleet;
 mod kubeconfig;
+mod membership;
 mod plan;
+mod progress;
 mod status;
 mod up;
 mod validate;
@@ -20,6 +22,9 @@ use crate::printer::Printer;
 use crate::state::StateDir;
 use crate::state::lock::{Holder, Lock};
 use crate::state::log::RunLog;
+
+/// In the state directory.
+const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 
 /// How a command ended; errors are exit code 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +58,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         Command::Plan(arguments) => plan::run(&Run::locked(&global, printer, "plan")?, &arguments).await,
         Command::Validate(arguments) => validate::run(&Run::locked(&global, printer, "validate")?, &arguments).await,
         Command::Status(arguments) => status::run(&Run::reading(&global, printer)?, &arguments).await,
-        Command::Kubeconfig(arguments) => kubeconfig::run(&Run::reading(&global, printer)?, &arguments),
+        Command::Kubeconfig(arguments) => kubeconfig::run(&Run::reading(&global, printer)?, &arguments).await,
     }
 }
 
@@ -109,7 +114,7 @@ impl<'a> Run<'a> {
 
     /// The administrator's kubeconfig that `up` wrote.
     fn kubeconfig(&self) -> anyhow::Result<String> {
-        let path = self.state.path().join("admin.kubeconfig");
+        let path = self.state.path().join(ADMIN_KUBECONFIG);
         std::fs::read_to_string(&path).with_context(|| {
             format!(
                 "the cluster {:?} has no kubeconfig here ({}); run `kinstall up` first",

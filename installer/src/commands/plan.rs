@@ -6,9 +6,11 @@ use hoststate::{Action, HostState};
 use serde_json::{Value, json};
 
 use super::fleet::{self, Fleet, Member};
+use super::membership::Membership;
 use super::{Ended, Run};
 use crate::bundle::Bundle;
 use crate::cli::Bundled;
+use crate::cluster::Cluster;
 use crate::desired::{Inputs, host_state};
 use crate::host::{Executable, HostError};
 use crate::printer::{Printer, verb};
@@ -21,11 +23,38 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
     let fleet = Fleet::new(run);
     let (mut members, mut good) = fleet::sort_out(run.printer, fleet.open(run, Executable::Of(&bundle)).await);
     good &= !fleet::preflight(run, &identity.id, &members);
-    let inputs = Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest };
+    check_bundle(&bundle, &run.cluster)?;
+    let (topology, membership) = match fleet::topology(run, &members) {
+        Ok(topology) => {
+            let membership = Membership::ask(run, &mut members, &topology).await;
+            (topology, membership)
+        }
+        Err(error) => {
+            fleet::close(members).await;
+            return Err(error);
+        }
+    };
+    let inputs = Inputs {
+        cluster: &run.cluster,
+        identity: &identity,
+        pki: &pki,
+        bundle: &bundle.manifest,
+        topology: &topology,
+    };
     let planned = plan_all(&fleet, &mut members, inputs).await;
     let mut pending = 0;
     let mut hosts = Vec::new();
     let mut text = String::new();
+    match &membership {
+        Ok(membership) => {
+            pending += membership.stale.len();
+            text.push_str(&membership.describe());
+        }
+        Err(error) => {
+            good = false;
+            run.printer.error(&format!("{error:#}"), Value::Null);
+        }
+    }
     for planned in &planned {
         match planned {
             Ok((state, changes)) => {
@@ -120,6 +149,9 @@ pub fn tell(
 }
 
 /// The bundle must have what hosts need before any of them is asked.
-pub fn check_bundle(bundle: &Bundle) -> anyhow::Result<()> {
+pub fn check_bundle(bundle: &Bundle, cluster: &Cluster) -> anyhow::Result<()> {
+    if cluster.runs_etcd() {
+        bundle.etcd()?;
+    }
     bundle.components().map(|_| ())
 }

@@ -9,10 +9,10 @@ use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::fleet::Fleet;
+use super::fleet::{self, Fleet};
 use super::{Ended, Run};
 use crate::api::wait::{node_ready, workload_available};
-use crate::api::{self};
+use crate::api::Servers;
 use crate::cli::Bundled;
 use crate::desired::{Inputs, host_state};
 use crate::host::{Executable, HostError};
@@ -27,12 +27,14 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
         _ => None,
     };
     let opened = fleet.open(run, Executable::Installed(None)).await;
+    let topology = fleet::topology(run, opened.iter().filter_map(|(_, opened)| opened.as_ref().ok()?.as_ref()));
     let rows = opened.into_iter().map(|(host, opened)| {
-        let inputs = inputs.as_ref().map(|(identity, pki, bundle)| Inputs {
+        let inputs = inputs.as_ref().zip(topology.as_ref().ok()).map(|((identity, pki, bundle), topology)| Inputs {
             cluster: &run.cluster,
             identity,
             pki,
             bundle: &bundle.manifest,
+            topology,
         });
         async move {
             let mut row = json!({"host": host.name, "address": host.address, "reachable": true});
@@ -50,7 +52,7 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
                         && let Ok(state) = host_state(inputs, host, &member.facts)
                         && let Ok(changes) = member.session.plan(&state).await
                     {
-                        let units = crate::desired::unit_names(host);
+                        let units = crate::desired::unit_names(&run.cluster, host);
                         let down: Vec<_> = units
                             .iter()
                             .filter(|unit| {
@@ -101,7 +103,7 @@ fn all_good(cluster: &Value) -> bool {
 }
 
 async fn from_api(kubeconfig: &str) -> anyhow::Result<Value> {
-    let client: Client = api::client(kubeconfig).await?;
+    let client: Client = Servers::open(kubeconfig).await?.ready(Duration::from_secs(10)).await?.client;
     let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
     let nodes: Vec<_> = nodes
         .iter()

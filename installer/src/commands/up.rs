@@ -9,31 +9,25 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::join_all;
-use hoststate::HostState;
 use hoststate::bundle::BundleManifest;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 
 use super::fleet::{self, Fleet, Member};
-use super::{Ended, Run, plan};
+use super::membership::Membership;
+use super::progress::{Progress, Work};
+use super::{ADMIN_KUBECONFIG, Ended, Run, plan};
 use crate::api::apply::{Applier, Outcome, documents};
-use crate::api::{self};
+use crate::api::{self, Server, Servers};
 use crate::bundle::Bundle;
 use crate::cli::Up;
 use crate::cluster::Cluster;
 use crate::desired::render::{names, render};
-use crate::desired::{Inputs, components_image, host_state, is_restricted, kubeconfig};
+use crate::desired::{Inputs, admin_kubeconfig, components_image, host_state, is_restricted};
 use crate::host::{Done, Executable, HostError};
 use crate::state::pki::Pki;
 use crate::state::{StateDir, write_private};
 use crate::validate::{self, Report, wordpress};
-
-/// Whether there is hope for the API server while hosts are worked on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
-    Expected,
-    Failed,
-}
 
 /// What came of the hosts.
 struct Applied {
@@ -42,79 +36,104 @@ struct Applied {
     good: bool,
 }
 
+/// What came of the API's objects.
+struct Served {
+    server: Server,
+    changed: usize,
+    /// When all nodes were Ready.
+    ready: Option<Duration>,
+}
+
 pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     let printer = run.printer;
     printer.phase(&format!("cluster {}: {} hosts", run.cluster.name, run.cluster.hosts.len()));
     let bundle = run.bundle(arguments.bundled.bundle.as_deref()).await?;
-    plan::check_bundle(&bundle)?;
+    plan::check_bundle(&bundle, &run.cluster)?;
     let identity = run.state.identity()?;
     let pki = Pki::load_or_create(&run.state, &run.cluster)?;
-    let inputs = Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest };
-    let admin = kubeconfig(inputs, "kubernetes-admin", &pki.admin)?;
-    write_private(&run.state.path().join("admin.kubeconfig"), admin.as_bytes())?;
 
     let fleet = Fleet::new(run);
     printer.phase("connecting");
     let (mut members, mut good) = fleet::sort_out(printer, fleet.open(run, Executable::Of(&bundle)).await);
-    let errors = fleet::preflight(run, &identity.id, &members);
-    if (errors || !good) && !arguments.ignore_preflight {
+    if let Some(refused) = refuse(run, arguments, &identity.id, &members, good) {
         fleet::close(members).await;
-        let what = if errors { "preflight found errors" } else { "not every host can be worked on" };
-        printer.error(
-            &format!("{what}; nothing was changed (--ignore-preflight goes on with the other hosts)"),
-            Value::Null,
-        );
+        printer.error(&format!("{refused}; nothing was changed"), Value::Null);
         return Ok(Ended::Failed);
     }
-    if !members.iter().any(|member| member.host.control_plane) && members.len() < run.cluster.hosts.len() {
-        fleet::close(members).await;
-        printer.error("the control-plane host cannot be reached; nothing was changed", Value::Null);
-        return Ok(Ended::Failed);
-    }
+    let settled = async {
+        let topology = fleet::topology(run, &members)?;
+        let membership = Membership::ask(run, &mut members, &topology).await?;
+        anyhow::Ok((topology, membership))
+    };
+    let (topology, membership) = match settled.await {
+        Ok(settled) => settled,
+        Err(error) => {
+            fleet::close(members).await;
+            printer.error(&format!("{error:#}; nothing was changed"), Value::Null);
+            return Ok(Ended::Failed);
+        }
+    };
+    let inputs = Inputs {
+        cluster: &run.cluster,
+        identity: &identity,
+        pki: &pki,
+        bundle: &bundle.manifest,
+        topology: &topology,
+    };
     let planned = plan::tell(printer, plan::plan_all(&fleet, &mut members, inputs).await);
     good &= planned.iter().all(Option::is_some);
+    let removed = match membership.settle(run, &mut members).await {
+        Ok(removed) => removed,
+        Err(error) => {
+            fleet::close(members).await;
+            fleet::tell(printer, &error);
+            return Ok(Ended::Failed);
+        }
+    };
     let work: Vec<_> =
-        members.into_iter().zip(planned).filter_map(|(member, planned)| Some((member, planned?.0))).collect();
+        members.into_iter().zip(planned).filter_map(|(member, planned)| Some(Work::new(member, planned?))).collect();
     if work.is_empty() {
         return Ok(Ended::Failed);
     }
 
     printer.phase("bringing hosts to their state");
     let addons = addons(&run.cluster, &bundle.manifest)?;
-    let client = api::client(&admin).await?;
-    let (start, started) = watch::channel(Start::Expected);
+    let admin = admin_kubeconfig(inputs)?;
+    write_private(&run.state.path().join(ADMIN_KUBECONFIG), admin.as_bytes())?;
+    let servers = Servers::open(&admin).await?;
+    let progress = Progress::new(&run.cluster, &topology, &work);
     // A host that cannot be worked on stops nobody else, and nobody waits for its node.
     let mut workable = run.cluster.clone();
-    workable.hosts.retain(|host| work.iter().any(|(member, _)| member.host.name == host.name));
-    let hosts = apply_all(run, &fleet, work, &bundle, start);
-    let objects = apply_addons(run, &workable, &client, &addons, started);
+    workable.hosts.retain(|host| work.iter().any(|work| work.member.host.name == host.name));
+    let hosts = apply_all(run, &fleet, work, &bundle, &progress);
+    let objects = apply_addons(run, &workable, &servers, &addons, &progress);
     let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
     save_applied(run, inputs).context("cannot remember what was applied")?;
-    let mut changed = hosts.changed;
-    let nodes_ready = match objects {
-        Ok((count, when)) => {
-            changed += count;
-            when
-        }
+    let mut changed = hosts.changed + removed;
+    let served = match objects {
+        Ok(served) => served,
         Err(error) => {
             printer.error(&format!("{error:#}"), Value::Null);
             return Ok(failed(run, &hosts));
         }
     };
+    changed += served.changed;
+    let (client, current) = (&served.server.client, api::with_current(&admin, &served.server.context));
+    write_private(&run.state.path().join(ADMIN_KUBECONFIG), current.as_bytes())?;
     if !good {
         return Ok(failed(run, &hosts));
     }
 
     let mut report = Report::new(printer);
     printer.phase("cluster");
-    let mut fine = validate::basics(&mut report, &client, &run.cluster, &addons).await;
+    let mut fine = validate::basics(&mut report, client, &run.cluster, &addons).await;
     if fine && run.cluster.wordpress.is_some() {
         printer.phase("sample WordPress");
-        changed += apply_sample(run, &client, &bundle.manifest).await?;
+        changed += apply_sample(run, client, &bundle.manifest).await?;
         let hint = "see `kubectl -n wordpress get pods,pvc -o wide` and `kubectl -n wordpress describe pods`";
         fine &= report
-            .check("WordPress's pods are Ready", hint, wordpress::pods_ready(&client, run.cluster.limits.ready_timeout))
+            .check("WordPress's pods are Ready", hint, wordpress::pods_ready(client, run.cluster.limits.ready_timeout))
             .await
             .is_some();
     }
@@ -122,28 +141,50 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
         printer.phase("validation");
         // a cluster that did not change is only looked at
         if changed > 0 {
-            validate::network(&mut report, &client, &run.cluster, &components_image(&bundle.manifest.version)).await;
+            validate::network(&mut report, client, &run.cluster, &components_image(&bundle.manifest.version)).await;
         }
-        wordpress::run(&mut report, &client, &run.cluster, &run.state, changed > 0).await;
+        wordpress::run(&mut report, client, &run.cluster, &run.state, changed > 0).await;
     }
     let passed = report.passed();
-    summary(run, &hosts, changed, nodes_ready, &report, !arguments.no_validate);
+    summary(run, &hosts, changed, served.ready, &report, !arguments.no_validate);
     Ok(if passed { Ended::Done } else { Ended::Invalid })
 }
 
-/// Every host to its state, all at once. `start` tells when the control plane's host failed.
+/// Why nothing can be begun, if so. `all`: every host can be worked on.
+fn refuse(run: &Run<'_>, arguments: &Up, cluster_id: &str, members: &[Member<'_>], all: bool) -> Option<&'static str> {
+    let errors = fleet::preflight(run, cluster_id, members);
+    let can_be_ignored = match (errors, all) {
+        (true, _) => Some("preflight found errors (--ignore-preflight goes on all the same)"),
+        (_, false) => Some("not every host can be worked on (--ignore-preflight goes on with the other hosts)"),
+        _ => None,
+    };
+    if can_be_ignored.is_some() && !arguments.ignore_preflight {
+        return can_be_ignored;
+    }
+    let reached = members.iter().any(|member| member.host.control_plane) || members.len() == run.cluster.hosts.len();
+    (!reached).then_some("no control-plane host can be reached")
+}
+
+/// Every host to its state, all at once; but control planes that serve are restarted one after the other.
 async fn apply_all(
     run: &Run<'_>,
     fleet: &Fleet,
-    work: Vec<(Member<'_>, HostState)>,
+    work: Vec<Work<'_>>,
     bundle: &Bundle,
-    start: watch::Sender<Start>,
+    progress: &Progress,
 ) -> Applied {
-    let width = work.iter().map(|(member, _)| member.host.name.len()).max().unwrap_or(0);
-    let start = &start;
-    let applying = work.into_iter().map(|(mut member, state)| async move {
+    let width = work.iter().map(|work| work.member.host.name.len()).max().unwrap_or(0);
+    let turns = Semaphore::new(1);
+    let turns = &turns;
+    let applying = work.into_iter().map(|Work { mut member, state, restarts }| async move {
         let host = member.host;
         let line = run.printer.host(&host.name, width);
+        let _turn = if restarts {
+            line.doing("waiting for its turn");
+            turns.acquire().await.ok()
+        } else {
+            None
+        };
         line.doing("starting");
         let work = fleet.bounded(
             host,
@@ -151,18 +192,15 @@ async fn apply_all(
                 line.seen(event);
             }),
         );
-        // the control plane's own host goes on: what it says at its end is the reason
-        let mut started = start.subscribe();
+        // who fails goes on to its end: what it says there is the reason
         let result = tokio::select! {
             result = work => result,
-            Ok(_) = started.wait_for(|started| !host.control_plane && *started == Start::Failed) => {
+            () = progress.hopeless() => {
                 Err(HostError::new(&host.name, "wait for the API server", "the control plane did not come up"))
             }
         };
         let round_trips = member.session.close().await;
-        if host.control_plane && result.is_err() {
-            start.send_replace(Start::Failed);
-        }
+        progress.ended(host, restarts, result.is_ok());
         match &result {
             Ok(Done { changed: 0, .. }) => line.done("nothing changed"),
             Ok(Done { changed, unchanged }) => line.done(&format!("{changed} changed, {unchanged} unchanged")),
@@ -184,36 +222,39 @@ async fn apply_all(
     applied
 }
 
-/// As soon as the API answers: addons, then nodes. Gives how many objects changed and when all nodes were Ready.
+/// As soon as an API server answers that will stay: addons, then nodes.
 async fn apply_addons(
     run: &Run<'_>,
     cluster: &Cluster,
-    client: &kube::Client,
+    servers: &Servers,
     addons: &[Value],
-    mut started: watch::Receiver<Start>,
-) -> anyhow::Result<(usize, Option<Duration>)> {
+    progress: &Progress,
+) -> anyhow::Result<Served> {
     let timeout = run.cluster.limits.ready_timeout;
-    tokio::select! {
-        ready = api::wait_ready(client, timeout) => ready?,
-        Ok(_) = started.wait_for(|started| *started == Start::Failed) => {
+    let ready = async {
+        progress.restarted().await;
+        servers.ready(timeout).await
+    };
+    let server = tokio::select! {
+        ready = ready => ready?,
+        () = progress.hopeless() => {
             bail!("the control plane did not come up on its host, so nothing could be brought to its API");
         }
-    }
+    };
     run.printer.event(
         "apiReady",
         &format!("  API server ready after {:.1} s", run.printer.elapsed().as_secs_f64()),
         Value::Null,
     );
+    let client = &server.client;
     let outcomes = Applier::new(client.clone()).apply(addons).await?;
     let mut changed = tell_outcomes(run, &outcomes);
     let ready = validate::nodes_ready(client, cluster, timeout).await.is_ok().then(|| run.printer.elapsed());
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
-    }
-    if ready.is_some() {
         changed += tell_outcomes(run, &label_nodes(cluster, client).await?);
     }
-    Ok((changed, ready))
+    Ok(Served { server, changed, ready })
 }
 
 /// Sets the labels that kubelets may not give themselves.
@@ -355,7 +396,7 @@ fn summary(
     text.push_str(&format!("  {all:<22} {:>6.1} s\n", total.as_secs_f64()));
     let trips: Vec<_> = hosts.round_trips.iter().map(|(host, count)| format!("{host} {count}")).collect();
     text.push_str(&format!("  SSH round trips        {}\n", trips.join(", ")));
-    let file = run.state.path().join("admin.kubeconfig");
+    let file = run.state.path().join(ADMIN_KUBECONFIG);
     text.push_str(&format!("use it:     export KUBECONFIG={}\n", file.display()));
     if let Some((url, address)) = &site {
         text.push_str(&format!("WordPress:  curl -H 'Host: {}' http://{address}/   (or put \"{address} {}\" into /etc/hosts and open {url})\n", host_of(url), host_of(url)));

@@ -6,22 +6,22 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{Ended, Run, up};
-use crate::api;
+use crate::api::Servers;
 use crate::cli::{Output, Validate};
 use crate::desired::components_image;
 use crate::validate::{self, Report, wordpress};
 
 pub async fn run(run: &Run<'_>, arguments: &Validate) -> anyhow::Result<Ended> {
-    let client = api::client(&run.kubeconfig()?).await?;
+    let servers = Servers::open(&run.kubeconfig()?).await?;
     let version = installed_version(run)?;
     let mut report = Report::new(run.printer);
     let hint = "see `journalctl -u kinstall-control-plane` on the control-plane host";
     let api = report
         .check("the API server is ready", hint, async {
-            Ok((api::wait_ready(&client, Duration::from_secs(30)).await?, String::new()))
+            Ok((servers.ready(Duration::from_secs(30)).await?.client, String::new()))
         })
         .await;
-    if api.is_some() {
+    if let Some(client) = api {
         // only names and kinds of the addons matter here
         let manifest = hoststate::BundleManifest {
             format: 1,

@@ -3,14 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::Issued;
-use hoststate::bundle::BundleManifest;
 use hoststate::resource::Contents;
 use hoststate::{Content, Resource};
 use serde_json::{Value, json};
 
 use super::Inputs;
 use super::render::render;
-use crate::cluster::Host;
+use crate::bundle::ETCD;
+use crate::cluster::{Cluster, Host};
 
 const DIRECTORIES: &[(&str, u32, Contents)] = &[
     ("/etc/kinstall", 0o700, Contents::Ours),
@@ -42,15 +42,24 @@ pub fn directories(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {
     if host.control_plane {
         list.push(directory("/var/lib/kinstall/store", 0o700, Contents::Data));
     }
+    if runs_etcd(inputs.cluster, host) {
+        list.push(directory("/var/lib/kinstall/etcd", 0o700, Contents::Data));
+    }
     list
 }
 
-/// The bundle's files, the CNI plugin's link, and last the link that makes this version the current one.
-pub fn bundled(bundle: &BundleManifest) -> Vec<Resource> {
+pub fn runs_etcd(cluster: &Cluster, host: &Host) -> bool {
+    host.control_plane && cluster.runs_etcd()
+}
+
+/// The bundle's files that this host has a use for, the CNI plugin's link, and last the link that makes this version the current one.
+pub fn bundled(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {
+    let bundle = inputs.bundle;
     let version = format!("/opt/kinstall/{}", bundle.version);
     let mut list: Vec<_> = bundle
         .files
         .iter()
+        .filter(|file| file.path != ETCD || runs_etcd(inputs.cluster, host))
         .map(|file| Resource::File {
             path: format!("{version}/{}", file.path),
             mode: file.mode,
@@ -84,6 +93,14 @@ pub fn configs(inputs: Inputs<'_>, host: &Host, context: &Value) -> anyhow::Resu
     if host.control_plane {
         plain("/etc/kinstall/control-plane.yaml", 0o600, "config/control-plane.yaml")?;
     }
+    if runs_etcd(inputs.cluster, host) {
+        for name in ["etcd", "etcd-members"] {
+            plain(&format!("/etc/kinstall/{name}.yaml"), 0o600, &format!("config/{name}.yaml"))?;
+        }
+    }
+    if inputs.cluster.several_control_planes() {
+        plain("/etc/kinstall/balancer.yaml", 0o600, "config/balancer.yaml")?;
+    }
     list.extend(keys(inputs, host));
     list.extend(kubeconfigs(inputs, host)?);
     Ok(list)
@@ -102,11 +119,20 @@ fn keys(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {
         list.push(file("sa.pub", 0o644, &pki.service_account.cert_pem, false));
         list.push(file("sa.key", 0o600, &pki.service_account.key_pem, true));
         list.push(file("front-proxy-ca.crt", 0o644, &pki.front_proxy_ca.cert_pem, false));
-        for (name, issued) in [
-            ("apiserver", &pki.apiserver),
+        let mut leaves = vec![
             ("apiserver-kubelet-client", &pki.apiserver_kubelet_client),
             ("front-proxy-client", &pki.front_proxy_client),
-        ] {
+        ];
+        leaves.extend(pki.apiserver.get(&host.name).map(|issued| ("apiserver", issued)));
+        if let Some(etcd) = &pki.etcd {
+            list.push(file("etcd-ca.crt", 0o644, &etcd.ca_pem, false));
+            leaves.push(("apiserver-etcd-client", &etcd.client));
+            let member = etcd.members.get(&host.name);
+            leaves.extend(
+                member.into_iter().flat_map(|own| [("etcd-server", &own.server), ("etcd-peer", &own.peer)]),
+            );
+        }
+        for (name, issued) in leaves {
             list.push(file(&format!("{name}.crt"), 0o644, &issued.cert_pem, false));
             list.push(file(&format!("{name}.key"), 0o600, &issued.key_pem, true));
         }
@@ -127,20 +153,43 @@ fn kubeconfigs(inputs: Inputs<'_>, host: &Host) -> anyhow::Result<Vec<Resource>>
     }
     list.into_iter()
         .map(|(name, user, issued)| {
-            let text = kubeconfig(inputs, user, issued)?;
+            let server = inputs.cluster.node_api_url()?;
+            let text = kubeconfig(inputs, user, issued, &[(user.to_owned(), server)])?;
             let path = format!("/etc/kinstall/{name}.kubeconfig");
             Ok(Resource::File { path, mode: 0o600, content: Content::Inline { text, secret: true } })
         })
         .collect()
 }
 
-/// A kubeconfig that holds everything it needs.
-pub fn kubeconfig(inputs: Inputs<'_>, user: &str, issued: &Issued) -> anyhow::Result<String> {
+/// The administrator's kubeconfig for the operator's machine: a context for each API server, the first one's is current.
+pub fn admin_kubeconfig(inputs: Inputs<'_>) -> anyhow::Result<String> {
+    const USER: &str = "kubernetes-admin";
+    let urls = inputs.cluster.api_urls();
+    let several = urls.len() > 1;
+    let named = |(host, url): (&Host, String)| (if several { host.name.clone() } else { USER.to_owned() }, url);
+    kubeconfig(inputs, USER, &inputs.pki.admin, &urls.into_iter().map(named).collect::<Vec<_>>())
+}
+
+/// A kubeconfig that holds everything it needs, with a context for each server: what it is called before the `@`, and its URL.
+fn kubeconfig(
+    inputs: Inputs<'_>,
+    user: &str,
+    issued: &Issued,
+    servers: &[(String, String)],
+) -> anyhow::Result<String> {
+    let several = servers.len() > 1;
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|(name, url)| {
+            let cluster = &inputs.cluster.name;
+            let entry = if several { format!("{cluster}-{name}") } else { cluster.clone() };
+            json!({"entry": entry, "context": format!("{name}@{cluster}"), "url": url})
+        })
+        .collect();
     render(
         "config/kubeconfig.yaml",
         &json!({
-            "cluster": inputs.cluster.name,
-            "server": inputs.cluster.api_url()?,
+            "servers": servers,
             "user": user,
             "ca_data": STANDARD.encode(&inputs.pki.ca.cert_pem),
             "certificate_data": STANDARD.encode(&issued.cert_pem),

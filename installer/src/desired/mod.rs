@@ -1,14 +1,17 @@
 //! What each host shall look like: a pure function of the resolved cluster, its PKI, the bundle's contents and the host's facts.
 //!
+//! Where the control planes keep their store, and who of them founds it, is decided before from the facts of all ([`Topology`]).
 //! The order of resources is the order in which a host is brought up: directories and files, the runtime together with the
 //! control plane, the images that every pod needs, the node's components, and last the (large) images of the sample.
 
 mod files;
 pub mod render;
+mod topology;
 mod units;
 
-pub use files::kubeconfig;
-pub use units::names as unit_names;
+pub use files::admin_kubeconfig;
+pub use topology::Topology;
+pub use units::{CONTROL_PLANE, ETCD, names as unit_names};
 
 use hoststate::bundle::BundleManifest;
 use hoststate::resource::ClusterRef;
@@ -16,7 +19,7 @@ use hoststate::{Facts, HostState, ImageSource, Resource};
 use serde_json::{Value, json};
 
 use crate::bundle::{COMPONENTS, PAUSE};
-use crate::cluster::{Cluster, Host};
+use crate::cluster::{BALANCER_PORT, Cluster, Host};
 use crate::inventory::Backend;
 use crate::state::pki::Pki;
 
@@ -27,6 +30,7 @@ pub struct Inputs<'a> {
     pub identity: &'a ClusterRef,
     pub pki: &'a Pki,
     pub bundle: &'a BundleManifest,
+    pub topology: &'a Topology,
 }
 
 pub fn components_image(version: &str) -> String {
@@ -48,18 +52,18 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     let context = context(inputs, host, facts)?;
     let version = &inputs.bundle.version;
     let mut resources = files::directories(inputs, host);
-    resources.extend(files::bundled(inputs.bundle));
+    resources.extend(files::bundled(inputs, host));
     resources.extend(files::configs(inputs, host, &context)?);
     resources
         .extend(SYSCTLS.iter().map(|(key, value)| Resource::Sysctl { key: (*key).into(), value: (*value).into() }));
     resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
-    resources.extend(units::files(host, inputs.bundle, &context)?);
+    resources.extend(units::files(inputs, host, &context)?);
     // the control plane needs no runtime: both start together
-    resources.extend(units::units(host, version, units::Stage::Base));
+    resources.extend(units::units(inputs.cluster, host, version, units::Stage::Base));
     resources.push(executable_image(pause_image(version), version, PAUSE, "/pause"));
     // before the kubelet: a pod whose image is not there yet would be put off for ten seconds
     resources.push(executable_image(components_image(version), version, COMPONENTS, "/kinstall-components"));
-    resources.extend(units::units(host, version, units::Stage::Node));
+    resources.extend(units::units(inputs.cluster, host, version, units::Stage::Node));
     if host.worker {
         resources.extend(inputs.bundle.images.iter().map(|image| Resource::Image {
             name: image.name.clone(),
@@ -93,7 +97,7 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
     };
     Ok(json!({
         "cluster": cluster.name,
-        "server": cluster.api_url()?,
+        "server": cluster.node_api_url()?,
         "node_name": host.name,
         "node_ip": host.node_address,
         "pod_cidr": network.pod_cidr,
@@ -108,7 +112,28 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
         "pause_image": pause_image(&inputs.bundle.version),
         "sysctls": pairs(&mut SYSCTLS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))),
         "modules": modules(facts).collect::<Vec<_>>(),
+        "etcd": etcd(inputs, host),
+        "api_servers": cluster.api_addresses(host),
+        "balancer_port": BALANCER_PORT,
     }))
+}
+
+/// What a control plane's host has to know of etcd; nothing with the embedded store.
+fn etcd(inputs: Inputs<'_>, host: &Host) -> Value {
+    let Inputs { cluster, topology, identity, .. } = inputs;
+    let endpoints = cluster.etcd_endpoints(host);
+    if !host.control_plane || endpoints.is_empty() {
+        return Value::Null;
+    }
+    let member = |host: &Host| json!({"name": host.name, "peer_url": host.etcd_peer_url(), "client_url": host.etcd_client_url()});
+    json!({
+        "endpoints": endpoints,
+        "founder": topology.founder.as_ref() == Some(&host.name),
+        "own": member(host),
+        "members": cluster.control_planes().map(member).collect::<Vec<_>>(),
+        "birth": topology.births.get(&host.name),
+        "token": identity.id,
+    })
 }
 
 /// Labels that a kubelet may not give itself (NodeRestriction admission, KEP-279); the administrator sets them by the API.

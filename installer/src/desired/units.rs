@@ -1,11 +1,16 @@
 //! The systemd units, as a table.
 
-use hoststate::bundle::BundleManifest;
 use hoststate::{Content, Resource};
 use serde_json::{Value, json};
 
 use super::render::render;
-use crate::cluster::Host;
+use super::{Inputs, files};
+use crate::cluster::{Cluster, Host};
+
+pub const CONTROL_PLANE: &str = "kinstall-control-plane.service";
+pub const ETCD: &str = "kinstall-etcd.service";
+const BALANCER: &str = "kinstall-balancer.service";
+const MEMBERS: &str = "/opt/kinstall/current/bin/kinstall-components etcd-members --config /etc/kinstall/etcd-members.yaml";
 
 /// When a unit is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +21,31 @@ pub enum Stage {
     Node,
 }
 
+/// Which hosts a unit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    EveryHost,
+    ControlPlanes,
+    /// Control planes of a cluster that has its own etcd.
+    Members,
+    /// Every host of a cluster with several control planes.
+    Balanced,
+}
+
 struct Unit {
     name: &'static str,
     description: &'static str,
     command: &'static str,
+    /// Those that the host has are started before it; a unit of the same stage is also waited for before it is touched.
     after: &'static [&'static str],
     /// The files whose change restarts it, besides its unit file and its executable.
     config: &'static [&'static str],
+    /// Further ones where there is etcd.
+    etcd_config: &'static [&'static str],
     /// Further lines of its `[Service]` section.
     extra: &'static [&'static str],
     stage: Stage,
-    control_plane_only: bool,
+    on: On,
     /// Dies last when memory runs out.
     oom_score: i32,
 }
@@ -38,17 +57,44 @@ const UNITS: &[Unit] = &[
         command: "containerd --config /etc/kinstall/containerd.toml",
         after: &[],
         config: &["/etc/kinstall/containerd.toml"],
+        etcd_config: &[],
         // containers outlive the runtime
         extra: &["Delegate=yes", "KillMode=process", "LimitNPROC=infinity"],
         stage: Stage::Base,
-        control_plane_only: false,
+        on: On::EveryHost,
         oom_score: -999,
     },
     Unit {
-        name: "kinstall-control-plane.service",
+        name: BALANCER,
+        description: "kinstall: balancer of the API servers",
+        command: "kinstall-components balancer --config /etc/kinstall/balancer.yaml",
+        after: &[],
+        // it watches its configuration
+        config: &[],
+        etcd_config: &[],
+        extra: &[],
+        stage: Stage::Base,
+        on: On::Balanced,
+        oom_score: -998,
+    },
+    Unit {
+        name: ETCD,
+        description: "kinstall: etcd",
+        command: "etcd --config-file /var/lib/kinstall/etcd/etcd.yaml",
+        after: &[],
+        // certificates are read at each connection; who the other members are it knows itself
+        config: &["/etc/kinstall/etcd.yaml"],
+        etcd_config: &["/etc/kinstall/pki/etcd-ca.crt"],
+        extra: &[],
+        stage: Stage::Base,
+        on: On::Members,
+        oom_score: -999,
+    },
+    Unit {
+        name: CONTROL_PLANE,
         description: "kinstall: Kubernetes control plane",
         command: "kinstall-components control-plane --config /etc/kinstall/control-plane.yaml",
-        after: &[],
+        after: &[ETCD],
         config: &[
             "/etc/kinstall/control-plane.yaml",
             "/etc/kinstall/pki/ca.crt",
@@ -59,53 +105,63 @@ const UNITS: &[Unit] = &[
             "/etc/kinstall/pki/front-proxy-ca.crt",
             "/etc/kinstall/pki/front-proxy-client.crt",
         ],
+        etcd_config: &["/etc/kinstall/pki/etcd-ca.crt", "/etc/kinstall/pki/apiserver-etcd-client.crt"],
         extra: &[],
         stage: Stage::Base,
-        control_plane_only: true,
+        on: On::ControlPlanes,
         oom_score: -998,
     },
     Unit {
         name: "kinstall-kubelet.service",
         description: "kinstall: kubelet",
         command: "kinstall-components kubelet --config /etc/kinstall/kubelet.yaml",
-        after: &["kinstall-containerd.service"],
+        after: &["kinstall-containerd.service", BALANCER],
         config: &[
             "/etc/kinstall/kubelet.yaml",
             "/etc/kinstall/pki/ca.crt",
             "/etc/kinstall/kubelet-bootstrap.kubeconfig",
         ],
+        etcd_config: &[],
         extra: &["KillMode=process"],
         stage: Stage::Node,
-        control_plane_only: false,
+        on: On::EveryHost,
         oom_score: -999,
     },
     Unit {
         name: "kinstall-proxy.service",
         description: "kinstall: Service proxy",
         command: "kinstall-components proxy --config /etc/kinstall/proxy.yaml",
-        after: &[],
+        after: &[BALANCER],
         config: &["/etc/kinstall/proxy.yaml", "/etc/kinstall/proxy.kubeconfig"],
+        etcd_config: &[],
         extra: &[],
         stage: Stage::Node,
-        control_plane_only: false,
+        on: On::EveryHost,
         oom_score: -998,
     },
     Unit {
         name: "kinstall-cni-agent.service",
         description: "kinstall: pod network",
         command: "kinstall-components cni-agent --config /etc/kinstall/cni-agent.yaml",
-        after: &[],
+        after: &[BALANCER],
         config: &["/etc/kinstall/cni-agent.yaml", "/etc/kinstall/cni-agent.kubeconfig"],
+        etcd_config: &[],
         extra: &[],
         stage: Stage::Node,
-        control_plane_only: false,
+        on: On::EveryHost,
         oom_score: -998,
     },
 ];
 
-fn of_host(host: &Host) -> impl Iterator<Item = &'static Unit> {
-    let control_plane = host.control_plane;
-    UNITS.iter().filter(move |unit| control_plane || !unit.control_plane_only)
+fn of_host(cluster: &Cluster, host: &Host) -> impl Iterator<Item = &'static Unit> {
+    let (control_plane, member) = (host.control_plane, files::runs_etcd(cluster, host));
+    let balanced = cluster.several_control_planes();
+    UNITS.iter().filter(move |unit| match unit.on {
+        On::EveryHost => true,
+        On::ControlPlanes => control_plane,
+        On::Members => member,
+        On::Balanced => balanced,
+    })
 }
 
 fn path(unit: &Unit) -> String {
@@ -113,12 +169,17 @@ fn path(unit: &Unit) -> String {
 }
 
 /// The unit files of a host.
-pub fn files(host: &Host, bundle: &BundleManifest, context: &Value) -> anyhow::Result<Vec<Resource>> {
+pub fn files(inputs: Inputs<'_>, host: &Host, context: &Value) -> anyhow::Result<Vec<Resource>> {
+    let Inputs { cluster, bundle, .. } = inputs;
     let library_path = bundle.files.iter().any(|file| file.path.starts_with("lib/"));
     let can_lower_oom_score = context["can_lower_oom_score"] == true;
-    of_host(host)
+    let there = names(cluster, host);
+    of_host(cluster, host)
         .map(|unit| {
             let mut extra: Vec<String> = unit.extra.iter().map(|line| (*line).to_owned()).collect();
+            if unit.name == ETCD {
+                extra.extend(etcd_lines(&bundle.arch));
+            }
             if can_lower_oom_score {
                 extra.push(format!("OOMScoreAdjust={}", unit.oom_score));
             }
@@ -127,7 +188,7 @@ pub fn files(host: &Host, bundle: &BundleManifest, context: &Value) -> anyhow::R
                 &json!({
                     "description": unit.description,
                     "command": unit.command,
-                    "after": unit.after,
+                    "after": unit.after.iter().filter(|name| there.contains(name)).collect::<Vec<_>>(),
                     "extra": extra,
                     "library_path": library_path && unit.name == "kinstall-containerd.service",
                 }),
@@ -137,22 +198,38 @@ pub fn files(host: &Host, bundle: &BundleManifest, context: &Value) -> anyhow::R
         .collect()
 }
 
+/// Before it starts the member gets its place in the cluster, and the unit is up when the member has a vote.
+fn etcd_lines(arch: &str) -> Vec<String> {
+    let mut lines = vec![format!("ExecStartPre={MEMBERS} prepare"), format!("ExecStartPost={MEMBERS} joined")];
+    // what etcd 3.4 wants to hear on processors that its authors do not test
+    if arch != "amd64" {
+        lines.push(format!("Environment=ETCD_UNSUPPORTED_ARCH={arch}"));
+    }
+    lines
+}
+
 /// The units of one stage; those next to each other start together.
-pub fn units(host: &Host, version: &str, stage: Stage) -> Vec<Resource> {
-    of_host(host)
-        .filter(|unit| unit.stage == stage)
+pub fn units(cluster: &Cluster, host: &Host, version: &str, stage: Stage) -> Vec<Resource> {
+    let of_stage: Vec<_> = of_host(cluster, host).filter(|unit| unit.stage == stage).collect();
+    of_stage
+        .iter()
         .map(|unit| {
             let mut restart_on = vec![path(unit)];
             restart_on.extend(unit.config.iter().map(|file| (*file).to_owned()));
+            if !cluster.etcd_endpoints(host).is_empty() {
+                restart_on.extend(unit.etcd_config.iter().map(|file| (*file).to_owned()));
+            }
             restart_on.push("/opt/kinstall/current".into());
             let executable = unit.command.split(' ').next().unwrap_or_default();
             restart_on.push(format!("/opt/kinstall/{version}/bin/{executable}"));
-            Resource::Unit { name: unit.name.into(), enabled: true, active: true, restart_on }
+            let is_before = |name: &&&str| of_stage.iter().any(|other| other.name == **name);
+            let after = unit.after.iter().filter(is_before).map(|name| (*name).to_owned()).collect();
+            Resource::Unit { name: unit.name.into(), enabled: true, active: true, restart_on, after }
         })
         .collect()
 }
 
 /// The names of a host's units, for `status`.
-pub fn names(host: &Host) -> Vec<&'static str> {
-    of_host(host).map(|unit| unit.name).collect()
+pub fn names(cluster: &Cluster, host: &Host) -> Vec<&'static str> {
+    of_host(cluster, host).map(|unit| unit.name).collect()
 }

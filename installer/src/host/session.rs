@@ -1,7 +1,7 @@
 //! A conversation with `kinstall-components converge` on one host; [`hoststate::wire`] describes it.
 
 use hoststate::wire::{Change, HostManifest};
-use hoststate::{Event, Facts, HostState, Request};
+use hoststate::{Event, Facts, HostState, Member, Request};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -65,6 +65,28 @@ impl Session {
         loop {
             match self.event("manifest").await? {
                 Event::Manifest { manifest } => return Ok(manifest),
+                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Who is in etcd, as this host's member knows.
+    pub async fn members(&mut self) -> Result<Vec<Member>, HostError> {
+        self.ask_members(&Request::Members, "ask etcd").await
+    }
+
+    /// Takes a member out of etcd. Gives those that are left.
+    pub async fn remove_member(&mut self, id: u64) -> Result<Vec<Member>, HostError> {
+        self.ask_members(&Request::RemoveMember { id }, "change etcd").await
+    }
+
+    async fn ask_members(&mut self, request: &Request, step: &str) -> Result<Vec<Member>, HostError> {
+        self.transport.round_trips().add();
+        self.send(request, step).await?;
+        loop {
+            match self.event(step).await? {
+                Event::Members { members } => return Ok(members),
                 Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
                 _ => {}
             }

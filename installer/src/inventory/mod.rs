@@ -24,6 +24,7 @@ pub struct Inventory {
     pub ssh: Ssh,
     pub hosts: Vec<Host>,
     pub hosts_pos: Pos,
+    pub etcd: Option<Etcd>,
     pub network: Network,
     pub ingress_enabled: Option<bool>,
     pub storage_default_class: Option<bool>,
@@ -71,6 +72,16 @@ pub struct Host {
     pub labels: Vec<(At<String>, At<String>)>,
     pub taints: Vec<At<String>>,
     pub ssh: Ssh,
+}
+
+/// An etcd that somebody else runs.
+#[derive(Clone, Debug)]
+pub struct Etcd {
+    pub endpoints: Vec<At<String>>,
+    pub endpoints_pos: Pos,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,6 +162,7 @@ pub fn decode(text: &str, sink: &mut Sink) -> Option<Inventory> {
             .unwrap_or_default(),
         hosts_pos: root.node("hosts").map_or(root.pos, |node| node.pos),
         hosts: root.list("hosts", sink).into_iter().map(|(path, node)| host(node, path, sink)).collect(),
+        etcd: root.section("etcd", sink).map(|fields| etcd(fields, sink)),
         network: root.section("network", sink).map(|fields| network(fields, sink)).unwrap_or_default(),
         ingress_enabled: root.section("ingress", sink).and_then(|fields| single_boolean(fields, "enabled", sink)),
         storage_default_class: root
@@ -229,6 +241,24 @@ fn roles(fields: &mut Fields<'_>, sink: &mut Sink) -> Vec<At<Role>> {
             pick(&value, CHOICES).map_err(|message| sink.add(pos, path, message)).ok().map(|value| At { value, pos })
         })
         .collect()
+}
+
+fn etcd(mut fields: Fields<'_>, sink: &mut Sink) -> Etcd {
+    let mut file = |name| fields.required(name, sink).map(|at| PathBuf::from(at.value));
+    let (ca_file, cert_file, key_file) = (file("caFile"), file("certFile"), file("keyFile"));
+    let etcd = Etcd {
+        endpoints_pos: fields.node("endpoints").map_or(fields.pos, |node| node.pos),
+        endpoints: fields
+            .list("endpoints", sink)
+            .into_iter()
+            .filter_map(|(path, node)| text(node, &path, sink))
+            .collect(),
+        ca_file,
+        cert_file,
+        key_file,
+    };
+    fields.finish(sink);
+    etcd
 }
 
 fn network(mut fields: Fields<'_>, sink: &mut Sink) -> Network {

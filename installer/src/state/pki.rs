@@ -3,8 +3,9 @@
 //! A leaf is made anew when it is missing, does not fit (its subject or names changed, another authority) or runs out within
 //! [`RENEW_DAYS`]; so running `up` again also renews.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use certs::{Ca, Issued, Leaf, Subject, Usage};
@@ -12,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::StateDir;
 use super::write_private;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ExternalEtcd, Host};
 
 pub const RENEW_DAYS: i64 = 30;
 
@@ -21,7 +22,8 @@ pub const RENEW_DAYS: i64 = 30;
 pub struct Pki {
     pub ca: Issued,
     pub service_account: Issued,
-    pub apiserver: Issued,
+    /// By host name.
+    pub apiserver: BTreeMap<String, Issued>,
     pub apiserver_kubelet_client: Issued,
     /// The authority of who may speak for others: only its certificate goes to hosts.
     pub front_proxy_ca: Issued,
@@ -30,7 +32,24 @@ pub struct Pki {
     pub cni_agent: Issued,
     pub admin: Issued,
     /// By host name.
-    pub kubelet_bootstrap: std::collections::BTreeMap<String, Issued>,
+    pub kubelet_bootstrap: BTreeMap<String, Issued>,
+    /// None with the embedded store.
+    pub etcd: Option<EtcdPki>,
+}
+
+/// What the control planes' hosts need for etcd. The authority's key stays here.
+#[derive(Clone)]
+pub struct EtcdPki {
+    pub ca_pem: String,
+    pub client: Issued,
+    /// By host name; empty where somebody else runs etcd.
+    pub members: BTreeMap<String, EtcdMember>,
+}
+
+#[derive(Clone)]
+pub struct EtcdMember {
+    pub server: Issued,
+    pub peer: Issued,
 }
 
 impl Pki {
@@ -50,11 +69,7 @@ impl Pki {
             .collect::<anyhow::Result<_>>()?;
         Ok(Self {
             service_account: folder.service_account()?,
-            apiserver: folder.leaf(
-                &ca,
-                "apiserver",
-                Leaf::new(Subject::new("kube-apiserver", &[]), Usage::Server).names(server_names(cluster)?),
-            )?,
+            apiserver: apiservers(&folder, &ca, cluster)?,
             apiserver_kubelet_client: client(
                 "apiserver-kubelet-client",
                 Subject::new("kube-apiserver-kubelet-client", &["system:masters"]),
@@ -70,6 +85,7 @@ impl Pki {
             admin: client("admin", Subject::new("kubernetes-admin", &["system:masters"]))?,
             ca: authority_of(&ca),
             kubelet_bootstrap,
+            etcd: etcd(&folder, cluster)?,
         })
     }
 }
@@ -78,9 +94,24 @@ fn authority_of(ca: &Ca) -> Issued {
     Issued { cert_pem: ca.cert_pem().to_owned(), key_pem: ca.key_pem() }
 }
 
-/// Every name and address that clients use for the API server.
-fn server_names(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
-    let host = cluster.control_plane()?;
+/// Each control plane's own, so that another one more changes none. The only one's is called as before there could be more.
+fn apiservers(folder: &Folder, ca: &Ca, cluster: &Cluster) -> anyhow::Result<BTreeMap<String, Issued>> {
+    cluster
+        .control_planes()
+        .map(|host| {
+            let name = match cluster.several_control_planes() {
+                true => format!("apiserver-{}", host.name),
+                false => "apiserver".to_owned(),
+            };
+            let leaf =
+                Leaf::new(Subject::new("kube-apiserver", &[]), Usage::Server).names(server_names(cluster, host));
+            Ok((host.name.clone(), folder.leaf(ca, &name, leaf)?))
+        })
+        .collect()
+}
+
+/// Every name and address that clients use for a host's API server; its balancer's is 127.0.0.1.
+fn server_names(cluster: &Cluster, host: &Host) -> Vec<String> {
     let mut names: Vec<String> =
         ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).to_vec();
     names.push(format!("kubernetes.default.svc.{}", cluster.network.domain));
@@ -89,7 +120,47 @@ fn server_names(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     if !names.contains(&host.address) {
         names.push(host.address.clone());
     }
-    Ok(names)
+    names
+}
+
+fn etcd(folder: &Folder, cluster: &Cluster) -> anyhow::Result<Option<EtcdPki>> {
+    if let Some(external) = &cluster.external_etcd {
+        return external_etcd(external).map(Some);
+    }
+    if !cluster.runs_etcd() {
+        return Ok(None);
+    }
+    let ca = folder.authority("etcd-ca", "kinstall-etcd-ca")?;
+    let members = cluster
+        .control_planes()
+        .map(|host| {
+            // members are each other's clients, and the server calls itself
+            let leaf = |what: &str| {
+                let names = [host.name.clone(), "localhost".into(), "127.0.0.1".into(), host.node_address.to_string()];
+                let leaf = Leaf::new(Subject::new(&host.name, &[]), Usage::Both).names(names);
+                folder.leaf(&ca, &format!("etcd-{what}-{}", host.name), leaf)
+            };
+            Ok((host.name.clone(), EtcdMember { server: leaf("server")?, peer: leaf("peer")? }))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let client = Leaf::new(Subject::new("kube-apiserver-etcd-client", &[]), Usage::Client);
+    Ok(Some(EtcdPki {
+        ca_pem: ca.cert_pem().to_owned(),
+        client: folder.leaf(&ca, "apiserver-etcd-client", client)?,
+        members,
+    }))
+}
+
+fn external_etcd(external: &ExternalEtcd) -> anyhow::Result<EtcdPki> {
+    let read = |path: &Path| {
+        fs::read_to_string(path).with_context(|| format!("cannot read {}, which `etcd` names", path.display()))
+    };
+    let (ca_pem, cert_pem) = (read(&external.ca_file)?, read(&external.cert_file)?);
+    for (path, pem) in [(&external.ca_file, &ca_pem), (&external.cert_file, &cert_pem)] {
+        certs::inspect(pem).with_context(|| format!("{}, which `etcd` names, holds no certificate", path.display()))?;
+    }
+    let client = Issued { cert_pem, key_pem: read(&external.key_file)? };
+    Ok(EtcdPki { ca_pem, client, members: BTreeMap::new() })
 }
 
 struct Folder {
@@ -181,7 +252,7 @@ mod tests {
         let cluster = Cluster::parse(INVENTORY, "i", directory.path()).unwrap();
         let first = Pki::load_or_create(&state, &cluster).unwrap();
         let second = Pki::load_or_create(&state, &cluster).unwrap();
-        assert_eq!(first.apiserver.cert_pem, second.apiserver.cert_pem);
+        assert_eq!(first.apiserver, second.apiserver);
         assert_eq!(first.front_proxy_client.cert_pem, second.front_proxy_client.cert_pem);
         let proxy = certs::inspect(&first.front_proxy_client.cert_pem).unwrap();
         assert_eq!(
@@ -195,8 +266,62 @@ mod tests {
         }
         let moved = Cluster::parse(&INVENTORY.replace("0.11", "0.21"), "i", directory.path()).unwrap();
         let third = Pki::load_or_create(&state, &moved).unwrap();
-        assert_ne!(first.apiserver.cert_pem, third.apiserver.cert_pem);
+        assert_ne!(first.apiserver, third.apiserver);
         assert_eq!(first.admin.cert_pem, third.admin.cert_pem);
         assert_eq!(first.ca.cert_pem, third.ca.cert_pem);
+    }
+
+    fn three() -> String {
+        let more: String = (2..4)
+            .map(|index| format!("- {{name: h{index}, address: 10.99.0.1{index}, role: controlPlane}}\n"))
+            .collect();
+        INVENTORY.lines().filter(|line| !line.contains("h2")).map(|line| format!("{line}\n")).collect::<String>() + &more
+    }
+
+    #[test]
+    fn one_control_plane_has_nothing_of_etcd_and_three_have_certificates_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::at(directory.path(), "t");
+        state.create().unwrap();
+        let cluster = |text: &str| Cluster::parse(text, "i", directory.path()).unwrap();
+        let one = Pki::load_or_create(&state, &cluster(INVENTORY)).unwrap();
+        assert!(one.etcd.is_none() && !state.path().join("pki/etcd-ca.crt").exists());
+
+        let pki = Pki::load_or_create(&state, &cluster(&three())).unwrap();
+        assert_eq!((one.ca.cert_pem, one.admin.cert_pem), (pki.ca.cert_pem.clone(), pki.admin.cert_pem.clone()));
+        let etcd = pki.etcd.as_ref().unwrap();
+        assert_eq!(etcd.members.keys().collect::<Vec<_>>(), ["h1", "h2", "h3"]);
+        for (name, member) in &etcd.members {
+            let address = format!("10.99.0.1{}", &name[1..]);
+            for issued in [&member.server, &member.peer, &pki.apiserver[name]] {
+                let info = certs::inspect(&issued.cert_pem).unwrap();
+                let has = |wanted: &str| info.ip_addresses.iter().any(|found| found.to_string() == wanted);
+                assert!(has(&address) && has("127.0.0.1") && info.dns_names.contains(name), "{name}");
+            }
+            assert!(certs::inspect(&member.peer.cert_pem).unwrap().issuer.contains("kinstall-etcd-ca"));
+        }
+        assert!(certs::inspect(&etcd.client.cert_pem).unwrap().issuer.contains("kinstall-etcd-ca"));
+        for entry in fs::read_dir(state.path().join("pki")).unwrap().flatten() {
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+    }
+
+    #[test]
+    fn an_external_etcds_files_are_taken_as_they_are_or_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::at(directory.path(), "t");
+        state.create().unwrap();
+        let text = format!("{INVENTORY}etcd: {{endpoints: ['https://e:2379'], caFile: ca.crt, certFile: c.crt, keyFile: c.key}}\n");
+        let cluster = Cluster::parse(&text, "i", directory.path()).unwrap();
+        let message = format!("{:#}", Pki::load_or_create(&state, &cluster).err().unwrap());
+        assert!(message.contains("ca.crt"), "{message}");
+        let ca = Ca::generate("theirs").unwrap();
+        let client = ca.issue(&Leaf::new(Subject::new("us", &[]), Usage::Client)).unwrap();
+        for (name, text) in [("ca.crt", ca.cert_pem()), ("c.crt", &client.cert_pem), ("c.key", &client.key_pem)] {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let etcd = Pki::load_or_create(&state, &cluster).unwrap().etcd.unwrap();
+        assert!(etcd.client == client && etcd.members.is_empty());
+        assert!(!state.path().join("pki/etcd-ca.key").exists());
     }
 }

@@ -4,7 +4,7 @@
 //! its own disk, network namespace, cgroups, machine-id and SSH host keys, and without any container runtime or Kubernetes
 //! file. They can lose power or their network, come back with the same disk, and vanish without a trace.
 //! Also built here, because only tests need them: OCI archives of the sample application and of tools from Debian's packages
-//! ([`images`]), and the container runtime and kubectl unpacked from Debian's packages ([`tools`]).
+//! ([`images`]), and the container runtime, etcd and kubectl unpacked from Debian's packages ([`tools`]).
 //!
 //! May depend on no other crate of the project. Needs root, systemd-nspawn, mmdebstrap, e2fsprogs, iproute2 (`deps.sh`).
 

@@ -77,7 +77,7 @@ enum Command {
     Image { recipe: String },
     /// Remove what no recipe of this clone names and nobody has used for a day from the cache.
     Prune,
-    /// Unpack containerd and runc from Debian's packages; print the folder.
+    /// Unpack containerd, runc and etcd from Debian's packages; print the folder.
     Runtime,
     /// Unpack kubectl from Debian's package; print its path.
     Kubectl,

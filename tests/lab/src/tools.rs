@@ -1,4 +1,4 @@
-//! Programs taken out of Debian's packages without installing them: the container runtime for the bundle, and a kubectl.
+//! Programs taken out of Debian's packages without installing them: the container runtime and etcd for the bundle, and a kubectl.
 
 use crate::command::{self, sh};
 use crate::paths;
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const RUNTIME: [&str; 2] = ["containerd", "runc"];
+const RUNTIME: [&str; 3] = ["containerd", "runc", "etcd-server"];
 const KUBECTL: [&str; 1] = ["kubernetes-client"];
 
 /// Where the runtime's folder is, or would be.
@@ -22,7 +22,7 @@ pub(crate) fn kubectl_path() -> Result<PathBuf> {
     Ok(paths::cache_dir().join("kubectl").join(versions(&KUBECTL)?))
 }
 
-/// A folder with `bin/{containerd,containerd-shim-runc-v2,ctr,runc}`. Besides libc they need libseccomp (runc), which every
+/// A folder with `bin/{containerd,containerd-shim-runc-v2,ctr,runc,etcd}`. Besides libc they need libseccomp (runc), which every
 /// Debian has: apt and systemd depend on it.
 pub fn runtime() -> Result<PathBuf> {
     let packages = RUNTIME;
@@ -31,7 +31,7 @@ pub fn runtime() -> Result<PathBuf> {
         let unpacked = paths::beside(partial, ".unpacked");
         unpack(&packages, &unpacked)?;
         fs::create_dir_all(partial.join("bin"))?;
-        for program in ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "sbin/runc"] {
+        for program in ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr", "sbin/runc", "bin/etcd"] {
             let name = Path::new(program).file_name().unwrap_or_default();
             fs::copy(unpacked.join("usr").join(program), partial.join("bin").join(name))
                 .with_context(|| format!("Debian's package has no usr/{program}"))?;

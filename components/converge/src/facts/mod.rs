@@ -2,6 +2,7 @@
 
 mod kernel;
 mod network;
+mod store;
 mod system;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ pub fn collect(root: &Root) -> Facts {
         resolv_conf,
         can_lower_oom_score: system::can_lower_oom_score(),
         selinux_enforcing: system::read(root, "/sys/fs/selinux/enforce") == "1",
+        store: store::collect(root),
     }
 }
 
@@ -68,10 +70,11 @@ const OTHERS: [(&str, &str); 10] = [
 ];
 
 /// Directories that kinstall makes and `down` removes with everything in them.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "/opt/kinstall",
     "/etc/kinstall",
     "/var/lib/kinstall/store",
+    "/var/lib/kinstall/etcd",
     "/var/lib/kubelet",
     "/var/log/pods",
     "/var/log/containers",

@@ -1,0 +1,183 @@
+//! etcd's members before hosts are worked on: those whose host is gone or has lost its data are taken out, one after the other,
+//! through a member that lives, and never at the cost of the majority. New ones are added by their own hosts.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, anyhow, bail};
+use hoststate::members::may_remove;
+use hoststate::{Facts, Member as EtcdMember};
+use serde_json::json;
+
+use super::Run;
+use super::fleet::Member;
+use crate::cluster::{Cluster, Host};
+use crate::desired::Topology;
+use crate::host::HostError;
+
+#[derive(Debug, Default)]
+pub struct Membership {
+    /// Which host of the fleet speaks to etcd.
+    speaker: Option<usize>,
+    /// Members to take out.
+    pub stale: Vec<EtcdMember>,
+    /// Members that live on hosts which the inventory does not name.
+    unknown: Vec<EtcdMember>,
+}
+
+impl Membership {
+    /// Asks the hosts whose members were part of etcd, until one answers. Changes nothing.
+    ///
+    /// # Errors
+    /// When a member has to join and nobody answers, or when taking one out could cost the majority.
+    pub async fn ask(run: &Run<'_>, fleet: &mut [Member<'_>], topology: &Topology) -> anyhow::Result<Self> {
+        if topology.births.is_empty() || topology.founding {
+            return Ok(Self::default());
+        }
+        let mut failure: Option<HostError> = None;
+        for index in 0..fleet.len() {
+            if !fleet[index].facts.store.joined {
+                continue;
+            }
+            match fleet[index].session.members().await {
+                Ok(members) => {
+                    let facts = fleet.iter().map(|member| (member.host.name.as_str(), &member.facts)).collect();
+                    return Self::of(&run.cluster, &facts, members, index);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            // all of them are about to be started
+            _ if topology.joining.is_empty() => Ok(Self::default()),
+            Some(error) => Err(error).with_context(|| cannot_join(topology)),
+            None => Err(anyhow!(cannot_join(topology))),
+        }
+    }
+
+    fn of(
+        cluster: &Cluster,
+        facts: &BTreeMap<&str, &Facts>,
+        members: Vec<EtcdMember>,
+        speaker: usize,
+    ) -> anyhow::Result<Self> {
+        let mut found = Self { speaker: Some(speaker), ..Self::default() };
+        let mut left = members.clone();
+        for member in members {
+            match standing(cluster, facts, &member) {
+                Standing::Known => {}
+                Standing::Unknown => found.unknown.push(member),
+                Standing::Stale => {
+                    if let Err(why) = may_remove(&left, member.id) {
+                        bail!(
+                            "etcd's member {} has lost its host or its data, but it cannot be taken out: {why}; bring the \
+                             other control planes back first",
+                            member.title()
+                        );
+                    }
+                    left.retain(|other| other.id != member.id);
+                    found.stale.push(member);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes the stale members out. Gives how many.
+    pub async fn settle(&self, run: &Run<'_>, fleet: &mut [Member<'_>]) -> Result<usize, HostError> {
+        for member in &self.unknown {
+            run.printer.warning(&format!(
+                "etcd: the member {} lives on a host that the inventory does not name; run `kinstall down` with an inventory \
+                 that names it, then `kinstall up` again",
+                member.title()
+            ));
+        }
+        let Some(speaker) = self.speaker.and_then(|index| fleet.get_mut(index)) else { return Ok(0) };
+        for member in &self.stale {
+            speaker.session.remove_member(member.id).await?;
+            run.printer.event(
+                "member",
+                &format!("  etcd: took the member {} out, whose host or data is gone", member.title()),
+                json!({"member": member, "outcome": "removed"}),
+            );
+        }
+        Ok(self.stale.len())
+    }
+
+    /// For `plan`.
+    pub fn describe(&self) -> String {
+        self.stale.iter().map(|member| format!("etcd: the member {} would be taken out\n", member.title())).collect()
+    }
+}
+
+fn cannot_join(topology: &Topology) -> String {
+    format!(
+        "{} cannot join: no control plane answers for etcd; bring those back that have its data",
+        topology.joining.join(" and ")
+    )
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    Known,
+    Unknown,
+    Stale,
+}
+
+/// A member that answers is never stale, whatever the inventory says.
+fn standing(cluster: &Cluster, facts: &BTreeMap<&str, &Facts>, member: &EtcdMember) -> Standing {
+    let is_its = |host: &&Host| member.peer_urls.contains(&host.etcd_peer_url());
+    let Some(host) = cluster.control_planes().find(is_its) else {
+        return if member.healthy { Standing::Unknown } else { Standing::Stale };
+    };
+    let bare = facts.get(host.name.as_str()).is_some_and(|facts| !facts.store.member);
+    if bare && !member.healthy { Standing::Stale } else { Standing::Known }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hoststate::facts::StoreFacts;
+
+    use super::*;
+
+    const INVENTORY: &str = "cluster: c\nhosts:\n- {name: h1, address: 10.0.0.1, role: controlPlane}\n- {name: h2, address: 10.0.0.2, role: controlPlane}\n- {name: h3, address: 10.0.0.3, role: controlPlane}\n";
+
+    fn member(index: u64, healthy: bool) -> EtcdMember {
+        let peer_urls = vec![format!("https://10.0.0.{index}:2380")];
+        EtcdMember { id: index, name: format!("h{index}"), peer_urls, learner: false, healthy }
+    }
+
+    fn of(bare: &[&str], members: Vec<EtcdMember>) -> Result<(Vec<u64>, Vec<u64>), String> {
+        let cluster = Cluster::parse(INVENTORY, "i", std::path::Path::new("/")).unwrap();
+        let facts = |name: &str| {
+            let there = !bare.contains(&name);
+            Facts { store: StoreFacts { member: there, joined: there, ..StoreFacts::default() }, ..Facts::default() }
+        };
+        let facts = ["h1", "h2", "h3"].map(|name| (name, facts(name)));
+        let known = facts.iter().map(|(name, facts)| (*name, facts)).collect();
+        let found = Membership::of(&cluster, &known, members, 0).map_err(|error| error.to_string())?;
+        let ids = |members: &[EtcdMember]| members.iter().map(|member| member.id).collect();
+        Ok((ids(&found.stale), ids(&found.unknown)))
+    }
+
+    #[test]
+    fn who_lost_its_data_or_its_host_goes_and_who_answers_stays() {
+        let all = |first: bool| vec![member(1, first), member(2, true), member(3, true)];
+        assert_eq!(of(&[], all(true)), Ok((vec![], vec![])));
+        // it is off, and will come back
+        assert_eq!(of(&[], all(false)), Ok((vec![], vec![])));
+        assert_eq!(of(&["h1"], all(false)), Ok((vec![1], vec![])));
+        let swapped = |healthy| vec![member(9, healthy), member(2, true), member(3, true)];
+        assert_eq!(of(&["h1"], swapped(false)), Ok((vec![9], vec![])));
+        assert_eq!(of(&["h1"], swapped(true)), Ok((vec![], vec![9])));
+    }
+
+    #[test]
+    fn the_majority_is_never_given_away() {
+        let refused = of(&["h1"], vec![member(1, false), member(2, true), member(3, false)]).unwrap_err();
+        assert!(refused.contains("h1") && refused.contains("no majority"), "{refused}");
+        // one after the other: after the first of them the second may still go
+        let five = vec![member(8, false), member(9, false), member(1, true), member(2, true), member(3, true)];
+        assert_eq!(of(&[], five), Ok((vec![8, 9], vec![])));
+    }
+}

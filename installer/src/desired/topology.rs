@@ -1,0 +1,176 @@
+//! How the control planes stand to each other: who founds the store, and which members of etcd are new. A pure function of
+//! the inventory and of what was found on the hosts, since a mistake here would cost the cluster's data.
+//!
+//! As long as no host's member was part of a working etcd, all of them found one together. From then on a host without
+//! data joins what there is: starting it as a founder again would let an empty member vote.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use hoststate::Facts;
+use hoststate::facts::Birth;
+
+use crate::cluster::{Cluster, Host};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Which control plane may make the store in etcd: it takes over an embedded one that it has.
+    pub founder: Option<String>,
+    /// How each host's member of etcd comes, or came, into being; empty where the hosts run none.
+    pub births: BTreeMap<String, Birth>,
+    /// Members that have to be added to an etcd that works.
+    pub joining: Vec<String>,
+    /// The hosts' etcd is still to be founded.
+    pub founding: bool,
+}
+
+impl Topology {
+    /// `facts` of the hosts that could be reached, by name.
+    ///
+    /// # Errors
+    /// Where going on could lose data: says what a person has to do.
+    pub fn of(cluster: &Cluster, facts: &BTreeMap<&str, &Facts>) -> anyhow::Result<Self> {
+        if !cluster.runs_etcd() && cluster.external_etcd.is_none() {
+            return Ok(Self::default());
+        }
+        let hosts: Vec<_> =
+            cluster.control_planes().map(|host| (host, facts.get(host.name.as_str()).copied())).collect();
+        if cluster.external_etcd.is_some() {
+            return Ok(Self { founder: flagged(&hosts).or(appointed(&hosts)?), ..Self::default() });
+        }
+        if hosts.iter().any(|(_, facts)| facts.is_some_and(|facts| facts.store.joined)) {
+            return Ok(Self::grown(&hosts));
+        }
+        if let Some((missing, _)) = hosts.iter().find(|(_, facts)| facts.is_none()) {
+            bail!(
+                "the control planes have no etcd yet, and {} cannot be worked on: they found it together, so bring it back or \
+                 take it out of the inventory",
+                missing.name
+            );
+        }
+        Ok(Self {
+            founder: appointed(&hosts)?,
+            births: hosts.iter().map(|(host, _)| (host.name.clone(), Birth::Found)).collect(),
+            joining: Vec::new(),
+            founding: true,
+        })
+    }
+
+    /// etcd works, or did. Nobody is appointed to make a store: the one who was may be about to take over an embedded one.
+    fn grown(hosts: &[(&Host, Option<&Facts>)]) -> Self {
+        let birth = |facts: &Facts| match facts.store.member {
+            true => facts.store.birth.unwrap_or(Birth::Join),
+            false => Birth::Join,
+        };
+        Self {
+            founder: flagged(hosts),
+            births: hosts
+                .iter()
+                .map(|(host, facts)| (host.name.clone(), facts.map_or(Birth::Join, birth)))
+                .collect(),
+            joining: hosts
+                .iter()
+                .filter(|(_, facts)| facts.is_some_and(|facts| !facts.store.member))
+                .map(|(host, _)| host.name.clone())
+                .collect(),
+            founding: false,
+        }
+    }
+}
+
+/// Who was appointed before.
+fn flagged(hosts: &[(&Host, Option<&Facts>)]) -> Option<String> {
+    let found = hosts.iter().find(|(_, facts)| facts.is_some_and(|facts| facts.store.founder));
+    found.map(|(host, _)| host.name.clone())
+}
+
+/// Who has an embedded store, else the first of the inventory; nobody as long as one who could have it was not seen.
+fn appointed(hosts: &[(&Host, Option<&Facts>)]) -> anyhow::Result<Option<String>> {
+    let holders: Vec<_> = hosts
+        .iter()
+        .filter(|(_, facts)| facts.is_some_and(|facts| facts.store.embedded))
+        .map(|(host, _)| host.name.as_str())
+        .collect();
+    match holders.as_slice() {
+        [] if hosts.iter().any(|(_, facts)| facts.is_none()) => Ok(None),
+        [] => Ok(hosts.first().map(|(host, _)| host.name.clone())),
+        [one] => Ok(Some((*one).to_owned())),
+        several => bail!(
+            "{} each have an embedded store in /var/lib/kinstall/store, but one cluster has one: move away those that are not this cluster's",
+            several.join(" and ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hoststate::facts::StoreFacts;
+
+    use super::*;
+
+    fn cluster(more: &str) -> Cluster {
+        let host = |index| format!("- {{name: h{index}, address: 10.0.0.{index}, role: controlPlane}}\n");
+        let hosts: String = (1..4).map(host).collect();
+        Cluster::parse(&format!("cluster: c\nhosts:\n{hosts}{more}"), "i", std::path::Path::new("/")).unwrap()
+    }
+
+    const BARE: StoreFacts = StoreFacts { embedded: false, member: false, joined: false, birth: None, founder: false };
+    const FOUNDED: StoreFacts =
+        StoreFacts { member: true, joined: true, birth: Some(Birth::Found), ..BARE };
+
+    fn of(more: &str, stores: [Option<StoreFacts>; 3]) -> Result<Topology, String> {
+        let facts = stores.map(|store| store.map(|store| Facts { store, ..Facts::default() }));
+        let names = ["h1", "h2", "h3"];
+        let known = names.into_iter().zip(&facts).filter_map(|(name, facts)| Some((name, facts.as_ref()?))).collect();
+        Topology::of(&cluster(more), &known).map_err(|error| error.to_string())
+    }
+
+    fn births(topology: &Topology) -> Vec<Birth> {
+        topology.births.values().copied().collect()
+    }
+
+    #[test]
+    fn three_new_ones_found_etcd_and_who_has_the_store_brings_it() {
+        let fresh = of("", [Some(BARE), Some(BARE), Some(BARE)]).unwrap();
+        assert_eq!((fresh.founder.as_deref(), births(&fresh)), (Some("h1"), vec![Birth::Found; 3]));
+        let embedded = StoreFacts { embedded: true, ..BARE };
+        let grown = of("", [Some(BARE), Some(embedded.clone()), Some(BARE)]).unwrap();
+        assert_eq!((grown.founder.as_deref(), births(&grown)), (Some("h2"), vec![Birth::Found; 3]));
+        // a run that ended before etcd worked is simply repeated
+        let begun = StoreFacts { member: true, birth: Some(Birth::Found), ..embedded.clone() };
+        assert_eq!(of("", [Some(BARE), Some(begun), Some(BARE)]).unwrap(), grown);
+        assert!(of("", [Some(embedded.clone()), Some(embedded.clone()), Some(BARE)]).unwrap_err().contains("h1 and h2"));
+        assert!(of("", [Some(embedded), None, Some(BARE)]).unwrap_err().contains("h2 cannot be worked on"));
+    }
+
+    #[test]
+    fn once_etcd_worked_a_host_without_data_joins_and_nobody_founds_again() {
+        let flagged = StoreFacts { founder: true, ..FOUNDED };
+        let stays = of("", [Some(flagged.clone()), Some(FOUNDED), Some(FOUNDED)]).unwrap();
+        assert_eq!((stays.founder.as_deref(), births(&stays)), (Some("h1"), vec![Birth::Found; 3]));
+        assert!(stays.joining.is_empty());
+
+        let wiped = of("", [Some(BARE), Some(FOUNDED), Some(FOUNDED)]).unwrap();
+        assert_eq!(births(&wiped), [Birth::Join, Birth::Found, Birth::Found]);
+        assert_eq!((wiped.founder, wiped.joining), (None, vec!["h1".to_owned()]));
+
+        let away = of("", [None, Some(FOUNDED), Some(FOUNDED)]).unwrap();
+        assert_eq!((away.founder, away.joining), (None, Vec::new()));
+
+        // its configuration is gone, its data is not
+        let kept = StoreFacts { birth: None, ..FOUNDED };
+        let kept = of("", [Some(kept.clone()), Some(kept.clone()), Some(kept)]).unwrap();
+        assert_eq!((births(&kept), kept.joining.len()), (vec![Birth::Join; 3], 0));
+    }
+
+    #[test]
+    fn with_somebody_elses_etcd_there_are_no_members_and_no_guesses() {
+        let more = "etcd: {endpoints: ['https://e:2379'], caFile: a, certFile: b, keyFile: c}\n";
+        let all = of(more, [Some(BARE), Some(BARE), Some(BARE)]).unwrap();
+        assert_eq!((all.founder.as_deref(), all.births.len()), (Some("h1"), 0));
+        assert_eq!(of(more, [Some(BARE), None, Some(BARE)]).unwrap().founder, None);
+        let embedded = StoreFacts { embedded: true, ..BARE };
+        assert_eq!(of(more, [Some(BARE), None, Some(embedded)]).unwrap().founder.as_deref(), Some("h3"));
+    }
+}
