@@ -174,8 +174,7 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         inventory.hosts.iter().filter_map(|host| resolve_host(host, &inventory.ssh, directory, only, sink)).collect();
     check_outside_ranges(&inventory, &network, sink);
     let limits = limits(&inventory.limits, sink);
-    let external_etcd =
-        inventory.etcd.as_ref().and_then(|etcd| control_planes::external_etcd(etcd, directory, sink));
+    let external_etcd = inventory.etcd.as_ref().and_then(|etcd| control_planes::external_etcd(etcd, directory, sink));
     let wordpress = inventory.wordpress.filter(|sample| sample.enabled.unwrap_or(true)).map(|sample| {
         if let Some(host) = &sample.host
             && !host.value.is_empty()

@@ -67,7 +67,8 @@ fn control_planes_are_one_three_or_five() {
         format!("cluster: c\nhosts:\n{}", (1..8).map(host).collect::<String>())
     };
     assert!(problems(&inventory(0))[0].contains("one host needs"));
-    let refused = [(2, "when either is lost the other has no majority"), (4, "worse than three"), (6, "slower"), (7, "slower")];
+    let refused =
+        [(2, "when either is lost the other has no majority"), (4, "worse than three"), (6, "slower"), (7, "slower")];
     for (number, why) in refused {
         let found = problems(&inventory(number));
         assert!(found.len() == 1 && found[0].contains(why), "{found:?}");
@@ -80,7 +81,11 @@ fn control_planes_are_one_three_or_five() {
         let several = good(&inventory(number));
         assert!(several.runs_etcd() && several.node_api_url().unwrap() == "https://127.0.0.1:6444");
         let endpoints = several.etcd_endpoints(&several.hosts[1]);
-        assert_eq!((endpoints.len(), endpoints[0].as_str()), (usize::from(number), "https://10.0.0.2:2379"), "the own first");
+        assert_eq!(
+            (endpoints.len(), endpoints[0].as_str()),
+            (usize::from(number), "https://10.0.0.2:2379"),
+            "the own first"
+        );
         assert_eq!(several.api_addresses(&several.hosts[6])[0], "10.0.0.1:6443");
     }
 }
@@ -95,8 +100,11 @@ fn an_external_etcd_is_whole_and_finds_its_majority_itself() {
     assert_eq!(etcd.ca_file, Path::new("/work/etcd/ca.crt"));
     assert!(!cluster.runs_etcd() && cluster.several_control_planes());
     assert_eq!(cluster.etcd_endpoints(&cluster.hosts[1]), ["https://e1:2379", "https://e2:2379"]);
-    let found = problems(&format!("{hosts}etcd: {{endpoints: ['http://e1:2379', 'https://e2'], caFile: a, keyfile: b}}\n"));
-    for part in ["found \"http://e1:2379\"", "found \"https://e2\"", "etcd.certFile is required", "did you mean \"keyFile\""] {
+    let found =
+        problems(&format!("{hosts}etcd: {{endpoints: ['http://e1:2379', 'https://e2'], caFile: a, keyfile: b}}\n"));
+    for part in
+        ["found \"http://e1:2379\"", "found \"https://e2\"", "etcd.certFile is required", "did you mean \"keyFile\""]
+    {
         assert!(found.iter().any(|problem| problem.contains(part)), "{part:?} is missing in {found:#?}");
     }
     assert!(problems(&format!("{hosts}etcd: {{caFile: a, certFile: b, keyFile: c}}\n"))[0].contains("at least one"));

@@ -37,7 +37,8 @@ fn pki(cluster: &Cluster) -> Pki {
     let of_each = |issue: &dyn Fn(&str) -> Issued| {
         cluster.hosts.iter().map(|host| (host.name.clone(), issue(&host.name))).collect::<BTreeMap<_, _>>()
     };
-    let member = |host: &str| EtcdMember { server: issued(&format!("etcd-server of {host}")), peer: issued("etcd-peer") };
+    let member =
+        |host: &str| EtcdMember { server: issued(&format!("etcd-server of {host}")), peer: issued("etcd-peer") };
     Pki {
         ca: issued("ca"),
         service_account: issued("sa"),

@@ -41,7 +41,8 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
             _ => _ = join(applying.take()),
         }
         if matches!(request, Request::Apply { .. } | Request::Down { .. } | Request::RemoveMember { .. })
-            && lock.is_none() {
+            && lock.is_none()
+        {
             match HostLock::take(root) {
                 Ok(taken) => lock = Some(taken),
                 Err(failure) => {

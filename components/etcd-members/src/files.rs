@@ -54,8 +54,10 @@ impl Files<'_> {
     /// The configuration that etcd starts with. `initial`: how the member comes into being, if it is now.
     pub fn write_config(&self, initial: Option<&str>) -> Result<()> {
         let source = &self.0.etcd_config;
-        let mut text =
-            fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?.trim_end().to_owned();
+        let mut text = fs::read_to_string(source)
+            .with_context(|| format!("cannot read {}", source.display()))?
+            .trim_end()
+            .to_owned();
         if let Some(initial) = initial {
             write(&self.initial(), initial)?;
         }

@@ -7,16 +7,17 @@ use etcd_client::{Client, MemberAddOptions};
 use hoststate::Member;
 use hoststate::facts::Birth;
 
+use crate::Config;
 use crate::files::Files;
 use crate::place::{Place, place};
 use crate::speaker::Speakers;
-use crate::Config;
 
 /// Members come one after another; this one waits for those before it. systemd allows the whole start 300 s.
 const PATIENCE: Duration = Duration::from_secs(200);
 const AGAIN: Duration = Duration::from_millis(500);
 /// What etcd says as long as another member is on its way, or is not connected to all the others yet.
-const PASSING: &[&str] = &["too many learner members", "unhealthy cluster", "re-configuration failed due to not enough"];
+const PASSING: &[&str] =
+    &["too many learner members", "unhealthy cluster", "re-configuration failed due to not enough"];
 
 pub async fn prepare(config: &Config) -> Result<()> {
     let files = Files(config);
@@ -91,8 +92,5 @@ fn joining(config: &Config, members: &[Member]) -> String {
 
 fn lines(members: impl Iterator<Item = String>, state: &str, token: &str) -> String {
     let members: Vec<_> = members.collect();
-    format!(
-        "initial-cluster: {}\ninitial-cluster-state: {state}\ninitial-cluster-token: {token}\n",
-        members.join(",")
-    )
+    format!("initial-cluster: {}\ninitial-cluster-state: {state}\ninitial-cluster-token: {token}\n", members.join(","))
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use futures::future::{join_all, select_ok};
 use futures::FutureExt as _;
+use futures::future::{join_all, select_ok};
 use hoststate::Member;
 
 use crate::Config;

@@ -104,9 +104,15 @@ pub fn check_number(inventory: &Inventory, sink: &mut Sink) {
     let refused = match control_planes.len() {
         0 => return sink.add(inventory.hosts_pos, "hosts", "one host needs `role: controlPlane`"),
         _ if inventory.etcd.is_some() => return,
-        2 => "two control planes are worse than one: when either is lost the other has no majority; give one, three or five hosts this role",
-        4 => "four control planes are worse than three: their majority is three, so they too can only lose one, and there are more to lose; give three or five hosts this role",
-        number if number > MOST => "more than five control planes only make every write slower: a majority has to confirm it; give five hosts this role",
+        2 => {
+            "two control planes are worse than one: when either is lost the other has no majority; give one, three or five hosts this role"
+        }
+        4 => {
+            "four control planes are worse than three: their majority is three, so they too can only lose one, and there are more to lose; give three or five hosts this role"
+        }
+        number if number > MOST => {
+            "more than five control planes only make every write slower: a majority has to confirm it; give five hosts this role"
+        }
         _ => return,
     };
     if let Some((host, last)) = control_planes.last() {

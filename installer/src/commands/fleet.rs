@@ -117,10 +117,7 @@ pub fn tell(printer: &Printer, error: &HostError) {
 }
 
 /// How the control planes stand to each other, by what was found on those that were reached.
-pub fn topology<'a>(
-    run: &Run<'_>,
-    members: impl IntoIterator<Item = &'a Member<'a>>,
-) -> anyhow::Result<Topology> {
+pub fn topology<'a>(run: &Run<'_>, members: impl IntoIterator<Item = &'a Member<'a>>) -> anyhow::Result<Topology> {
     let facts = members.into_iter().map(|member| (member.host.name.as_str(), &member.facts)).collect();
     Topology::of(&run.cluster, &facts)
 }

@@ -34,13 +34,8 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
             return Err(error);
         }
     };
-    let inputs = Inputs {
-        cluster: &run.cluster,
-        identity: &identity,
-        pki: &pki,
-        bundle: &bundle.manifest,
-        topology: &topology,
-    };
+    let inputs =
+        Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest, topology: &topology };
     let planned = plan_all(&fleet, &mut members, inputs).await;
     let mut pending = 0;
     let mut hosts = Vec::new();

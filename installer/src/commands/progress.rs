@@ -99,8 +99,9 @@ mod tests {
 
     fn cluster(control_planes: usize) -> Cluster {
         let role = |index| if index < control_planes { "controlPlane" } else { "worker" };
-        let hosts: String =
-            (0..4).map(|index| format!("- {{name: h{index}, address: 10.0.0.{index}, role: {}}}\n", role(index))).collect();
+        let hosts: String = (0..4)
+            .map(|index| format!("- {{name: h{index}, address: 10.0.0.{index}, role: {}}}\n", role(index)))
+            .collect();
         Cluster::parse(&format!("cluster: c\nhosts:\n{hosts}"), "i", std::path::Path::new("/")).unwrap()
     }
 

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::fleet::{self, Fleet};
 use super::{Ended, Run};
-use crate::api::wait::{node_ready, workload_available};
 use crate::api::Servers;
+use crate::api::wait::{node_ready, workload_available};
 use crate::cli::Bundled;
 use crate::desired::{Inputs, host_state};
 use crate::host::{Executable, HostError};

@@ -73,13 +73,8 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
             return Ok(Ended::Failed);
         }
     };
-    let inputs = Inputs {
-        cluster: &run.cluster,
-        identity: &identity,
-        pki: &pki,
-        bundle: &bundle.manifest,
-        topology: &topology,
-    };
+    let inputs =
+        Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest, topology: &topology };
     let planned = plan::tell(printer, plan::plan_all(&fleet, &mut members, inputs).await);
     good &= planned.iter().all(Option::is_some);
     let removed = match membership.settle(run, &mut members).await {
@@ -166,13 +161,7 @@ fn refuse(run: &Run<'_>, arguments: &Up, cluster_id: &str, members: &[Member<'_>
 }
 
 /// Every host to its state, all at once; but control planes that serve are restarted one after the other.
-async fn apply_all(
-    run: &Run<'_>,
-    fleet: &Fleet,
-    work: Vec<Work<'_>>,
-    bundle: &Bundle,
-    progress: &Progress,
-) -> Applied {
+async fn apply_all(run: &Run<'_>, fleet: &Fleet, work: Vec<Work<'_>>, bundle: &Bundle, progress: &Progress) -> Applied {
     let width = work.iter().map(|work| work.member.host.name.len()).max().unwrap_or(0);
     let turns = Semaphore::new(1);
     let turns = &turns;

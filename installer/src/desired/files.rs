@@ -119,18 +119,15 @@ fn keys(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {
         list.push(file("sa.pub", 0o644, &pki.service_account.cert_pem, false));
         list.push(file("sa.key", 0o600, &pki.service_account.key_pem, true));
         list.push(file("front-proxy-ca.crt", 0o644, &pki.front_proxy_ca.cert_pem, false));
-        let mut leaves = vec![
-            ("apiserver-kubelet-client", &pki.apiserver_kubelet_client),
-            ("front-proxy-client", &pki.front_proxy_client),
-        ];
-        leaves.extend(pki.apiserver.get(&host.name).map(|issued| ("apiserver", issued)));
+        let mut leaves: Vec<_> =
+            pki.apiserver.get(&host.name).map(|issued| ("apiserver", issued)).into_iter().collect();
+        leaves.push(("apiserver-kubelet-client", &pki.apiserver_kubelet_client));
+        leaves.push(("front-proxy-client", &pki.front_proxy_client));
         if let Some(etcd) = &pki.etcd {
             list.push(file("etcd-ca.crt", 0o644, &etcd.ca_pem, false));
             leaves.push(("apiserver-etcd-client", &etcd.client));
             let member = etcd.members.get(&host.name);
-            leaves.extend(
-                member.into_iter().flat_map(|own| [("etcd-server", &own.server), ("etcd-peer", &own.peer)]),
-            );
+            leaves.extend(member.into_iter().flat_map(|own| [("etcd-server", &own.server), ("etcd-peer", &own.peer)]));
         }
         for (name, issued) in leaves {
             list.push(file(&format!("{name}.crt"), 0o644, &issued.cert_pem, false));
@@ -171,12 +168,7 @@ pub fn admin_kubeconfig(inputs: Inputs<'_>) -> anyhow::Result<String> {
 }
 
 /// A kubeconfig that holds everything it needs, with a context for each server: what it is called before the `@`, and its URL.
-fn kubeconfig(
-    inputs: Inputs<'_>,
-    user: &str,
-    issued: &Issued,
-    servers: &[(String, String)],
-) -> anyhow::Result<String> {
+fn kubeconfig(inputs: Inputs<'_>, user: &str, issued: &Issued, servers: &[(String, String)]) -> anyhow::Result<String> {
     let several = servers.len() > 1;
     let servers: Vec<_> = servers
         .iter()

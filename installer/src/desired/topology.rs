@@ -64,10 +64,7 @@ impl Topology {
         };
         Self {
             founder: flagged(hosts),
-            births: hosts
-                .iter()
-                .map(|(host, facts)| (host.name.clone(), facts.map_or(Birth::Join, birth)))
-                .collect(),
+            births: hosts.iter().map(|(host, facts)| (host.name.clone(), facts.map_or(Birth::Join, birth))).collect(),
             joining: hosts
                 .iter()
                 .filter(|(_, facts)| facts.is_some_and(|facts| !facts.store.member))
@@ -116,8 +113,7 @@ mod tests {
     }
 
     const BARE: StoreFacts = StoreFacts { embedded: false, member: false, joined: false, birth: None, founder: false };
-    const FOUNDED: StoreFacts =
-        StoreFacts { member: true, joined: true, birth: Some(Birth::Found), ..BARE };
+    const FOUNDED: StoreFacts = StoreFacts { member: true, joined: true, birth: Some(Birth::Found), ..BARE };
 
     fn of(more: &str, stores: [Option<StoreFacts>; 3]) -> Result<Topology, String> {
         let facts = stores.map(|store| store.map(|store| Facts { store, ..Facts::default() }));
@@ -140,7 +136,9 @@ mod tests {
         // a run that ended before etcd worked is simply repeated
         let begun = StoreFacts { member: true, birth: Some(Birth::Found), ..embedded.clone() };
         assert_eq!(of("", [Some(BARE), Some(begun), Some(BARE)]).unwrap(), grown);
-        assert!(of("", [Some(embedded.clone()), Some(embedded.clone()), Some(BARE)]).unwrap_err().contains("h1 and h2"));
+        assert!(
+            of("", [Some(embedded.clone()), Some(embedded.clone()), Some(BARE)]).unwrap_err().contains("h1 and h2")
+        );
         assert!(of("", [Some(embedded), None, Some(BARE)]).unwrap_err().contains("h2 cannot be worked on"));
     }
 

@@ -10,7 +10,8 @@ use crate::cluster::{Cluster, Host};
 pub const CONTROL_PLANE: &str = "kinstall-control-plane.service";
 pub const ETCD: &str = "kinstall-etcd.service";
 const BALANCER: &str = "kinstall-balancer.service";
-const MEMBERS: &str = "/opt/kinstall/current/bin/kinstall-components etcd-members --config /etc/kinstall/etcd-members.yaml";
+const MEMBERS: &str =
+    "/opt/kinstall/current/bin/kinstall-components etcd-members --config /etc/kinstall/etcd-members.yaml";
 
 /// When a unit is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

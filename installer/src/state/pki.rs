@@ -103,8 +103,7 @@ fn apiservers(folder: &Folder, ca: &Ca, cluster: &Cluster) -> anyhow::Result<BTr
                 true => format!("apiserver-{}", host.name),
                 false => "apiserver".to_owned(),
             };
-            let leaf =
-                Leaf::new(Subject::new("kube-apiserver", &[]), Usage::Server).names(server_names(cluster, host));
+            let leaf = Leaf::new(Subject::new("kube-apiserver", &[]), Usage::Server).names(server_names(cluster, host));
             Ok((host.name.clone(), folder.leaf(ca, &name, leaf)?))
         })
         .collect()
@@ -275,7 +274,8 @@ mod tests {
         let more: String = (2..4)
             .map(|index| format!("- {{name: h{index}, address: 10.99.0.1{index}, role: controlPlane}}\n"))
             .collect();
-        INVENTORY.lines().filter(|line| !line.contains("h2")).map(|line| format!("{line}\n")).collect::<String>() + &more
+        INVENTORY.lines().filter(|line| !line.contains("h2")).map(|line| format!("{line}\n")).collect::<String>()
+            + &more
     }
 
     #[test]
@@ -311,7 +311,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDir::at(directory.path(), "t");
         state.create().unwrap();
-        let text = format!("{INVENTORY}etcd: {{endpoints: ['https://e:2379'], caFile: ca.crt, certFile: c.crt, keyFile: c.key}}\n");
+        let text = format!(
+            "{INVENTORY}etcd: {{endpoints: ['https://e:2379'], caFile: ca.crt, certFile: c.crt, keyFile: c.key}}\n"
+        );
         let cluster = Cluster::parse(&text, "i", directory.path()).unwrap();
         let message = format!("{:#}", Pki::load_or_create(&state, &cluster).err().unwrap());
         assert!(message.contains("ca.crt"), "{message}");

@@ -1,7 +1,7 @@
 //! End-to-end tests: the shipped executables, real SSH, systemd, containerd and kubectl, on hosts of the lab.
 //!
 //! In: a release build (`target/…/release`), the lab. Out: a list of named, timed scenarios, passed or failed. The scenarios
-//! are in `tests/story.rs`; this library is what they are written with. Depends on `lab`.
+//! are in `tests/story` (a cluster's first day) and `tests/ha` (several control planes); this library is what they are written with. Depends on `lab`.
 
 pub mod operator;
 pub mod scenario;

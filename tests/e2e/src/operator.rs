@@ -44,7 +44,7 @@ pub struct Inventory {
     pub known_hosts: PathBuf,
     pub sudo_password_file: Option<PathBuf>,
     pub bundle: PathBuf,
-    /// Name, address, role.
+    /// Name, address, roles as they stand between the brackets.
     pub hosts: Vec<(String, String, &'static str)>,
     pub wordpress: bool,
     /// Lines put at the end as they are.
@@ -54,7 +54,12 @@ pub struct Inventory {
 impl Inventory {
     /// The first host is the control plane, the others are workers.
     pub fn of(lab: &Lab, artifacts: &Artifacts) -> Self {
-        let role = |n: usize| if n == 0 { "controlPlane" } else { "worker" };
+        Self::with_control_planes(lab, artifacts, 1)
+    }
+
+    /// The first hosts are control planes, the others are workers.
+    pub fn with_control_planes(lab: &Lab, artifacts: &Artifacts, number: usize) -> Self {
+        let role = |n: usize| if n < number { "controlPlane" } else { "worker" };
         Self {
             user: "root".into(),
             key: lab.key(),
@@ -152,6 +157,12 @@ impl Operator {
 
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.kubectl_with(args, "")
+    }
+
+    /// Through the API server of one of several control planes.
+    pub fn kubectl_at(&self, host: &str, args: &[&str]) -> Result<String> {
+        let context = format!("{host}@lab");
+        self.kubectl(&[&["--context", &context, "--request-timeout=10s"], args].concat())
     }
 
     /// With a manifest on stdin (`-f -`).

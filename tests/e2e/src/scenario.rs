@@ -1,6 +1,6 @@
 //! A small harness: scenarios in order on one lab, since there is one lab on a machine and a cluster takes its time to boot.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Runs scenarios one after the other and remembers how they went. A failed one does not stop those that do not need it.
 #[derive(Default)]
@@ -56,4 +56,16 @@ impl Runner {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+/// Asks until it is so. What is waited for is another machine's work, seen from outside.
+pub fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    while !holds() {
+        if started.elapsed() > limit {
+            anyhow::bail!("after {} s still not: {what}", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(started.elapsed())
 }

@@ -210,6 +210,13 @@ impl Host {
         Ok(())
     }
 
+    /// Another machine under this name and address: fresh disk, new identity, running.
+    pub fn replace(&self) -> Result<()> {
+        self.destroy()?;
+        self.create(&base::host_image()?, None)?;
+        self.start()
+    }
+
     /// Runs a shell command as root over SSH.
     pub fn ssh(&self, command: &str) -> Result<Output> {
         self.ssh_as("root", command)

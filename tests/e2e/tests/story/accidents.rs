@@ -1,26 +1,15 @@
 //! Things die, and heal without help.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use e2e::scenario::until;
 
 use crate::Story;
 
 /// The post that `up` published is read back through the Ingress, with everything else that `validate` checks.
 fn validate(story: &Story) -> Result<()> {
     story.operator.ok(&["validate", "-i", "inventory.yaml"]).map(|_| ())
-}
-
-/// Asks until it is so. What is waited for is another machine's work, seen from outside.
-fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Result<Duration> {
-    let started = Instant::now();
-    while !holds() {
-        if started.elapsed() > limit {
-            bail!("after {} s still not: {what}", limit.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    Ok(started.elapsed())
 }
 
 pub fn control_plane_killed(story: &Story) -> Result<()> {

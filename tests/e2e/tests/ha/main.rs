@@ -1,0 +1,107 @@
+//! Several control planes: they come up together, lose one and get it back or another in its place, and grow out of one.
+
+mod growing;
+mod losing;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use e2e::operator::{Artifacts, Inventory, Operator};
+use e2e::scenario::Runner;
+use lab::Lab;
+
+/// Three control planes and a worker.
+const HOSTS: u32 = 4;
+
+pub struct Story {
+    pub lab: Lab,
+    pub operator: Operator,
+    /// With three control planes.
+    pub inventory: Inventory,
+}
+
+impl Story {
+    /// Runs `kinstall up` and gives what it said.
+    pub fn up(&self, inventory: &Inventory) -> Result<String> {
+        self.operator.write(inventory)?;
+        self.operator.ok(&["up", "-i", "inventory.yaml", "--yes"])
+    }
+
+    /// etcd's members as a host's own knows them: name and whether it is healthy and has a vote.
+    pub fn members(&self, host: u32) -> Result<Vec<(String, bool)>> {
+        const LIST: &str =
+            "/opt/kinstall/current/bin/kinstall-components etcd-members --config /etc/kinstall/etcd-members.yaml list";
+        let said = self.lab.host(host).ssh_ok(LIST)?;
+        let members: Vec<serde_json::Value> = serde_json::from_str(&said).with_context(|| said.clone())?;
+        let mut members: Vec<_> = members
+            .iter()
+            .map(|member| {
+                let name = member["name"].as_str().unwrap_or_default().to_owned();
+                (name, member["healthy"] == true && member["learner"] == false)
+            })
+            .collect();
+        members.sort();
+        Ok(members)
+    }
+
+    pub fn all_members_are_well(&self, host: u32) -> Result<()> {
+        let members = self.members(host)?;
+        let well = ["h1", "h2", "h3"].map(|name| (name.to_owned(), true));
+        ensure!(members == well, "{members:?}");
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    match begin() {
+        Ok(story) => tell(story),
+        Err(error) => {
+            eprintln!("the lab does not come up: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin() -> Result<Story> {
+    let artifacts = Artifacts::from_env()?;
+    let lab = Lab::up(HOSTS).context("cannot boot four hosts")?;
+    let inventory = Inventory { wordpress: false, ..Inventory::with_control_planes(&lab, &artifacts, 3) };
+    let operator = Operator::new(&lab, "ha", artifacts)?;
+    Ok(Story { lab, operator, inventory })
+}
+
+type Scenario = fn(&Story) -> Result<()>;
+
+/// Three at once. What follows a failed birth would only fail again.
+const TOGETHER: [(&str, Scenario); 6] = [
+    ("three control planes are born together, and every one serves", losing::born_together),
+    ("a second up changes nothing on three control planes", losing::up_again),
+    ("the first control plane loses power and nothing stops", losing::first_loses_power),
+    ("the first control plane comes back and all is well", losing::first_comes_back),
+    ("a control plane whose disk is gone is replaced by up", losing::replaced),
+    ("down takes three control planes back", losing::down),
+];
+
+const GROWING: [(&str, Scenario); 3] = [
+    ("one control plane keeps its objects when it becomes three", growing::one_becomes_three),
+    ("three control planes do not silently become one", growing::three_do_not_become_one),
+    ("down takes back what has grown", losing::down),
+];
+
+fn tell(story: Story) -> ExitCode {
+    let mut runner = Runner::from_args();
+    for chapter in [&TOGETHER[..], &GROWING[..]] {
+        let mut failed: Option<&str> = None;
+        for (name, scenario) in chapter {
+            match failed {
+                Some(because) => runner.not_run(name, because),
+                None if !runner.run(name, || scenario(&story)) => failed = Some(name),
+                None => {}
+            }
+        }
+    }
+    if let Err(error) = story.lab.down() {
+        runner.run("the lab goes without a trace", || Err(error));
+    }
+    runner.finish()
+}
