@@ -27,6 +27,10 @@ pub struct Config {
     /// 0 asks the system for a free port (tests); see `ApiServer::address`.
     #[serde(default = "default_port")]
     pub secure_port: u16,
+    /// What tells this server from the others of its cluster: the name of its host, as a DNS label or subdomain. Absent: what the
+    /// system calls itself.
+    #[serde(default)]
+    pub name: Option<String>,
     /// What goes into the endpoints of the Service `default/kubernetes`; must be reachable from pods.
     pub advertise_address: IpAddr,
     /// Folder of the embedded store.
@@ -186,6 +190,7 @@ impl Config {
         Config {
             bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             secure_port: port,
+            name: None,
             advertise_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: file("store"),
             etcd: None,
@@ -223,6 +228,25 @@ impl Config {
         }
     }
 
+    /// `name`, or the host's.
+    pub fn server_name(&self) -> anyhow::Result<String> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => {
+                let host =
+                    nix::unistd::gethostname().context("cannot read the name of this host; set apiServer.name")?;
+                name_of(&host.to_string_lossy())
+            }
+        };
+        // it becomes the name of a Lease and the value of a label
+        let mut problems = machinery::names::dns1123_subdomain(&name);
+        problems.extend(machinery::names::label_value(&name));
+        if !problems.is_empty() {
+            bail!("{name:?} cannot be the name of an API server; set apiServer.name: {}", problems.join("; "));
+        }
+        Ok(name)
+    }
+
     /// Audiences a token must name to be accepted here.
     pub fn audiences(&self) -> Vec<String> {
         if self.api_audiences.is_empty() {
@@ -246,6 +270,17 @@ impl Config {
     }
 }
 
+/// What hosts are called, as far as names allow it.
+fn name_of(host: &str) -> String {
+    const LONGEST: usize = 63;
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
+    let name: String = host.chars().map(allowed).take(LONGEST).collect();
+    // labels begin and end with a letter or digit
+    let labels = name.split('.').map(|label| label.trim_matches('-')).filter(|label| !label.is_empty());
+    let name = labels.collect::<Vec<_>>().join(".");
+    if name.is_empty() { "localhost".into() } else { name }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,5 +290,18 @@ mod tests {
         let good = Config::in_dir(Path::new("x"), 0);
         assert!(good.check().is_ok());
         assert!(Config { compaction_interval_seconds: 0, ..good }.check().is_err());
+    }
+
+    #[test]
+    fn any_host_has_a_name() {
+        for (host, name) in [("cp1", "cp1"), ("My_Host-.Example", "my-host.example"), ("--", "localhost")] {
+            assert_eq!(name_of(host), name);
+        }
+        let named = |name: &str| Config { name: Some(name.into()), ..Config::in_dir(Path::new("x"), 0) };
+        assert!(named("cp1").server_name().is_ok());
+        let long = "x".repeat(64);
+        for wrong in ["", "Cp1", "a_b", &long] {
+            assert!(named(wrong).server_name().is_err(), "{wrong}");
+        }
     }
 }

@@ -29,6 +29,8 @@ use crate::{
 
 pub struct Core {
     pub config: Config,
+    /// What tells this server from the others on its store.
+    pub name: String,
     /// Gives plain objects, whatever lies on disk.
     pub store: Arc<dyn Store>,
     /// The same, if values are encrypted.
@@ -112,6 +114,7 @@ impl Core {
             callbacks,
             webhooks: Webhooks::default(),
             policies: Policies::default(),
+            name: config.server_name()?,
             config,
             store,
             encryption,

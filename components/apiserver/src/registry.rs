@@ -132,12 +132,23 @@ pub async fn watch(
     presented.take_until(replaced).boxed()
 }
 
+/// The newest revision there is, whichever server wrote it: a read waits until all of that has arrived here.
+pub async fn newest(core: &Core) -> Revision {
+    // a store that cannot be read leaves what is known
+    let _ = core.store.get(ROOT).await;
+    core.store.revision()
+}
+
 /// How long a revision of the future is waited for, as upstream's cache does.
 const FUTURE: Duration = Duration::from_secs(3);
 
 /// Returns when the store has come to a revision; 504 if it does not in time.
 pub async fn reached(core: &Core, wanted: Revision) -> Result<(), ApiError> {
-    let current = core.store.revision();
+    if wanted <= core.store.revision() {
+        return Ok(());
+    }
+    // another server may have written it
+    let current = newest(core).await;
     if wanted <= current {
         return Ok(());
     }
@@ -249,11 +260,25 @@ impl Write<'_> {
         if expected.is_none() {
             may_create(self.resource).map_err(WriteError::Failed)?;
         }
-        let (settled, _names) = match crd::is_definition(self.resource) {
-            true => crd::names::settle(core, object).await,
-            false => (None, None),
-        };
-        let object = settled.as_ref().unwrap_or(object);
+        if !crd::is_definition(self.resource) {
+            return self.put_as_it_is(core, object, expected).await;
+        }
+        loop {
+            let settled = crd::names::settle(core, object).await.map_err(WriteError::Failed)?;
+            let claims = self.claims.iter().cloned().chain([settled.turn.clone()]).collect();
+            match (Write { claims, ..self }).put_as_it_is(core, &settled.object, expected).await {
+                Err(WriteError::Taken(key)) if crd::names::is_turn(&key) => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn put_as_it_is(
+        self,
+        core: &Core,
+        object: &Value,
+        expected: Option<Revision>,
+    ) -> Result<(Bytes, Revision), WriteError> {
         let (value, served) = stored_form(self.resource, object).await.map_err(WriteError::Failed)?;
         let expect = expected.map_or(Expect::Absent, Expect::Revision);
         let op = Op::Put { key: key(self.resource, self.namespace, self.name), value, expect };

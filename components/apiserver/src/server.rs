@@ -13,7 +13,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use store::Store;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +21,7 @@ use crate::{
     aggregation, bootstrap, cluster_ips,
     config::Config,
     core::Core,
-    crd, files,
+    crd,
     http::{ResponseBody, body::BoxError},
     identity::Identity,
     pipeline, serving, storage, tls,
@@ -39,6 +39,8 @@ pub struct ApiServer {
     opened: Option<Arc<dyn Store>>,
     address: SocketAddr,
     connections: TaskTracker,
+    /// Ends when this server is no longer among those that others are sent to.
+    present: JoinHandle<()>,
 }
 
 impl ApiServer {
@@ -61,17 +63,24 @@ impl ApiServer {
         let core = Core::open(config, store.clone()).await?;
         crd::start(&core);
         aggregation::start(&core);
-        bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
+        let presence =
+            bootstrap::run(&core, address.port()).await.context("cannot make the objects every cluster has")?;
         cluster_ips::start(&core);
         // not before: what bootstrap makes says by itself that it is available
         tokio::spawn(aggregation::registration::run(core.clone()));
         store::spawn_compactor(&store, interval);
         reload_when_changed(&core, serving);
+        let present = tokio::spawn(presence.keep(core.clone()));
         let connections = TaskTracker::new();
         connections.spawn(crate::expiry::run(core.store.clone(), event_ttl, core.stopping.clone()));
         connections.spawn(serving::accept(core.clone(), listener, acceptor, connections.clone()));
         tracing::info!(%address, "the API server listens");
-        Ok(ApiServer { core, opened: None, address, connections })
+        Ok(ApiServer { core, opened: None, address, connections, present })
+    }
+
+    /// What tells this server from the others of its cluster.
+    pub fn name(&self) -> &str {
+        &self.core.name
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -89,11 +98,13 @@ impl ApiServer {
         Handler { core: self.core.clone(), identity: Some(Arc::new(identity)) }
     }
 
-    /// Says that it is not ready any more, goes on for the configured delay, ends watches, lets the requests under way finish as
+    /// Says that it is not ready any more, leaves the endpoints to the others, goes on for the configured delay, ends watches, lets the requests under way finish as
     /// long as the configuration allows, closes the store if it opened it.
     pub async fn shutdown(self) {
         let limits = &self.core.config.limits;
         self.core.leaving.cancel();
+        // bounded by itself; a panic of it has been printed
+        let _ = self.present.await;
         tokio::time::sleep(Duration::from_secs(limits.shutdown_delay_seconds)).await;
         self.core.stopping.cancel();
         self.connections.close();

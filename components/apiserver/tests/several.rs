@@ -3,24 +3,18 @@
 
 mod common;
 
-use apiserver::{ApiServer, Identity};
-use common::{Api, faulty::FaultyStore};
-use http_body_util::{BodyExt, Full};
+use std::time::{Duration, Instant};
+
+use apiserver::{ApiServer, Config};
+use common::{Api, admin, faulty::FaultyStore, within};
 use serde_json::{Value, json};
 use store::EmbeddedStore;
-use tower::ServiceExt;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-/// A request of an administrator; status and body, which is a text where it is no JSON.
+/// A request of an administrator.
 async fn call(server: &ApiServer, method: &str, path: &str, body: Value) -> (u16, Value) {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
-    let handler = server.handler_as(Identity::new("admin", ["system:masters"]));
-    let response = handler.oneshot(request.body(Full::new(bytes::Bytes::from(body))).unwrap()).await.unwrap();
-    let status = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into()))
+    within(server, admin(), method, path, body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,8 +23,8 @@ async fn what_one_writes_the_other_reads_also_after_the_first_has_ended() {
     let store = EmbeddedStore::open(&dir.path().join("store")).unwrap();
     // at the same time: both make what every cluster has
     let (a, b) = tokio::join!(
-        Api::start_on(store.clone(), dir.path(), |_| {}),
-        Api::start_on(store.clone(), dir.path(), |_| {})
+        Api::start_on(store.clone(), dir.path(), at("a", "10.9.9.10", 0)),
+        Api::start_on(store.clone(), dir.path(), at("b", "10.9.9.11", 0))
     );
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "v"}});
     assert_eq!(call(&a, "POST", MAPS, map.clone()).await.0, 201);
@@ -61,4 +55,120 @@ async fn a_server_that_does_not_reach_its_store_is_not_ready() {
     store.cut(false);
     assert_eq!(call(&server, "GET", "/readyz", Value::Null).await.0, 200);
     server.shutdown().await;
+}
+
+/// A server of its own name and address; all servers of a cluster listen on the same port.
+fn at(name: &str, address: &str, port: u16) -> impl FnOnce(&mut Config) {
+    let name = name.to_owned();
+    let address: std::net::Ipv4Addr = address.parse().unwrap();
+    move |config| {
+        config.name = Some(name);
+        config.advertise_address = address.into();
+        config.bind_address = std::net::Ipv4Addr::new(127, 0, 0, address.octets()[3]).into();
+        config.secure_port = port;
+    }
+}
+
+const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints/kubernetes";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+
+/// The addresses of `default/kubernetes`, which Endpoints and EndpointSlice must agree on.
+async fn published(server: &ApiServer) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let slice = call(server, "GET", SLICE, Value::Null).await.1;
+    let ready = json!({"ready": true});
+    let of_slice = slice["endpoints"].as_array().unwrap().iter();
+    let of_slice: Vec<String> =
+        of_slice.inspect(|it| assert_eq!(it["conditions"], ready)).map(|it| text(&it["addresses"][0])).collect();
+    let endpoints = call(server, "GET", ENDPOINTS, Value::Null).await.1;
+    let of_endpoints = endpoints["subsets"][0]["addresses"].as_array().unwrap().iter();
+    let of_endpoints: Vec<String> = of_endpoints.map(|it| text(&it["ip"])).collect();
+    // written one after the other
+    if of_slice == of_endpoints { of_slice } else { vec!["different".into()] }
+}
+
+async fn until_published(server: &ApiServer, wanted: &[&str], within: Duration) {
+    let begun = Instant::now();
+    loop {
+        let there = published(server).await;
+        if there == wanted {
+            return;
+        }
+        assert!(begun.elapsed() < within, "{there:?} instead of {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoints_are_those_of_all_who_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = EmbeddedStore::open(&dir.path().join("store")).unwrap();
+    let a = Api::start_on(embedded.clone(), dir.path(), at("a", "10.9.9.10", 0)).await;
+    let port = a.address().port();
+    assert_eq!(published(&a).await, ["10.9.9.10"]);
+    let b = Api::start_on(embedded.clone(), dir.path(), at("b", "10.9.9.9", port)).await;
+    assert_eq!(published(&b).await, ["10.9.9.9", "10.9.9.10"], "in the order of numbers");
+    let cut_off = FaultyStore::new(embedded.clone());
+    let c = Api::start_on(cut_off.clone(), dir.path(), at("c", "10.9.9.11", port)).await;
+    let all = ["10.9.9.9", "10.9.9.10", "10.9.9.11"];
+    until_published(&a, &all, Duration::from_secs(1)).await;
+
+    let lease = call(&a, "GET", &format!("{LEASES}/apiserver-c"), Value::Null).await.1;
+    assert_eq!(lease["metadata"]["labels"]["apiserver.kubernetes.io/identity"], "kube-apiserver");
+    assert_eq!(lease["metadata"]["labels"]["kubernetes.io/hostname"], "c");
+    assert!(lease["spec"]["holderIdentity"].as_str().unwrap().starts_with("c_"));
+
+    // nobody writes what is right already (once all have heard of each other), and nobody is forgotten who renews
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let version = |object: Value| object["metadata"]["resourceVersion"].clone();
+    let before = version(call(&a, "GET", SLICE, Value::Null).await.1);
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    assert_eq!(version(call(&a, "GET", SLICE, Value::Null).await.1), before);
+    assert_eq!(published(&a).await, all);
+
+    // a server that is lost
+    cut_off.cut(true);
+    until_published(&a, &["10.9.9.9", "10.9.9.10"], Duration::from_secs(6)).await;
+    cut_off.cut(false);
+    until_published(&a, &all, Duration::from_secs(3)).await;
+
+    // a server that ends
+    c.shutdown().await;
+    assert_eq!(published(&a).await, ["10.9.9.9", "10.9.9.10"]);
+    assert_eq!(call(&a, "GET", &format!("{LEASES}/apiserver-c"), Value::Null).await.0, 404);
+    b.shutdown().await;
+    a.shutdown().await;
+
+    // the last one leaves them as they were; who is gone for long is not taken for alive
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"leaseDurationSeconds": 4}, "metadata": {
+        "name": "apiserver-old", "labels": {"apiserver.kubernetes.io/identity": "kube-apiserver"}, "annotations": {"kinstall.dev/address": "10.9.9.99"}}});
+    let a = Api::start_on(embedded.clone(), dir.path(), at("a", "10.9.9.10", port)).await;
+    assert_eq!(call(&a, "POST", LEASES, lease).await.0, 201);
+    a.shutdown().await;
+    let a = Api::start_on(embedded.clone(), dir.path(), at("a", "10.9.9.10", port)).await;
+    let stayed = published(&a).await;
+    assert!(stayed == ["10.9.9.10"] || stayed == ["10.9.9.10", "10.9.9.99"], "{stayed:?}");
+    until_published(&a, &["10.9.9.10"], Duration::from_secs(6)).await;
+    a.shutdown().await;
+    let a = Api::start_on(embedded.clone(), dir.path(), at("a", "10.9.9.10", port)).await;
+    assert_eq!(published(&a).await, ["10.9.9.10"]);
+    a.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_somebody_spoils_are_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&dir.path().join("store")).unwrap();
+    let a = Api::start_on(store.clone(), dir.path(), at("a", "10.9.9.10", 0)).await;
+    let port = a.address().port();
+    let b = Api::start_on(store.clone(), dir.path(), at("b", "10.9.9.11", port)).await;
+    assert_eq!(call(&a, "DELETE", SLICE, Value::Null).await.0, 200);
+    let mut endpoints = call(&a, "GET", ENDPOINTS, Value::Null).await.1;
+    endpoints["subsets"][0]["addresses"] = json!([{"ip": "10.1.1.1"}]);
+    assert_eq!(call(&a, "PUT", ENDPOINTS, endpoints).await.0, 200);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(published(&b).await, ["10.9.9.10", "10.9.9.11"]);
+    a.shutdown().await;
+    b.shutdown().await;
 }

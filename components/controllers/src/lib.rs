@@ -104,13 +104,15 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future) -> anyho
     // Handlers are in place; now the watches may deliver.
     ctx.informers.start(&client, &mut tasks);
     tracing::info!("controllers started");
-    tokio::select! {
+    let ended = tokio::select! {
         _ = shutdown => Ok(()),
         Some(ended) = tasks.join_next() => {
-            ended.context("a controller task failed")?;
-            anyhow::bail!("a controller task ended by itself")
+            ended.context("a controller task failed").and_then(|()| anyhow::bail!("a controller task ended by itself"))
         }
-    }
+    };
+    // whoever leads next must not meet what this one still does
+    tasks.shutdown().await;
+    ended
 }
 
 fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, ca: certs::Ca, root_ca: String) {

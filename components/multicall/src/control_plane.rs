@@ -1,12 +1,14 @@
 //! The `control-plane` applet: API server, controllers and scheduler in one process.
 //!
 //! Controllers and scheduler are clients of the Kubernetes API; here their transport is the API server's own service: the
-//! same requests with the same authorization, without sockets.
+//! same requests with the same authorization, without sockets. Of several control planes one runs the controllers and one the
+//! scheduler, each elected by a Lease.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, Identity};
+use election::Candidate;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -40,9 +42,15 @@ pub async fn run(args: Args) -> Result<()> {
     let stop = CancellationToken::new();
     let mut clients = JoinSet::new();
     let controllers = client(&api, "system:kube-controller-manager");
-    clients.spawn(controllers::run(controllers, config.controllers, stop.clone().cancelled_owned()));
+    let candidate = Candidate::new(controllers.clone(), "kube-controller-manager", api.name());
+    clients.spawn(candidate.lead(stop.clone(), move |ending| {
+        controllers::run(controllers.clone(), config.controllers.clone(), ending.cancelled_owned())
+    }));
     let scheduler = client(&api, "system:kube-scheduler");
-    clients.spawn(scheduler::run(scheduler, config.scheduler, stop.clone().cancelled_owned()));
+    let candidate = Candidate::new(scheduler.clone(), "kube-scheduler", api.name());
+    clients.spawn(candidate.lead(stop.clone(), move |ending| {
+        scheduler::run(scheduler.clone(), config.scheduler.clone(), ending.cancelled_owned())
+    }));
     notify::ready();
 
     let ended = tokio::select! {

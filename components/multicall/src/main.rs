@@ -23,6 +23,8 @@ struct Cli {
 enum Applet {
     /// API server, controllers and scheduler in one process
     ControlPlane(control_plane::Args),
+    /// A node's way to the API servers that are ready
+    Balancer(balancer::Args),
     /// The node agent
     Kubelet(kubelet::Args),
     /// Services in nftables
@@ -78,6 +80,7 @@ fn run(applet: Applet) -> anyhow::Result<()> {
     runtime.block_on(async {
         match applet {
             Applet::ControlPlane(args) => control_plane::run(args).await,
+            Applet::Balancer(args) => balancer::run(args).await,
             Applet::Kubelet(args) => kubelet::run(args).await,
             Applet::Proxy(args) => proxy::run(args).await,
             Applet::CniAgent(args) => cni::run(args).await,

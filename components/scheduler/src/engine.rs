@@ -90,7 +90,14 @@ impl Engine {
         }
     }
 
+    /// What is being bound when it ends stays unbound, unless the server has it already: whoever schedules next decides anew.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let result = self.schedule_until(shutdown).await;
+        self.flights.values().for_each(|flight| flight.task.abort());
+        result
+    }
+
+    async fn schedule_until(&mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut changes = changes(&self.client);
         let mut shutdown = pin!(shutdown);
         loop {

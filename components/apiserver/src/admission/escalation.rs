@@ -13,6 +13,7 @@ use super::{Attempt, Operation};
 use crate::{
     authz::{self, Attributes, rbac::Rule},
     identity::{Identity, MASTERS},
+    registry,
 };
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -58,7 +59,7 @@ async fn check_binding(attempt: &Attempt<'_>, new: &Value) -> Result<(), ApiErro
         return Ok(());
     }
     let core = &attempt.call.core;
-    core.observed.caught_up(core.store.revision()).await;
+    core.observed.caught_up(registry::newest(core).await).await;
     let home = if cluster { "" } else { attempt.target.namespace.as_str() };
     let rules = core.observed.state.read().rbac.role_rules(home, name).map(<[Rule]>::to_vec);
     // what a role that is yet to be made will give, nobody knows
@@ -82,7 +83,7 @@ async fn may(attempt: &Attempt<'_>, verb: &str, resource: &str, name: &str) -> b
 
 async fn confirm(attempt: &Attempt<'_>, rules: &[Rule]) -> Result<(), ApiError> {
     let (core, who) = (&attempt.call.core, &attempt.call.identity);
-    core.observed.caught_up(core.store.revision()).await;
+    core.observed.caught_up(registry::newest(core).await).await;
     let missing = core.observed.state.read().rbac.missing(who, &attempt.target.namespace, rules);
     if missing.is_empty() {
         return Ok(());

@@ -125,7 +125,7 @@ impl<'a> Live<'a> {
     pub async fn of(attempt: &Attempt<'a>, asks: bool) -> Self {
         let core = &attempt.call.core;
         if asks {
-            core.observed.caught_up(core.store.revision()).await;
+            core.observed.caught_up(registry::newest(core).await).await;
         }
         Live { core, who: &attempt.call.identity }
     }

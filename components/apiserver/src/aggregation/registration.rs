@@ -47,7 +47,15 @@ async fn reconcile(core: &Arc<Core>) -> anyhow::Result<()> {
         };
         last = last.and(done);
     }
-    for current in there.values().filter(|it| it.managed == "true" && !wanted.contains_key(&it.name)) {
+    let mut unwanted: Vec<_> =
+        there.values().filter(|it| it.managed == "true" && !wanted.contains_key(&it.name)).collect();
+    if !unwanted.is_empty() {
+        // another server may have made it for a definition that has not been heard of here
+        let stored = stored_definitions(core).await?;
+        let wanted = self::wanted(stored.iter());
+        unwanted.retain(|it| !wanted.contains_key(&it.name));
+    }
+    for current in unwanted {
         let path = format!("{collection}/{}", current.name);
         last = last.and(bootstrap::send(core, Method::DELETE, &path, &Value::Null).await);
     }
@@ -58,6 +66,13 @@ async fn reconcile(core: &Arc<Core>) -> anyhow::Result<()> {
         last = last.and(availability::write(core, &current.name, still, &local).await);
     }
     last
+}
+
+async fn stored_definitions(core: &Core) -> anyhow::Result<Vec<Value>> {
+    let Some(row) = registry::find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else {
+        return Ok(Vec::new());
+    };
+    Ok(registry::read_all(core, row, "").await?.into_iter().map(|stored| stored.object).collect())
 }
 
 /// Gives an APIService its spec back.

@@ -9,6 +9,7 @@ use machinery::{ApiError, request_info::RequestInfo};
 use crate::{
     core::Core,
     identity::{Identity, MASTERS},
+    registry,
 };
 
 /// What is asked for, in the words of SubjectAccessReview.
@@ -71,11 +72,12 @@ pub async fn allows(core: &Core, who: &Identity, what: &Attributes) -> bool {
     if who.in_group(MASTERS) {
         return true;
     }
-    let revision = core.store.revision();
+    let known = core.observed.revision();
     if allowed_now(core, who, what) {
         return true;
     }
-    if core.observed.revision() >= revision {
+    let revision = registry::newest(core).await;
+    if known >= revision {
         return false;
     }
     core.observed.caught_up(revision).await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use store::{Revision, WatchItem};
 use tokio::sync::Notify;
 
-use crate::{config::Config, core::Core, files, registry};
+use crate::{config::Config, core::Core, registry};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";
@@ -45,23 +45,64 @@ pub fn keep(core: &Arc<Core>) {
     }
     let core = core.clone();
     tokio::spawn(async move {
+        let mut replaces = false;
         loop {
             let written = next_write(&core, core.store.revision());
-            if let Err(error) = publish(&core).await {
+            if let Err(error) = publish(&core, replaces).await {
                 tracing::warn!(error = format!("{error:#}"), "the authorities for extension servers are not published");
             }
-            tokio::select! {
+            replaces = tokio::select! {
                 () = core.stopping.cancelled() => return,
-                () = changed.notified() => {}
-                () = written => {}
-                () = tokio::time::sleep(PERIOD) => {}
-            }
+                () = changed.notified() => true,
+                () = written => false,
+                () = tokio::time::sleep(PERIOD) => false,
+            };
         }
     });
 }
 
-async fn publish(core: &Arc<Core>) -> anyhow::Result<()> {
-    super::ensure(core, config_map(&core.config)?).await
+/// Who replaces says what there is now: own files have changed. Else own authorities are added to what others have written:
+/// while authorities are exchanged, servers have different ones, and must not take each other's back.
+async fn publish(core: &Arc<Core>, replaces: bool) -> anyhow::Result<()> {
+    let mut wanted = config_map(&core.config)?;
+    let row = registry::find("", "v1", "configmaps").context("ConfigMaps are not served")?;
+    if !replaces && let Ok(there) = registry::read(core, row, NAMESPACE, NAME).await {
+        wanted["data"] = merged(&there.object["data"], &wanted["data"]);
+    }
+    super::ensure(core, wanted).await
+}
+
+/// What is there with what is missing of our own.
+fn merged(there: &Value, own: &Value) -> Value {
+    let text = |data: &Value, key: &str| data[key].as_str().unwrap_or_default().to_owned();
+    let keys = own.as_object().into_iter().flatten().map(|(key, _)| key);
+    let all = keys.map(|key| (key.clone(), Value::from(added(key, &text(there, key), &text(own, key)))));
+    Value::Object(all.collect())
+}
+
+/// Certificates, or a list in JSON.
+fn added(key: &str, there: &str, own: &str) -> String {
+    if key.ends_with("-ca-file") {
+        let missing = certificates(own).filter(|one| !certificates(there).any(|it| it == *one));
+        let missing: String = missing.map(|one| format!("{one}\n")).collect();
+        // somebody's own text stays as it is if it holds all there is to hold
+        return if missing.is_empty() { there.to_owned() } else { format!("{}{missing}", with_end(there)) };
+    }
+    let list = |text: &str| serde_json::from_str::<Vec<String>>(text).unwrap_or_default();
+    let (mut all, before) = (list(there), list(there).len());
+    all.extend(list(own).into_iter().filter(|one| !list(there).contains(one)));
+    if all.len() == before && !there.is_empty() { there.to_owned() } else { json!(all).to_string() }
+}
+
+fn with_end(text: &str) -> String {
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{text}{end}")
+}
+
+/// The certificates of a PEM file, each as it stands there.
+fn certificates(text: &str) -> impl Iterator<Item = &str> {
+    const END: &str = "-----END CERTIFICATE-----";
+    text.split_inclusive(END).filter_map(|part| part.find("-----BEGIN CERTIFICATE-----").map(|begin| &part[begin..]))
 }
 
 /// Ends when the ConfigMap is written or deleted after a revision.
@@ -77,4 +118,26 @@ async fn next_write(core: &Core, after: Revision) {
         }
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_add_their_authorities_and_take_nobodys_away() {
+        let pem = |name: &str| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n");
+        let data = |names: &[&str], allowed: &[&str]| {
+            let text: String = names.iter().map(|name| pem(name)).collect();
+            json!({"client-ca-file": text, "requestheader-allowed-names": json!(allowed).to_string()})
+        };
+        assert_eq!(merged(&data(&["old"], &["x"]), &data(&["new"], &["y"])), data(&["old", "new"], &["x", "y"]));
+        let both = data(&["new", "old"], &["y", "x"]);
+        assert_eq!(merged(&both, &data(&["old"], &["x"])), both, "or two servers would write for ever");
+        assert_eq!(merged(&json!({}), &data(&["new"], &[])), data(&["new"], &[]));
+        assert_eq!(
+            merged(&json!({"client-ca-file": "nonsense"}), &data(&["new"], &["y"]))["client-ca-file"],
+            format!("nonsense\n{}", pem("new"))
+        );
+    }
 }

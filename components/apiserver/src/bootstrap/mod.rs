@@ -24,7 +24,9 @@ use crate::{
     core::Core,
     http::Request,
     identity::{Identity, MASTERS},
-    pipeline, registry,
+    pipeline,
+    presence::Presence,
+    registry,
 };
 
 const NAMESPACES: &str = include_str!("namespaces.yaml");
@@ -47,7 +49,8 @@ const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 /// `apf.kubernetes.io/autoupdate-spec: "true"` gives a priority level or flow schema its first spec back.
 const AUTO_UPDATE_SPEC: &str = "apf.kubernetes.io/autoupdate-spec";
 
-pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
+/// What has to be kept up from now on is returned.
+pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<Presence> {
     // Services get their addresses from the range
     ensure_all(core, manifest(NAMESPACES)?.into_iter().chain([services::service_range(&core.config)]).collect())
         .await?;
@@ -57,13 +60,13 @@ pub async fn run(core: &Arc<Core>, port: u16) -> anyhow::Result<()> {
     }
     aggregation::fill(&mut objects);
     objects.extend(manifest(FLOW_CONTROL)?.into_iter().map(with_its_level));
-    objects.extend(own_service(core, port));
+    objects.push(own_service(core, port));
     objects.extend(services::api_services());
     objects.push(authentication::config_map(&core.config)?);
-    ensure_all(core, objects).await?;
+    let (presence, ()) = tokio::try_join!(Presence::join(core, port), ensure_all(core, objects))?;
     remove_obsolete(core).await?;
     authentication::keep(core);
-    Ok(())
+    Ok(presence)
 }
 
 /// APIServices of groups that an older version served.
@@ -112,7 +115,7 @@ async fn ensure_all(core: &Arc<Core>, objects: Vec<Value>) -> anyhow::Result<()>
 
 /// Creates the object, or brings what is there up to date. Another server may be about to do the same: whoever comes second
 /// looks again.
-async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
+pub(crate) async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
@@ -239,22 +242,10 @@ pub(crate) fn refusal(error: &anyhow::Error) -> Option<StatusCode> {
     error.downcast_ref::<Refused>().map(|refused| refused.status)
 }
 
-/// `default/kubernetes`: how pods find this server.
-fn own_service(core: &Core, port: u16) -> [Value; 3] {
-    let config = &core.config;
-    let address = config.service_cluster_ip_range.hosts().next().map(|a| a.to_string()).unwrap_or_default();
+/// `default/kubernetes`: how pods find the servers.
+fn own_service(core: &Core, port: u16) -> Value {
+    let address = core.config.service_cluster_ip_range.hosts().next().map(|a| a.to_string()).unwrap_or_default();
     let metadata = json!({"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}});
-    let mirrored = json!({"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
-    let slice =
-        json!({"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}});
-    let family = if config.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" };
-    [
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {
-            "type": "ClusterIP", "clusterIP": address, "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}}),
-        json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": mirrored, "subsets": [{
-            "addresses": [{"ip": config.advertise_address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}),
-        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": slice, "addressType": family,
-            "endpoints": [{"addresses": [config.advertise_address], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}),
-    ]
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {
+        "type": "ClusterIP", "clusterIP": address, "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}})
 }

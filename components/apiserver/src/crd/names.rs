@@ -8,6 +8,7 @@ use machinery::{
     value::{list_at, str_at},
 };
 use serde_json::{Map, Value, json};
+use store::{Expect, Op};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
@@ -17,14 +18,41 @@ use crate::{
 
 const APPROVAL: &str = "api-approved.kubernetes.io";
 
-/// A definition that is about to be stored, with its names and conditions. Hold the second until it is stored and served.
-pub async fn settle(core: &Core, object: &Value) -> (Option<Value>, Option<OwnedMutexGuard<()>>) {
-    let guard = core.custom.naming.clone().lock_owned().await;
+/// Written with every definition, so that of two servers that give names at the same time one has to look again.
+const TURN: &str = "/claims/definitions";
+
+/// A definition that is about to be stored, with its names and conditions.
+pub struct Settled {
+    pub object: Value,
+    /// Belongs into the same transaction.
+    pub turn: Op,
+    /// Held until it is stored and served: within this server nobody needs to try twice.
+    _naming: OwnedMutexGuard<()>,
+}
+
+/// Whether a transaction failed because another server has stored a definition meanwhile.
+pub fn is_turn(key: &str) -> bool {
+    key == TURN
+}
+
+/// Gives a definition its names: those that no other has.
+pub async fn settle(core: &Core, object: &Value) -> Result<Settled, ApiError> {
+    let naming = core.custom.naming.clone().lock_owned().await;
+    let last = core.store.get(TURN).await.map_err(registry::store_error)?;
+    let expect = match &last {
+        Some(kv) => {
+            // what was written with it, by whomever, counts
+            core.custom.caught_up(kv.mod_revision).await;
+            Expect::Revision(kv.mod_revision)
+        }
+        None => Expect::Absent,
+    };
     let mut object = object.clone();
     let others: Vec<Arc<Value>> = core.custom.objects();
     let name = str_at(&object, "metadata.name").to_owned();
     give(&mut object, others.iter().map(|it| &**it).filter(|it| str_at(it, "metadata.name") != name));
-    (Some(object), Some(guard))
+    let turn = Op::Put { key: TURN.into(), value: name.into(), expect };
+    Ok(Settled { object, turn, _naming: naming })
 }
 
 /// Tries again for definitions that did not get their names: to be stored is to be settled.

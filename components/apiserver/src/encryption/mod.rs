@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 use store::{Error, Event, KeyValue, Op, Range, RangeRequest, Result, Revision, Store, Txn, WatchItem, WatchStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{files, metrics::text::Text, registry::ROOT};
+use crate::{metrics::text::Text, registry::ROOT};
 use config::Rules;
 use transform::{MARK, TransformError};
 

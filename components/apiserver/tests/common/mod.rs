@@ -4,6 +4,7 @@
 pub mod converter;
 pub mod faulty;
 pub mod kubectls;
+pub mod late;
 
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -182,12 +183,29 @@ impl Api {
     }
 }
 
+/// A request within one of several servers; status and body, which is a text where it is no JSON.
+pub async fn within(server: &ApiServer, who: Identity, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let response = server.handler_as(who).oneshot(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into()))
+}
+
 pub struct Watch {
     body: ResponseBody,
     buffer: Vec<u8>,
 }
 
 impl Watch {
+    pub async fn of(server: &ApiServer, path: &str) -> Self {
+        let request = http::Request::get(path).body(Full::new(Bytes::new())).unwrap();
+        let response = server.handler_as(admin()).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        Watch { body: response.into_body(), buffer: Vec::new() }
+    }
+
     /// The next event, as (type, object); panics after two seconds.
     pub async fn next(&mut self) -> (String, Value) {
         tokio::time::timeout(Duration::from_secs(2), self.line())

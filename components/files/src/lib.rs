@@ -1,4 +1,4 @@
-//! Files that are read again when they change: certificates, keys, encryption configuration.
+//! Files that are read again when they change: certificates, keys, configurations.
 //!
 //! The folders are watched, not the files: tools replace files by renaming others over them.
 

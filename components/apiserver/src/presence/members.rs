@@ -1,0 +1,101 @@
+//! The other servers, and since when each one's Lease is as it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use store::Revision;
+use tokio::time::Instant;
+
+use super::lease::Other;
+
+#[derive(Default)]
+pub struct Members {
+    seen: BTreeMap<String, Seen>,
+    /// Those that were alive when last looked at.
+    alive: usize,
+}
+
+struct Seen {
+    revision: Revision,
+    end: Instant,
+}
+
+impl Members {
+    /// The addresses of those that are alive. One that is seen for the first time is if `believed` (absent: everybody) has its
+    /// address: a Lease may be left from a server that is long gone.
+    pub fn live(
+        &mut self,
+        others: impl Iterator<Item = Other>,
+        believed: Option<&BTreeSet<IpAddr>>,
+        now: Instant,
+    ) -> BTreeSet<IpAddr> {
+        let mut before = std::mem::take(&mut self.seen);
+        let mut addresses = BTreeSet::new();
+        self.alive = 0;
+        for other in others {
+            let seen = match before.remove(&other.server) {
+                Some(seen) if seen.revision == other.revision => seen,
+                None if believed.is_some_and(|it| !it.contains(&other.address)) => {
+                    Seen { revision: other.revision, end: now }
+                }
+                _ => Seen { revision: other.revision, end: now + other.lasts },
+            };
+            if seen.end > now {
+                addresses.insert(other.address);
+                self.alive += 1;
+            }
+            self.seen.insert(other.server, seen);
+        }
+        addresses
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.alive == 0
+    }
+
+    /// When the first of those that are alive is dead if it does not renew.
+    pub fn next_end(&self, now: Instant) -> Option<Instant> {
+        self.seen.values().map(|seen| seen.end).filter(|end| *end > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_does_not_renew_is_dead_until_it_does() {
+        let other = |server: &str, revision| Other {
+            server: server.into(),
+            address: format!("10.0.0.{}", server.len()).parse().unwrap(),
+            lasts: Duration::from_secs(4),
+            revision,
+        };
+        let mut members = Members::default();
+        let begin = Instant::now();
+        let mut live = |second, list: &[Other]| {
+            let now = begin + Duration::from_secs(second);
+            let addresses = members.live(list.iter().cloned(), None, now);
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            (addresses.join(" "), members.is_alone(), members.next_end(now).map(|end| end - now))
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(live(0, &[]), (String::new(), true, None));
+        assert_eq!(live(0, &[other("a", 1), other("bb", 2)]), ("10.0.0.1 10.0.0.2".into(), false, seconds(4)));
+        assert_eq!(live(3, &[other("a", 3), other("bb", 2)]), ("10.0.0.1 10.0.0.2".into(), false, seconds(1)));
+        assert_eq!(live(4, &[other("a", 3), other("bb", 2)]), ("10.0.0.1".into(), false, seconds(3)));
+        assert_eq!(live(4, &[other("a", 3), other("bb", 4)]), ("10.0.0.1 10.0.0.2".into(), false, seconds(3)));
+        assert_eq!(live(4, &[other("bb", 4)]), ("10.0.0.2".into(), false, seconds(4)), "who leaves is gone at once");
+
+        let believed = BTreeSet::from(["10.0.0.2".parse().unwrap()]);
+        let mut members = Members::default();
+        let mut first = |list: &[Other]| members.live(list.iter().cloned(), Some(&believed), begin).len();
+        assert_eq!(first(&[other("a", 1), other("bb", 2)]), 1, "a is left from before");
+        assert_eq!(first(&[other("a", 3), other("bb", 2)]), 2, "or was only late");
+    }
+}
