@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::Store;
 
+/// Less than this is not worth that writes wait for it.
+const UNUSED: u64 = 64 * 1024 * 1024;
+
 /// Compacts every `interval` to the revision of one interval ago, until the store is dropped.
 pub fn spawn_compactor(store: &Arc<impl Store + ?Sized>, interval: Duration) -> tokio::task::JoinHandle<()> {
     let store = Arc::downgrade(store);
@@ -18,6 +21,11 @@ pub fn spawn_compactor(store: &Arc<impl Store + ?Sized>, interval: Duration) -> 
                 && let Err(error) = store.compact(revision).await
             {
                 tracing::warn!(revision, "cannot compact the store: {error}");
+            }
+            match store.defragment(UNUSED).await {
+                Ok(0) => {}
+                Ok(bytes) => tracing::info!(bytes, "the store gave disk space back"),
+                Err(error) => tracing::warn!("cannot defragment the store: {error}"),
             }
         }
     })

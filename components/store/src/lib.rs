@@ -130,6 +130,9 @@ pub trait Store: Send + Sync + 'static {
     async fn size(&self) -> Result<u64>;
     /// Forgets history before `revision`; the newest value of every live key stays.
     async fn compact(&self, revision: Revision) -> Result<()>;
+    /// Gives disk space back when at least half of the files, and at least so many bytes, hold nothing any more; returns how
+    /// many bytes that was. Writes wait meanwhile.
+    async fn defragment(&self, at_least: u64) -> Result<u64>;
     /// Fails when reads or writes cannot be served at the moment. The caller bounds how long this may take.
     async fn ready(&self) -> Result<()> {
         self.get("/health").await.map(drop)

@@ -218,6 +218,10 @@ impl Store for EncryptedStore {
         self.inner.compact(revision).await
     }
 
+    async fn defragment(&self, at_least: u64) -> Result<u64> {
+        self.inner.defragment(at_least).await
+    }
+
     async fn ready(&self) -> Result<()> {
         self.inner.ready().await
     }

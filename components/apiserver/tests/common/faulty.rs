@@ -59,4 +59,9 @@ impl Store for FaultyStore {
         self.reachable().await;
         self.inner.compact(revision).await
     }
+
+    async fn defragment(&self, at_least: u64) -> Result<u64> {
+        self.reachable().await;
+        self.inner.defragment(at_least).await
+    }
 }

@@ -87,4 +87,8 @@ impl Store for LateStore {
     async fn compact(&self, revision: Revision) -> Result<()> {
         self.inner.compact(revision).await
     }
+
+    async fn defragment(&self, at_least: u64) -> Result<u64> {
+        self.inner.defragment(at_least).await
+    }
 }

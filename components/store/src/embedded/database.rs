@@ -140,6 +140,24 @@ impl Database {
     }
 }
 
+impl Database {
+    /// See [`crate::Store::defragment`].
+    pub fn defragment(&mut self, at_least: u64) -> Result<u64> {
+        let pragma = |name: &str| -> Result<u64> {
+            let value: i64 =
+                self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| told(&error))?;
+            Ok(value.max(0).cast_unsigned())
+        };
+        let (pages, free, size) = (pragma("page_count")?, pragma("freelist_count")?, pragma("page_size")?);
+        if free * 2 < pages || free * size < at_least.max(1) {
+            return Ok(0);
+        }
+        // the log holds the new file until it is brought into the old one's place
+        self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").map_err(|error| told(&error))?;
+        Ok(free * size)
+    }
+}
+
 /// Before SQLite reads the log: it would take damage for the log's end and begin it anew.
 fn check_log(log: &Path) -> Result<()> {
     match super::log::lost_commits(log) {

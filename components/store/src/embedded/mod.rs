@@ -89,6 +89,10 @@ impl Store for EmbeddedStore {
         self.mirror.compact(revision)
     }
 
+    async fn defragment(&self, at_least: u64) -> Result<u64> {
+        self.submit(|reply| writer::Job::Defragment { at_least, reply }).await
+    }
+
     async fn ready(&self) -> Result<()> {
         match self.writer.lock().as_ref() {
             Some(writer) if !writer.thread.is_finished() => Ok(()),

@@ -15,13 +15,20 @@ const GROUP: usize = 512;
 
 pub enum Job {
     Txn { txn: Txn, reply: oneshot::Sender<Result<Revision>> },
+    Defragment { at_least: u64, reply: oneshot::Sender<Result<u64>> },
 }
 
 /// Works until every sender is gone.
 pub fn run(mirror: &Mirror, mut database: Database, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
-        let waiting = std::iter::once(first).chain(jobs.try_iter().take(GROUP - 1)).collect();
-        commit(mirror, &mut database, waiting);
+        let mut transactions = Vec::new();
+        for job in std::iter::once(first).chain(jobs.try_iter().take(GROUP - 1)) {
+            match job {
+                Job::Txn { txn, reply } => transactions.push((txn, reply)),
+                Job::Defragment { at_least, reply } => drop(reply.send(database.defragment(at_least))),
+            }
+        }
+        commit(mirror, &mut database, transactions);
     }
 }
 
@@ -33,12 +40,12 @@ struct Group<'a> {
     revision: Revision,
 }
 
-fn commit(mirror: &Mirror, database: &mut Database, jobs: Vec<Job>) {
+fn commit(mirror: &Mirror, database: &mut Database, jobs: Vec<(Txn, oneshot::Sender<Result<Revision>>)>) {
     let revision = mirror.revision();
     let mut group = Group { mirror, changed: HashMap::new(), changes: Vec::new(), revision };
     let mut accepted = Vec::with_capacity(jobs.len());
     let mut refused = Vec::new();
-    for Job::Txn { txn, reply } in jobs {
+    for (txn, reply) in jobs {
         match group.add(txn) {
             Ok(revision) => accepted.push((reply, revision)),
             Err(error) => refused.push((reply, error)),

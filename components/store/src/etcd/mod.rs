@@ -140,6 +140,21 @@ impl Store for EtcdStore {
         self.mirror.compact(revision)
     }
 
+    /// The member that is asked at the moment, which is the own host's as long as it lives: every member has a process that
+    /// looks after it.
+    async fn defragment(&self, at_least: u64) -> Result<u64> {
+        let (_, mut client) = self.members.current();
+        let asked = |error: etcd_client::Error| Error::Unavailable(format!("etcd: {error}"));
+        let status = client.status().await.map_err(asked)?;
+        let (size, used) = (status.db_size().max(0).cast_unsigned(), status.raft_used_db_size().max(0).cast_unsigned());
+        let unused = size.saturating_sub(used);
+        if unused * 2 < size || unused < at_least.max(1) {
+            return Ok(0);
+        }
+        client.defragment().await.map_err(asked)?;
+        Ok(unused)
+    }
+
     /// Follows etcd no longer: reads of the newest state fail from now on.
     fn close(&self) {
         self.follower.abort();
