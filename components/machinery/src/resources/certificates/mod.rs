@@ -34,7 +34,6 @@ pub(super) static RESOURCES: &[Resource] = &[
         columns: columns::CSR,
         field_selectors: &[("spec.signerName", "spec.signerName")],
         strategy: Strategy {
-            default: request::csr_defaults,
             prepare_create: writing::drop_status,
             prepare_update: writing::keep_spec_and_status,
             validate_create: request::csr,

@@ -1,13 +1,13 @@
 //! Certificate signing requests (kubernetes `pkg/apis/certificates`). Who asks (`spec.username`, …) is set by the API server.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     field::{FieldError, Path},
     names,
     resources::meta,
-    value::{default_to, get, int_at, list_at, object_mut, str_at},
+    value::{int_at, list_at, str_at},
 };
 
 const EXPIRATION_MIN: i64 = 600;
@@ -41,12 +41,6 @@ const USAGES: &[&str] = &[
 ];
 const REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----";
 
-pub(super) fn csr_defaults(csr: &mut Value) {
-    if let Some(spec) = object_mut(csr, "spec") {
-        default_to(spec, "usages", json!(["digital signature", "key encipherment"]));
-    }
-}
-
 pub(super) fn csr(csr: &Value) -> Vec<FieldError> {
     let path = Path::new("spec");
     let mut errors = Vec::new();
@@ -59,14 +53,16 @@ pub(super) fn csr(csr: &Value) -> Vec<FieldError> {
         ));
     }
     if list_at(csr, "spec.usages").is_empty() {
-        errors.push(FieldError::required(&path.child("usages"), "usages must be specified"));
+        errors.push(FieldError::required(&path.child("usages"), ""));
     }
     errors.extend(usages(csr, &path.child("usages")));
     let signer = str_at(csr, "spec.signerName");
     let at = path.child("signerName");
-    errors.extend(signer_name(signer, &at));
-    if signer == "kubernetes.io/legacy-unknown" {
-        errors.push(FieldError::invalid(&at, signer, "the legacy signerName is not allowed via this API version"));
+    match signer {
+        "kubernetes.io/legacy-unknown" => {
+            errors.push(FieldError::invalid(&at, signer, "the legacy signerName is not allowed via this API version"));
+        }
+        signer => errors.extend(signer_name(signer, &at)),
     }
     if let Some(seconds) = int_at(csr, "spec.expirationSeconds").filter(|s| *s < EXPIRATION_MIN) {
         errors.push(FieldError::invalid(
@@ -79,16 +75,12 @@ pub(super) fn csr(csr: &Value) -> Vec<FieldError> {
 }
 
 fn usages(csr: &Value, path: &Path) -> Vec<FieldError> {
-    let list = list_at(csr, "spec.usages");
-    let mut errors = Vec::new();
-    for (i, usage) in list.iter().enumerate() {
-        let text = usage.as_str().unwrap_or_default();
-        if !USAGES.contains(&text) {
-            errors.push(FieldError::not_supported(&path.index(i), text, USAGES));
-        } else if list[..i].contains(usage) {
-            errors.push(FieldError::duplicate(&path.index(i), text));
-        }
-    }
+    let list: Vec<&str> = list_at(csr, "spec.usages").iter().map(|usage| usage.as_str().unwrap_or_default()).collect();
+    let unknown = list.iter().enumerate().filter(|(_, usage)| !USAGES.contains(usage));
+    let mut errors: Vec<FieldError> =
+        unknown.map(|(i, usage)| FieldError::not_supported(&path.index(i), *usage, USAGES)).collect();
+    let twice = list.iter().enumerate().filter(|(i, usage)| list[..*i].contains(usage));
+    errors.extend(twice.map(|(i, usage)| FieldError::duplicate(&path.index(i), *usage)));
     errors
 }
 
@@ -128,46 +120,126 @@ fn label_problem(segment: &str, rule: fn(&str) -> Vec<String>, path: &Path) -> V
 /// For `/status` and `/approval` alike: decisions stay, a certificate never changes.
 pub(super) fn csr_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = Path::new("status");
-    let mut errors = meta::immutable(new, old, &["spec"]);
-    let has = |csr: &Value, kind: &str| list_at(csr, "status.conditions").iter().any(|c| str_at(c, "type") == kind);
     let at = path.child("conditions");
-    for kind in ["Approved", "Denied", "Failed"] {
+    let mut errors = meta::immutable(new, old, &["spec"]);
+    errors.extend(conditions(new, old, &at));
+    errors.extend(certificate(new, old, &path.child("certificate")));
+    for kind in DECISIONS {
         if has(old, kind) && !has(new, kind) {
             errors.push(FieldError::forbidden(&at, format!("updates may not remove a condition of type \"{kind}\"")));
         }
     }
-    if has(new, "Approved") && has(new, "Denied") {
-        errors.push(FieldError::invalid(&at, "Denied", "Approved and Denied conditions are mutually exclusive"));
-    }
-    for (i, condition) in list_at(new, "status.conditions").iter().enumerate() {
-        let at = at.index(i);
-        if str_at(condition, "type").is_empty() {
-            errors.push(FieldError::required(&at.child("type"), ""));
-        }
-        let statuses: &[&str] = if matches!(str_at(condition, "type"), "Approved" | "Denied" | "Failed") {
-            &["True"]
-        } else {
-            &["False", "True", "Unknown"]
-        };
-        errors.extend(meta::one_of(condition, "status", &at, statuses));
-    }
-    let after = str_at(new, "status.certificate");
-    let decoded = STANDARD.decode(after).unwrap_or_default();
-    if !after.is_empty() && !String::from_utf8_lossy(&decoded).contains(CERTIFICATE) {
-        let detail = "must contain at least one CERTIFICATE PEM block";
-        errors.push(FieldError::invalid(&path.child("certificate"), after, detail));
-    }
-    let before = str_at(old, "status.certificate");
-    if !before.is_empty() && str_at(new, "status.certificate") != before {
-        let value = get(new, "status.certificate").cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&path.child("certificate"), value, meta::IMMUTABLE));
+    let (after, before) = (str_at(new, "status.certificate"), str_at(old, "status.certificate"));
+    if !before.is_empty() && after != before {
+        let detail = "updates may not modify existing certificate content";
+        errors.push(FieldError::forbidden(&path.child("certificate"), detail));
     }
     errors
+}
+
+const DECISIONS: &[&str] = &["Approved", "Denied", "Failed"];
+
+fn has(csr: &Value, kind: &str) -> bool {
+    list_at(csr, "status.conditions").iter().any(|c| str_at(c, "type") == kind)
+}
+
+/// Decisions are made once and not both ways; what was stored otherwise may stay.
+fn conditions(new: &Value, old: &Value, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let types = |csr: &Value| -> Vec<String> {
+        list_at(csr, "status.conditions").iter().map(|c| str_at(c, "type").to_owned()).collect()
+    };
+    let repeated = |types: &[String]| types.iter().enumerate().any(|(i, t)| types[..i].contains(t));
+    let (old_types, all) = (types(old), list_at(new, "status.conditions"));
+    let (both_ways, twice) = (has(old, "Approved") && has(old, "Denied"), repeated(&old_types));
+    for (i, condition) in all.iter().enumerate() {
+        let (at, kind) = (path.index(i), str_at(condition, "type"));
+        let earlier = |kind: &str| all[..i].iter().any(|c| str_at(c, "type") == kind);
+        if kind.is_empty() && !old_types.iter().any(String::is_empty) {
+            errors.push(FieldError::required(&at.child("type"), ""));
+        }
+        let statuses: &[&str] = if DECISIONS.contains(&kind) { &["True"] } else { &["False", "True", "Unknown"] };
+        errors.extend(meta::one_of(condition, "status", &at, statuses));
+        let against = match kind {
+            "Approved" => earlier("Denied"),
+            "Denied" => earlier("Approved"),
+            _ => false,
+        };
+        if against && !both_ways {
+            errors.push(FieldError::invalid(path, kind, "Approved and Denied conditions are mutually exclusive"));
+        }
+        if earlier(kind) && !twice {
+            errors.push(FieldError::duplicate(&at.child("type"), kind));
+        }
+    }
+    errors
+}
+
+fn certificate(new: &Value, old: &Value, path: &Path) -> Option<FieldError> {
+    let good = |base64: &str| {
+        let text = STANDARD.decode(base64).unwrap_or_default();
+        base64.is_empty() || String::from_utf8_lossy(&text).contains(CERTIFICATE)
+    };
+    let (after, before) = (str_at(new, "status.certificate"), str_at(old, "status.certificate"));
+    let detail = "must contain at least one CERTIFICATE PEM block";
+    (after != before && good(before) && !good(after)).then(|| FieldError::invalid(path, "<certificate data>", detail))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn texts(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(FieldError::to_string).collect()
+    }
+
+    #[test]
+    fn requests_fail_in_upstreams_words() {
+        let pem = STANDARD.encode(format!("{REQUEST}\nx\n"));
+        let of = |signer: &str, usages: Value| {
+            texts(&csr(&json!({"spec": {"request": pem, "signerName": signer, "usages": usages}})))
+        };
+        assert_eq!(of("a.b/c", json!([])), ["spec.usages: Required value"]);
+        assert_eq!(
+            of("kubernetes.io/legacy-unknown", json!(["any"])),
+            [
+                "spec.signerName: Invalid value: \"kubernetes.io/legacy-unknown\": the legacy signerName is not allowed via this API version"
+            ]
+        );
+        let found = of("a.b/c", json!(["x", "any", "any", "x"]));
+        let starts = [
+            "spec.usages[0]: Unsupported value: \"x\"",
+            "spec.usages[3]: Unsupported value: \"x\"",
+            "spec.usages[2]: Duplicate value: \"any\"",
+            "spec.usages[3]: Duplicate value: \"x\"",
+        ];
+        assert!(found.iter().zip(starts).all(|(text, start)| text.starts_with(start)), "{found:#?}");
+        assert_eq!(found.len(), starts.len());
+    }
+
+    #[test]
+    fn decisions_are_made_once() {
+        let of = |conditions: Value, certificate: &str| json!({"status": {"conditions": conditions, "certificate": certificate}});
+        let (yes, no) = (json!({"type": "Approved", "status": "True"}), json!({"type": "Denied", "status": "False"}));
+        let pem = STANDARD.encode(CERTIFICATE);
+        let old = of(json!([yes]), &pem);
+        assert_eq!(
+            texts(&csr_status_update(&of(json!([yes, no, yes, {}]), "eA=="), &old)),
+            [
+                "status.conditions[1].status: Unsupported value: \"False\": supported values: \"True\"",
+                "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+                "status.conditions: Invalid value: \"Approved\": Approved and Denied conditions are mutually exclusive",
+                "status.conditions[2].type: Duplicate value: \"Approved\"",
+                "status.conditions[3].type: Required value",
+                "status.conditions[3].status: Required value",
+                "status.certificate: Invalid value: \"<certificate data>\": must contain at least one CERTIFICATE PEM block",
+                "status.certificate: Forbidden: updates may not modify existing certificate content",
+            ]
+        );
+        let odd = of(json!([yes, {"type": "Denied", "status": "True"}, yes]), "");
+        assert_eq!(texts(&csr_status_update(&odd, &odd)), [""; 0]);
+    }
 
     #[test]
     fn requests_and_decisions() {

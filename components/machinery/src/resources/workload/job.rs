@@ -194,6 +194,8 @@ pub(in crate::resources) fn validate_spec(spec: &Value, path: &Path) -> Vec<Fiel
 
 fn managed_by(spec: &Value, path: &Path) -> Vec<FieldError> {
     const MAX: usize = 63;
+    const PATH: &[u8] = b"/-._~%!$&'()*+,;=:";
+    const BAD_PATH: &str = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
     let at = path.child("managedBy");
     let Some(manager) = spec.get("managedBy").and_then(Value::as_str) else { return Vec::new() };
     let mut errors = Vec::new();
@@ -201,6 +203,9 @@ fn managed_by(spec: &Value, path: &Path) -> Vec<FieldError> {
         _ if manager.is_empty() => errors.push(FieldError::required(&at, "")),
         Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
             errors.extend(names::dns1123_subdomain(domain).into_iter().map(|p| FieldError::invalid(&at, domain, p)));
+            if !rest.bytes().all(|b| b.is_ascii_alphanumeric() || PATH.contains(&b)) {
+                errors.push(FieldError::invalid(&at, rest, BAD_PATH));
+            }
         }
         _ => {
             let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
@@ -219,29 +224,31 @@ fn indexed(spec: &Value, path: &Path) -> Vec<FieldError> {
     const MANY: i64 = 100_000;
     const MANY_MAX: i64 = 10_000;
     let mut errors = Vec::new();
-    let number = |field: &str| int_at(spec, field);
-    let Some(completions) = number("completions") else {
+    let completions = int_at(spec, "completions");
+    if completions.is_none() {
         errors.push(FieldError::required(&path.child("completions"), "when completion mode is Indexed"));
-        return errors;
+    }
+    let at_most = |field: &str, max: i64, detail: String| {
+        let value = int_at(spec, field).filter(|v| *v > max)?;
+        Some(FieldError::invalid(&path.child(field), value, detail))
     };
-    let mut at_most = |field: &str, max: i64, detail: String| {
-        if let Some(value) = number(field).filter(|v| *v > max) {
-            errors.push(FieldError::invalid(&path.child(field), value, detail));
-        }
-    };
-    at_most("parallelism", MAX, format!("must be less than or equal to {MAX} when completion mode is Indexed"));
-    at_most("maxFailedIndexes", completions, "must be less than or equal to completions".into());
-    at_most("maxFailedIndexes", MAX, format!("must be less than or equal to {MAX}"));
-    if completions > MANY && spec.get("backoffLimitPerIndex").is_some() {
-        let detail = format!(
-            "must be less than or equal to {MANY_MAX} when completions are above {MANY} and used with backoff limit per index"
-        );
-        at_most("parallelism", MANY_MAX, detail.clone());
-        at_most("maxFailedIndexes", MANY_MAX, detail);
+    let detail = format!("must be less than or equal to {MAX} when completion mode is Indexed");
+    errors.extend(at_most("parallelism", MAX, detail));
+    errors.extend(
+        completions
+            .and_then(|most| at_most("maxFailedIndexes", most, "must be less than or equal to completions".into())),
+    );
+    errors.extend(at_most("maxFailedIndexes", MAX, format!("must be less than or equal to {MAX}")));
+    if completions.is_some_and(|n| n > MANY) && spec.get("backoffLimitPerIndex").is_some() {
         if spec.get("maxFailedIndexes").is_none() {
             let detail = format!("must be specified when completions is above {MANY}");
             errors.push(FieldError::required(&path.child("maxFailedIndexes"), detail));
         }
+        let detail = format!(
+            "must be less than or equal to {MANY_MAX} when completions are above {MANY} and used with backoff limit per index"
+        );
+        errors.extend(at_most("parallelism", MANY_MAX, detail.clone()));
+        errors.extend(at_most("maxFailedIndexes", MANY_MAX, detail));
     }
     errors
 }
@@ -316,4 +323,45 @@ pub(in crate::resources) fn warnings(new: &Value, old: Option<&Value>) -> Vec<St
         warnings.push("In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail".to_owned());
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(FieldError::to_string).collect()
+    }
+
+    #[test]
+    fn indexed_jobs_have_bounds() {
+        let of = |spec: Value| texts(&indexed(&spec, &Path::new("s")));
+        assert_eq!(
+            of(json!({"parallelism": 100_001, "maxFailedIndexes": 100_001})),
+            [
+                "s.completions: Required value: when completion mode is Indexed",
+                "s.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode is Indexed",
+                "s.maxFailedIndexes: Invalid value: 100001: must be less than or equal to 100000",
+            ]
+        );
+        assert_eq!(
+            of(json!({"completions": 100_001, "parallelism": 10_001, "backoffLimitPerIndex": 1})),
+            [
+                "s.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+                "s.parallelism: Invalid value: 10001: must be less than or equal to 10000 when completions are above 100000 and used with backoff limit per index",
+            ]
+        );
+    }
+
+    #[test]
+    fn managers_have_a_domain_and_a_path() {
+        let of = |name: &str| texts(&managed_by(&json!({"managedBy": name}), &Path::new("s")));
+        assert_eq!(of("a.io/b~c"), [""; 0]);
+        assert_eq!(
+            of("a.io/b c"),
+            [
+                r#"s.managedBy: Invalid value: "b c": Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')"#
+            ]
+        );
+    }
 }
