@@ -98,7 +98,8 @@ async fn everything_a_container_sees(cluster: &Cluster) {
                 {"name": "down", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
                 {"name": "empty", "emptyDir": {}}, {"name": "mem", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]}))
         .await;
-    cluster.until("sees", "running", 15, |p| phase(p) == Some("Running")).await;
+    // only what was read already may change
+    until_logged(cluster, "/containerLogs/default/sees/c", "writable").await;
     maps.patch("cm", &PatchParams::default(), &Patch::Merge(json!({"data": {"key": "two"}}))).await.unwrap();
     let pod = cluster.until("sees", "ended", 15, |p| matches!(phase(p), Some("Succeeded" | "Failed"))).await.unwrap();
     let log = get(cluster, "/containerLogs/default/sees/c").await;
@@ -346,6 +347,26 @@ async fn get(cluster: &Cluster, path: &str) -> String {
     let text = answer.text().await.unwrap();
     assert!(status.is_success(), "{path}: {status} {text}");
     text
+}
+
+/// Waits until a container that starts has logged this line.
+async fn until_logged(cluster: &Cluster, path: &str, line: &str) {
+    let logged = async {
+        loop {
+            let follow = url(cluster, &format!("{path}?follow=true"));
+            let mut answer = http_client(cluster, true).get(follow).send().await.unwrap();
+            let mut text = String::new();
+            while let Ok(Some(chunk)) = answer.chunk().await {
+                text.push_str(&String::from_utf8_lossy(&chunk));
+                if text.lines().any(|l| l == line) {
+                    return;
+                }
+            }
+            // not there yet: the kubelet refuses
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), logged).await.unwrap_or_else(|_| panic!("{path}: no line {line:?}"));
 }
 
 /// exec over a WebSocket, read to its end.
