@@ -18,7 +18,9 @@ use hoststate::facts::Birth;
 use hoststate::members;
 use serde::Deserialize;
 
+pub use joined::joined;
 pub use place::{Here, Place, place};
+pub use prepare::prepare;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -83,8 +85,8 @@ pub async fn run(args: Args) -> Result<()> {
         std::fs::read_to_string(&args.config).with_context(|| format!("cannot read {}", args.config.display()))?;
     let config = Config::parse(&text).with_context(|| format!("cannot understand {}", args.config.display()))?;
     match args.command {
-        Command::Prepare => prepare::prepare(&config).await,
-        Command::Joined => joined::joined(&config).await,
+        Command::Prepare => prepare(&config).await,
+        Command::Joined => joined(&config).await,
         Command::List => print(&list(&config).await?),
         Command::Remove { id } => print(&remove(&config, id).await?),
     }
