@@ -9,7 +9,7 @@ use apiserver::{ApiServer, Identity};
 use common::{Api, late::LateStore, within};
 use futures::future::join_all;
 use serde_json::{Value, json};
-use store::EmbeddedStore;
+use store::{EmbeddedStore, Expect, KeyValue, Op, RangeRequest, Store, Txn};
 
 /// Two servers; the second hears late of what the first does.
 struct Pair {
@@ -220,4 +220,28 @@ async fn servers_with_different_authorities_publish_all_and_come_to_rest() {
     assert_eq!(get(&b, MAP).await["metadata"]["resourceVersion"], version, "they write for ever");
     a.shutdown().await;
     b.shutdown().await;
+}
+
+/// Another server has taken the address of Service `kubernetes`, and is about to write the Service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_waits_for_the_service_whose_address_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| EmbeddedStore::open(&dir.path().join(name)).unwrap();
+    let (made, store) = (open("made"), open("store"));
+    Api::start_on(made.clone(), dir.path(), |_| ()).await.shutdown().await;
+    let all = made.range(RangeRequest { prefix: "/".into(), ..RangeRequest::default() }).await.unwrap().items;
+    let of =
+        |part: &str, end: &str| all.iter().find(|kv| kv.key.contains(part) && kv.key.ends_with(end)).unwrap().clone();
+    let (address, service) = (of("ipaddresses", "0.1"), of("services", "/default/kubernetes"));
+    let put = |kv: KeyValue| {
+        let op = Op::Put { key: kv.key.to_string(), value: kv.value, expect: Expect::Absent };
+        store.txn(Txn { ops: vec![op] })
+    };
+    put(address).await.unwrap();
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        put(service).await.unwrap();
+    };
+    let (server, ()) = tokio::join!(Api::start_on(store.clone(), dir.path(), |_| ()), later);
+    server.shutdown().await;
 }

@@ -43,6 +43,8 @@ const FLOW_CONTROL: &str = include_str!("flowcontrol.yaml");
 const AT_ONCE: usize = 64;
 /// How often an object is looked at again that others write at the same time.
 const ATTEMPTS: u32 = 8;
+/// How long a refused object is left to another server that may be making it.
+const REFUSED: std::time::Duration = std::time::Duration::from_millis(150);
 
 /// `rbac.authorization.kubernetes.io/autoupdate: "false"` on a role keeps hands off it.
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -114,13 +116,16 @@ async fn ensure_all(core: &Arc<Core>, objects: Vec<Value>) -> anyhow::Result<()>
 }
 
 /// Creates the object, or brings what is there up to date. Another server may be about to do the same: whoever comes second
-/// looks again.
+/// looks again. A Service's address is taken before the Service is there, so what is refused may be made right now.
 pub(crate) async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
         match ensure_once(core, &object).await {
             Err(error) if attempts > 0 && refusal(&error) == Some(StatusCode::CONFLICT) => {}
+            Err(error) if attempts > 0 && refusal(&error) == Some(StatusCode::UNPROCESSABLE_ENTITY) => {
+                tokio::time::sleep(REFUSED).await;
+            }
             result => return result,
         }
     }
