@@ -10,7 +10,7 @@ use hoststate::facts::Birth;
 use crate::Config;
 use crate::files::Files;
 use crate::place::{Place, place};
-use crate::speaker::Speakers;
+use crate::speaker::{ELECTION, Speakers};
 
 /// Members come one after another; this one waits for those before it. systemd allows the whole start 300 s.
 const PATIENCE: Duration = Duration::from_secs(200);
@@ -33,8 +33,8 @@ pub async fn prepare(config: &Config) -> Result<()> {
         let members = asked.as_ref().ok().map(|(_, members)| members.as_slice());
         let (place, anew) = match place(config.birth, here, &config.peer_url, members) {
             Ok(place) => place,
-            // they may be on their way up with this one
-            Err(_) if members.is_none() && config.birth == Birth::Join && started.elapsed() < PATIENCE => {
+            // they may be on their way up with this one, or without a leader
+            Err(_) if members.is_none() && started.elapsed() < patience(config.birth) => {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
@@ -58,6 +58,14 @@ pub async fn prepare(config: &Config) -> Result<()> {
         };
         tracing::info!("this member's place: {place:?}");
         return files.write_config(initial.as_deref());
+    }
+}
+
+/// One that founded etcd and has nothing of it any more is refused in any case: others can only say it better.
+fn patience(birth: Birth) -> Duration {
+    match birth {
+        Birth::Join => PATIENCE,
+        Birth::Found => ELECTION,
     }
 }
 

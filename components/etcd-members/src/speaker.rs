@@ -1,6 +1,6 @@
 //! Asking etcd through whichever member answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
@@ -10,8 +10,11 @@ use hoststate::Member;
 
 use crate::Config;
 
-/// Longer than an election, which is decided within some 2 s.
+/// How long one member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// When a leader is lost nobody answers until there is another one: some 2 s, more where members also restart.
+pub const ELECTION: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(500);
 
 pub struct Speakers {
     options: ConnectOptions,
@@ -36,9 +39,16 @@ impl Speakers {
         Ok((client, found.iter().map(|member| as_ours(member, false)).collect()))
     }
 
-    /// The members with their health.
+    /// The members with their health. Has the patience for an election.
     pub async fn list(&self) -> Result<(Client, Vec<Member>)> {
-        let (client, found) = self.ask().await?;
+        let started = Instant::now();
+        let (client, found) = loop {
+            match self.ask().await {
+                Ok(answer) => break answer,
+                Err(error) if started.elapsed() > ELECTION => return Err(error),
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        };
         let looking = found.iter().map(|member| async {
             let healthy = match member.client_urls().first() {
                 Some(url) => self.confirmed(url).await.is_ok(),
