@@ -30,6 +30,15 @@ impl Topology {
     /// # Errors
     /// Where going on could lose data: says what a person has to do.
     pub fn of(cluster: &Cluster, facts: &BTreeMap<&str, &Facts>) -> anyhow::Result<Self> {
+        // preflight says so too, but may be ignored; this would begin with an empty store
+        if !cluster.runs_etcd()
+            && let Some((name, _)) = facts.iter().find(|(_, facts)| facts.store.joined)
+        {
+            bail!(
+                "{name} has its cluster's store in etcd, which this inventory does not run: everything in it would be out of \
+                 reach; name three or five control planes, those that there were"
+            );
+        }
         if !cluster.runs_etcd() && cluster.external_etcd.is_none() {
             return Ok(Self::default());
         }
@@ -160,6 +169,16 @@ mod tests {
         let kept = StoreFacts { birth: None, ..FOUNDED };
         let kept = of("", [Some(kept.clone()), Some(kept.clone()), Some(kept)]).unwrap();
         assert_eq!((births(&kept), kept.joining.len()), (vec![Birth::Join; 3], 0));
+    }
+
+    #[test]
+    fn a_cluster_in_etcd_never_begins_again_with_an_empty_store() {
+        let one = "cluster: c\nhosts:\n- {name: h1, address: 10.0.0.1, role: controlPlane}\n";
+        let one = Cluster::parse(one, "i", std::path::Path::new("/")).unwrap();
+        let facts = Facts { store: FOUNDED, ..Facts::default() };
+        let refused = Topology::of(&one, &BTreeMap::from([("h1", &facts)])).unwrap_err().to_string();
+        assert!(refused.contains("h1") && refused.contains("three or five"), "{refused}");
+        assert!(Topology::of(&one, &BTreeMap::from([("h1", &Facts::default())])).is_ok());
     }
 
     #[test]
