@@ -15,9 +15,15 @@ use crate::speaker::{ELECTION, Speakers};
 /// Members come one after another; this one waits for those before it. systemd allows the whole start 300 s.
 const PATIENCE: Duration = Duration::from_secs(200);
 const AGAIN: Duration = Duration::from_millis(500);
-/// What etcd says as long as another member is on its way, or is not connected to all the others yet.
-const PASSING: &[&str] =
-    &["too many learner members", "unhealthy cluster", "re-configuration failed due to not enough"];
+/// What etcd says as long as another member is on its way, or is not connected to all the others yet. "Not found" is its
+/// word for an id that was removed: it makes the id out of the address and the second, so a member that was added and taken
+/// out within this second has to wait for the next one (etcd's `membership.computeMemberId`).
+const PASSING: &[&str] = &[
+    "too many learner members",
+    "unhealthy cluster",
+    "re-configuration failed due to not enough",
+    "etcdserver: member not found",
+];
 
 pub async fn prepare(config: &Config) -> Result<()> {
     let files = Files(config);
