@@ -1,6 +1,7 @@
 //! The command line, apart from what commands do.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -61,6 +62,8 @@ pub enum Command {
     Validate(Validate),
     /// Work with bundles
     Bundle(BundleCommand),
+    /// Work with single nodes
+    Node(NodeCommand),
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -141,6 +144,54 @@ pub struct BundleCreate {
     /// The file to write [default: kinstall-bundle-<version>-linux-<arch>.tar.zst]
     #[arg(short, long = "out", visible_alias = "output-file")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct NodeCommand {
+    #[command(subcommand)]
+    pub command: NodeSubcommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodeSubcommand {
+    /// Show nodes, their roles, and what their hosts say of themselves
+    List,
+    /// Drain nodes, take them out of the cluster and bring their hosts back to what they were
+    ///
+    /// A run that ends half-way leaves the node cordoned; the same command again finishes it.
+    Remove(NodeRemove),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct NodeRemove {
+    /// The nodes' names
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub bundled: Bundled,
+    /// How long the pods of one node may take to go: 90s, 5m, 1h
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+    /// Remove for good: pods that no controller creates again, volumes on the node's disk, and, when the time is up, pods
+    /// that disruption budgets hold back; and remove nodes whose hosts cannot be reached from the API all the same
+    #[arg(long)]
+    pub force: bool,
+    /// Evict pods although what they keep in emptyDir volumes is lost
+    #[arg(long)]
+    pub delete_emptydir_data: bool,
+}
+
+/// A whole number and s, m or h.
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let seconds = units.iter().find_map(|(unit, seconds)| {
+        text.strip_suffix(unit)?.parse::<u64>().ok().and_then(|number| number.checked_mul(*seconds))
+    });
+    match seconds {
+        // tokio's clock ends somewhere
+        Some(seconds) if (1..=7 * 86400).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected a time between 1s and 168h, such as 90s, 5m or 1h".into()),
+    }
 }
 
 fn image(text: &str) -> Result<(String, PathBuf), String> {

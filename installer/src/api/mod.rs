@@ -25,6 +25,16 @@ pub struct Server {
 impl Servers {
     /// From a kubeconfig's text.
     pub async fn open(kubeconfig: &str) -> anyhow::Result<Self> {
+        Self::with(kubeconfig, true).await
+    }
+
+    /// As [`Servers::open`]; a refusal for now (429, 503) is told instead of waited for: who watches knows better when to ask
+    /// again.
+    pub async fn open_unretried(kubeconfig: &str) -> anyhow::Result<Self> {
+        Self::with(kubeconfig, false).await
+    }
+
+    async fn with(kubeconfig: &str, retries: bool) -> anyhow::Result<Self> {
         let kubeconfig = Kubeconfig::from_yaml(kubeconfig)
             .context("the administrator's kubeconfig is damaged; run `kinstall up` to write it again")?;
         let mut servers = Vec::new();
@@ -34,9 +44,17 @@ impl Servers {
             config.connect_timeout = Some(Duration::from_secs(3));
             // a watch must outlive any answer; the server ends it
             config.read_timeout = Some(Duration::from_secs(330));
+            config.default_retry = retries;
             servers.push((context.name.clone(), Client::try_from(config)?));
         }
         Ok(Self(servers))
+    }
+
+    /// Those that run on other hosts than these; with one control plane there is one way only.
+    pub fn elsewhere(mut self, hosts: &[String]) -> Self {
+        let on = |context: &str| context.split_once('@').is_some_and(|(host, _)| hosts.iter().any(|name| name == host));
+        self.0.retain(|(context, _)| !on(context));
+        self
     }
 
     /// Waits until `/readyz` of one of them says ok. A server that does not listen yet tells nobody, so this one asks again.

@@ -46,8 +46,18 @@ impl Fleet {
         run: &'a Run<'_>,
         executable: Executable<'_>,
     ) -> Vec<(&'a Host, Result<Option<Member<'a>>, HostError>)> {
+        self.open_some(run, run.cluster.hosts.iter(), executable).await
+    }
+
+    /// As [`Fleet::open`], of some of the hosts.
+    pub async fn open_some<'a>(
+        &self,
+        run: &Run<'_>,
+        hosts: impl Iterator<Item = &'a Host>,
+        executable: Executable<'_>,
+    ) -> Vec<(&'a Host, Result<Option<Member<'a>>, HostError>)> {
         let connect_timeout = run.cluster.limits.connect_timeout;
-        let opening = run.cluster.hosts.iter().map(|host| async move {
+        let opening = hosts.map(|host| async move {
             let work = async {
                 let transport = host::connect(host, connect_timeout).await?;
                 let Some(mut session) = host::open_session(host, transport, executable, &self.uploads).await? else {

@@ -109,6 +109,46 @@ impl Membership {
     }
 }
 
+/// The member of etcd that listens at `peer_url`, as one of the other control planes knows it; and whether it may go.
+///
+/// # Errors
+/// When nobody answers for etcd, or when taking it out could cost the majority.
+async fn leaving(others: &mut [Member<'_>], peer_url: &str) -> anyhow::Result<Option<(usize, EtcdMember)>> {
+    let mut failure: Option<HostError> = None;
+    for (index, other) in others.iter_mut().enumerate().filter(|(_, other)| other.facts.store.joined) {
+        match other.session.members().await {
+            Ok(members) => {
+                let is_it = |member: &&EtcdMember| member.peer_urls.iter().any(|url| url == peer_url);
+                let Some(member) = members.iter().find(is_it) else { return Ok(None) };
+                if let Err(why) = may_remove(&members, member.id) {
+                    bail!(
+                        "etcd's member {} cannot be taken out: {why}; bring the other control planes back first",
+                        member.title()
+                    );
+                }
+                return Ok(Some((index, member.clone())));
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(error) => Err(error).context("no other control plane answers for etcd"),
+        None => bail!("no other control plane that has etcd's data can be reached; bring them back first"),
+    }
+}
+
+/// Whether [`leave`] would succeed; changes nothing.
+pub async fn may_leave(others: &mut [Member<'_>], peer_url: &str) -> anyhow::Result<()> {
+    leaving(others, peer_url).await.map(drop)
+}
+
+/// Takes the member at `peer_url` out through another one that lives. `None`: it is no member any more.
+pub async fn leave(others: &mut [Member<'_>], peer_url: &str) -> anyhow::Result<Option<EtcdMember>> {
+    let Some((speaker, member)) = leaving(others, peer_url).await? else { return Ok(None) };
+    others[speaker].session.remove_member(member.id).await?;
+    Ok(Some(member))
+}
+
 fn cannot_join(topology: &Topology) -> String {
     format!(
         "{} cannot join: no control plane answers for etcd; bring those back that have its data",

@@ -5,6 +5,7 @@ mod down;
 mod fleet;
 mod kubeconfig;
 mod membership;
+mod node;
 mod plan;
 mod progress;
 mod status;
@@ -16,7 +17,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::bundle::Bundle;
-use crate::cli::{BundleSubcommand, Cli, Command, Global};
+use crate::cli::{BundleSubcommand, Cli, Command, Global, NodeSubcommand};
 use crate::cluster::Cluster;
 use crate::printer::Printer;
 use crate::state::StateDir;
@@ -52,6 +53,12 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
     match command {
         Command::Bundle(bundle) => match bundle.command {
             BundleSubcommand::Create(arguments) => bundle::create(arguments, printer),
+        },
+        Command::Node(node) => match node.command {
+            NodeSubcommand::List => node::list::run(&Run::reading(&global, printer)?).await,
+            NodeSubcommand::Remove(arguments) => {
+                node::remove::run(&Run::locked(&global, printer, "node-remove")?, &arguments).await
+            }
         },
         Command::Up(arguments) => up::run(&Run::locked(&global, printer, "up")?, &arguments).await,
         Command::Down(arguments) => down::run(&Run::locked(&global, printer, "down")?, &arguments).await,

@@ -131,6 +131,20 @@ impl StateDir {
         write_private(&self.path.join(name), bytes)
     }
 
+    /// Forgets a host that was taken out of the cluster: one of the same name gets keys of its own.
+    pub fn forget_host(&self, name: &str) -> anyhow::Result<()> {
+        for what in pki::OF_ONE_HOST {
+            for kind in ["crt", "key"] {
+                remove(&self.path.join("pki").join(format!("{what}-{name}.{kind}")))?;
+            }
+        }
+        let Some(mut applied) = self.read::<serde_json::Value>("applied.json")? else { return Ok(()) };
+        if let Some(hosts) = applied["hosts"].as_array_mut() {
+            hosts.retain(|host| host["host"] != name);
+        }
+        self.write("applied.json", &applied)
+    }
+
     /// Forgets the cluster after `down`: keys and passwords of what no longer is. Logs and the lock stay.
     pub fn forget(&self) -> anyhow::Result<()> {
         for name in ["cluster.json", "wordpress.json", "applied.json", "admin.kubeconfig"] {

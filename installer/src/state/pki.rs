@@ -17,6 +17,9 @@ use crate::cluster::{Cluster, ExternalEtcd, Host};
 
 pub const RENEW_DAYS: i64 = 30;
 
+/// Certificates that each host has of its own; its name follows after a hyphen.
+pub const OF_ONE_HOST: [&str; 4] = ["kubelet-bootstrap", "apiserver", "etcd-server", "etcd-peer"];
+
 /// Everything host states need, as PEM.
 #[derive(Clone)]
 pub struct Pki {
@@ -304,6 +307,30 @@ mod tests {
         for entry in fs::read_dir(state.path().join("pki")).unwrap().flatten() {
             assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
         }
+    }
+
+    #[test]
+    fn a_host_that_was_removed_gets_new_keys_and_the_others_keep_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::at(directory.path(), "t");
+        state.create().unwrap();
+        let cluster = Cluster::parse(&three(), "i", directory.path()).unwrap();
+        let before = Pki::load_or_create(&state, &cluster).unwrap();
+        state.write("applied.json", &serde_json::json!({"hosts": [{"host": "h1"}, {"host": "h2"}]})).unwrap();
+        state.forget_host("h2").unwrap();
+        let left = || fs::read_dir(state.path().join("pki")).unwrap().flatten().map(|entry| entry.file_name());
+        assert!(!left().any(|name| name.to_string_lossy().contains("h2")), "{:?}", left().collect::<Vec<_>>());
+        let applied: serde_json::Value = state.read("applied.json").unwrap().unwrap();
+        assert_eq!(applied["hosts"], serde_json::json!([{"host": "h1"}]));
+        let after = Pki::load_or_create(&state, &cluster).unwrap();
+        let of = |pki: &Pki, name: &str| {
+            let member = pki.etcd.as_ref().unwrap().members[name].clone();
+            [pki.apiserver[name].clone(), pki.kubelet_bootstrap[name].clone(), member.server, member.peer]
+        };
+        for (old, new) in of(&before, "h2").iter().zip(&of(&after, "h2")) {
+            assert_ne!(old.key_pem, new.key_pem);
+        }
+        assert!(of(&before, "h3") == of(&after, "h3") && before.ca == after.ca && before.admin == after.admin);
     }
 
     #[test]

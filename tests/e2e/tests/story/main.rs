@@ -4,6 +4,7 @@ mod accidents;
 mod bad_input;
 mod clients;
 mod ending;
+mod nodes;
 mod using;
 
 use std::process::ExitCode;
@@ -64,7 +65,7 @@ const BIRTH: [(&str, Scenario); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario); 13] = [
+const LIFE: [(&str, Scenario); 14] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -75,6 +76,7 @@ const LIFE: [(&str, Scenario); 13] = [
     ("the required behaviours of Kubernetes hold, all of them", clients::required_behaviours),
     ("nobody without credentials or rights gets in", using::security),
     ("an unreachable host holds up nobody if the operator says so", bad_input::without_an_unreachable_host),
+    ("a worker leaves and comes back, and the others are not touched", nodes::leaves_and_comes_back),
     ("a killed control plane comes back by itself", accidents::control_plane_killed),
     ("a killed kubelet leaves containers running", accidents::kubelet_killed),
     ("a worker loses power and comes back", accidents::worker_power_cut),
