@@ -50,6 +50,13 @@ pub enum Output {
 pub enum Command {
     /// Install or update the cluster, deploy the sample, validate
     Up(Up),
+    /// Bring the cluster to a newer bundle, host by host, each with the way back if it does not come up well
+    ///
+    /// Control planes go one by one, then workers; then the addons. A host counts as done when its units are active, its API
+    /// server is ready and its node is Ready; else it goes back to the version it had, and the upgrade stops. The same command
+    /// again goes on where it stopped. Nodes are drained only when the container runtime changes: everything else runs on
+    /// through the restart of the components.
+    Upgrade(Upgrade),
     /// Bring the hosts back to what they were
     Down(Down),
     /// Show what `up` would change; touches nothing (exit code 2: changes are pending)
@@ -83,6 +90,65 @@ pub struct Up {
     /// Do not validate at the end
     #[arg(long)]
     pub no_validate: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Upgrade {
+    #[command(flatten)]
+    pub bundled: Bundled,
+    /// How many workers at once: a number, or a share of them such as 25%
+    #[arg(long, default_value = "1", value_name = "N|P%", value_parser = width)]
+    pub workers: Width,
+    /// Show what would be done, host by host, and end (exit code 2: there is something to do)
+    #[arg(long)]
+    pub plan: bool,
+    /// Drain every node, also where the container runtime stays as it is
+    #[arg(long, conflicts_with = "no_drain")]
+    pub drain: bool,
+    /// Drain no node; containers run on while the runtime restarts below them
+    #[arg(long)]
+    pub no_drain: bool,
+    /// How long the pods of one node may take to go: 90s, 5m, 1h
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+    /// When draining: delete pods that no controller creates again and, when the time is up, pods that disruption budgets
+    /// hold back
+    #[arg(long)]
+    pub force: bool,
+    /// When draining: evict pods although what they keep in emptyDir volumes is lost
+    #[arg(long)]
+    pub delete_emptydir_data: bool,
+    /// Go on although preflight checks found errors
+    #[arg(long)]
+    pub ignore_preflight: bool,
+    /// Do not validate at the end
+    #[arg(long)]
+    pub no_validate: bool,
+}
+
+/// How many of a number of hosts at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    Number(usize),
+    Percent(usize),
+}
+
+impl Width {
+    /// At least one.
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Self::Number(number) => number,
+            Self::Percent(percent) => (all * percent / 100).max(1),
+        }
+    }
+}
+
+fn width(text: &str) -> Result<Width, String> {
+    let parsed = match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Width::Percent),
+        None => text.parse().ok().filter(|number| *number > 0).map(Width::Number),
+    };
+    parsed.ok_or_else(|| "expected a number from 1 on, or a share from 1% to 100%".into())
 }
 
 #[derive(Clone, Debug, Args)]
@@ -141,6 +207,9 @@ pub struct BundleCreate {
     /// The version; names the directory on hosts
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     pub bundle_version: String,
+    /// The version of Kubernetes that the components have
+    #[arg(long, default_value = hoststate::bundle::KUBERNETES)]
+    pub kubernetes_version: String,
     /// The file to write [default: kinstall-bundle-<version>-linux-<arch>.tar.zst]
     #[arg(short, long = "out", visible_alias = "output-file")]
     pub out: Option<PathBuf>,
@@ -207,5 +276,21 @@ fn image(text: &str) -> Result<(String, PathBuf), String> {
             "expected a full reference with its tag and a file, such as docker.io/library/mariadb:10.11=mariadb.tar"
                 .into(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn workers_at_once_are_a_number_or_a_share() {
+        for (text, all, expected) in [("1", 9, 1), ("3", 9, 3), ("25%", 9, 2), ("10%", 3, 1), ("100%", 4, 4)] {
+            assert_eq!(width(text).unwrap().of(all), expected, "{text} of {all}");
+        }
+        for text in ["0", "-1", "0%", "101%", "%", "all", ""] {
+            assert!(width(text).is_err(), "{text}");
+        }
     }
 }

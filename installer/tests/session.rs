@@ -52,6 +52,7 @@ fn bundle(directory: &Path) -> PathBuf {
         images: Vec::new(),
         arch,
         version: "0.0.1-test".into(),
+        kubernetes: "1.37.0".into(),
     };
     let output = directory.join("bundle.tar.zst");
     create(&input, &output).unwrap();
@@ -78,6 +79,7 @@ async fn converge_is_brought_answers_and_leaves_nothing() {
         cluster: ClusterRef { name: "t".into(), id: "id".into() },
         host: "h1".into(),
         version: "0.0.1-test".into(),
+        kubernetes: None,
         resources: vec![Resource::File {
             path: path.clone(),
             mode: 0o600,

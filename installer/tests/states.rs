@@ -76,6 +76,7 @@ fn bundle() -> BundleManifest {
     BundleManifest {
         format: 1,
         version: "0.1.0".into(),
+        kubernetes: None,
         arch: "amd64".into(),
         files: names
             .iter()

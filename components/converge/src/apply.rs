@@ -3,13 +3,21 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use hoststate::wire::{Failure, ManifestEntry, Undo};
+use hoststate::wire::{Failure, ManifestEntry, Undo, Version};
 use hoststate::{Action, Event, HostManifest, HostState, Resource};
 
 use crate::resources::{self, Context, Observation, file, unit};
-use crate::{command, manifest, runtime};
+use crate::{command, kept, manifest, runtime};
 
 const UNIT_DIR: &str = "/etc/systemd/system/";
+
+/// What becomes of that which only the state before has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    Nothing,
+    /// It stays, and [`crate::rollback`] can go back to it.
+    Previous,
+}
 
 /// Blobs that have to come from the installer for these changes, in the order in which they will be used.
 pub fn missing_blobs(context: Context<'_>, state: &HostState, observations: &[Observation]) -> Vec<String> {
@@ -35,9 +43,22 @@ fn changed<'a>(
 }
 
 /// Makes every change; the first failure ends it. Gives how many resources changed.
-pub fn apply(context: Context<'_>, state: &HostState, observations: &[Observation]) -> Result<usize, Failure> {
-    let before = manifest::load(context.root).map_err(|error| resources::io("manifest", &error))?;
-    let stale = write_ahead(context, state, observations, before.as_ref())?;
+pub fn apply(
+    context: Context<'_>,
+    state: &HostState,
+    observations: &[Observation],
+    keep: Keep,
+) -> Result<usize, Failure> {
+    let fail = |error: std::io::Error| resources::io("manifest", &error);
+    let before = manifest::load(context.root).map_err(fail)?;
+    let previous = match keep {
+        Keep::Previous => kept::load(context.root)
+            .map_err(fail)?
+            .map(|kept| Version { version: kept.version, kubernetes: kept.kubernetes }),
+        Keep::Nothing => None,
+    };
+    let new = HostManifest { previous, ..new_manifest(state, observations, before.as_ref()) };
+    let (ahead, stale) = write_ahead(context, new.clone(), before.as_ref())?;
 
     // A run that was interrupted may have written unit files that systemd has not read.
     let reload = before.as_ref().is_some_and(|manifest| !manifest.complete);
@@ -47,6 +68,13 @@ pub fn apply(context: Context<'_>, state: &HostState, observations: &[Observatio
     }
     run.join(|_| true)?;
     let mut changed = run.changed;
+    if keep == Keep::Previous {
+        manifest::save(context.root, &HostManifest { complete: true, restart: Vec::new(), ..ahead }).map_err(fail)?;
+        context.blobs.clear();
+        return Ok(changed);
+    }
+    // From here on there is no way back to what was before.
+    kept::save(context.root, state).map_err(fail)?;
     // In reverse, as `down` does it: units before their files, files before their directories.
     for entry in stale.iter().rev() {
         crate::down::undo(context, entry)?;
@@ -55,22 +83,18 @@ pub fn apply(context: Context<'_>, state: &HostState, observations: &[Observatio
     if stale.iter().any(|entry| entry.name.starts_with(UNIT_DIR)) {
         command::run(context.sink, "systemd", "systemctl", &["daemon-reload"])?;
     }
-    let finished =
-        HostManifest { complete: true, restart: Vec::new(), ..new_manifest(state, observations, before.as_ref()) };
-    manifest::save(context.root, &finished).map_err(|error| resources::io("manifest", &error))?;
+    manifest::save(context.root, &HostManifest { complete: true, restart: Vec::new(), ..new }).map_err(fail)?;
     context.blobs.clear();
     Ok(changed)
 }
 
-/// Writes down what is about to be made and keeps what is there, before anything is touched. Gives the entries of an
-/// earlier apply that this state no longer has.
+/// Writes down what is about to be made and keeps what is there, before anything is touched. Gives what was written, and the
+/// entries of an earlier apply that this state no longer has.
 fn write_ahead(
     context: Context<'_>,
-    state: &HostState,
-    observations: &[Observation],
+    new: HostManifest,
     before: Option<&HostManifest>,
-) -> Result<Vec<ManifestEntry>, Failure> {
-    let new = new_manifest(state, observations, before);
+) -> Result<(HostManifest, Vec<ManifestEntry>), Failure> {
     let kept: HashSet<(&str, &str)> = new.entries.iter().map(|e| (e.kind.as_str(), e.name.as_str())).collect();
     let stale: Vec<ManifestEntry> = before
         .map(|m| m.entries.as_slice())
@@ -87,7 +111,7 @@ fn write_ahead(
     // Until it is complete the manifest also names what an earlier version made, so that `down` finds everything.
     let ahead = HostManifest { entries: stale.iter().cloned().chain(new.entries).collect(), ..new };
     manifest::save(context.root, &ahead).map_err(|error| resources::io("manifest", &error))?;
-    Ok(stale)
+    Ok((ahead, stale))
 }
 
 fn new_manifest(state: &HostState, observations: &[Observation], before: Option<&HostManifest>) -> HostManifest {
@@ -107,6 +131,8 @@ fn new_manifest(state: &HostState, observations: &[Observation], before: Option<
         cluster: state.cluster.clone(),
         host: state.host.clone(),
         version: state.version.clone(),
+        kubernetes: state.kubernetes.clone(),
+        previous: None,
         applied: time::OffsetDateTime::now_utc()
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap_or_default(),

@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::io;
 
-use hoststate::{Action, Change, HostState, Resource};
+use hoststate::{Action, Change, Content, HostState, Resource};
 
 use crate::resources::{self, Observation};
-use crate::{Root, manifest};
+use crate::{Root, files, manifest};
+
+/// Below it lie the versions' directories, and the link to that which runs.
+const VERSIONS: &str = "/opt/kinstall/";
+const CURRENT: &str = "current";
 
 /// One observation for each resource, in order. Units restart when a file they depend on changes.
 pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
@@ -17,7 +21,10 @@ pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
         let mut observation = resources::observe(root, resource)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", resource.id())))?;
         match resource {
-            Resource::File { path, .. } | Resource::Symlink { path, .. } if observation.action != Action::None => {
+            Resource::File { path, content, .. } if differs_from_what_runs(root, path, content, observation.action) => {
+                changing.insert(path);
+            }
+            Resource::Symlink { path, .. } if observation.action != Action::None => {
                 changing.insert(path);
             }
             Resource::Unit { name, active: true, restart_on, .. } if observation.action == Action::None => {
@@ -40,6 +47,20 @@ pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
         observations.push(observation);
     }
     Ok(observations)
+}
+
+/// Whether who uses this file has to notice. A file of another version than the one that runs is compared with that one's:
+/// where they are the same, and the link to the running version moves from one to the other, nothing changes for its user.
+pub fn differs_from_what_runs(root: &Root, path: &str, content: &Content, action: Action) -> bool {
+    let Some((version, rest)) = path.strip_prefix(VERSIONS).and_then(|path| path.split_once('/')) else {
+        return action != Action::None;
+    };
+    let Content::Blob { sha256, .. } = content else { return action != Action::None };
+    let current = root.path(VERSIONS).join(CURRENT);
+    match std::fs::read_link(&current) {
+        Ok(running) if running.as_os_str() == version => action != Action::None,
+        _ => files::sha256(&current.join(rest)).map_or(true, |running| running != *sha256),
+    }
 }
 
 /// The lines of `kinstall plan`.

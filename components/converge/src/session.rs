@@ -8,11 +8,12 @@ use hoststate::wire::Failure;
 use hoststate::{Event, HostState, Request};
 
 use crate::abandon::Abandon;
+use crate::apply::Keep;
 use crate::blobs::Blobs;
 use crate::lock::HostLock;
 use crate::resources::{self, Context};
 use crate::sink::Sink;
-use crate::{Root, STATE_DIR, apply, down, facts, manifest, members, plan};
+use crate::{Root, STATE_DIR, apply, down, facts, manifest, members, plan, rollback};
 
 /// Longest request line; a HostState with every config inline stays far below.
 const LINE_LIMIT: u64 = 64 << 20;
@@ -40,9 +41,7 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
             // One thing at a time; a new request waits for the work before it.
             _ => _ = join(applying.take()),
         }
-        if matches!(request, Request::Apply { .. } | Request::Down { .. } | Request::RemoveMember { .. })
-            && lock.is_none()
-        {
+        if changes_something(&request) && lock.is_none() {
             match HostLock::take(root) {
                 Ok(taken) => lock = Some(taken),
                 Err(failure) => {
@@ -52,12 +51,16 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
             }
         }
         match request {
-            Request::Apply { state } => {
+            Request::Apply { .. } | Request::Rollback => {
                 abandon = Abandon::default();
                 let (root, sink, blobs, abandon) = (root.clone(), sink.clone(), blobs.clone(), abandon.clone());
                 applying = Some(std::thread::spawn(move || {
                     let context = Context { root: &root, sink: &sink, blobs: &blobs, abandon: &abandon };
-                    let result = run_apply(context, &state);
+                    let result = match request {
+                        Request::Apply { state, keep_previous: true } => run_apply(context, &state, Keep::Previous),
+                        Request::Apply { state, .. } => run_apply(context, &state, Keep::Nothing),
+                        _ => rollback::rollback(context),
+                    };
                     let good = result.is_ok();
                     sink.send(&result.unwrap_or_else(Event::Failed));
                     good
@@ -74,6 +77,10 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
     // then our executable stays where it was staged: the next installer may be about to start it
     anyhow::ensure!(!cut_off, "the installer went away before the work was done");
     Ok(())
+}
+
+fn changes_something(request: &Request) -> bool {
+    matches!(request, Request::Apply { .. } | Request::Rollback | Request::Down { .. } | Request::RemoveMember { .. })
 }
 
 /// Whether the work was done.
@@ -105,15 +112,15 @@ fn answer(context: Context<'_>, request: Request) -> Event {
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
         Request::Members => members::list(context.sink).unwrap_or_else(Event::Failed),
         Request::RemoveMember { id } => members::remove(context.sink, id).unwrap_or_else(Event::Failed),
-        Request::Apply { .. } | Request::Blob { .. } => unreachable!("handled by the caller"),
+        Request::Apply { .. } | Request::Rollback | Request::Blob { .. } => unreachable!("handled by the caller"),
     }
 }
 
-fn run_apply(context: Context<'_>, state: &HostState) -> Result<Event, Failure> {
+fn run_apply(context: Context<'_>, state: &HostState, keep: Keep) -> Result<Event, Failure> {
     refuse_other_cluster(context, state)?;
     let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
     context.sink.send(&Event::NeedBlobs { sha256: apply::missing_blobs(context, state, &observations) });
-    let changed = apply::apply(context, state, &observations)?;
+    let changed = apply::apply(context, state, &observations, keep)?;
     Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
 }
 
@@ -138,6 +145,7 @@ fn refuse_other_cluster(context: Context<'_>, state: &HostState) -> Result<(), F
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs;
+    use std::path::Path;
     use std::sync::Mutex;
 
     use hoststate::resource::{ClusterRef, Contents};
@@ -163,6 +171,7 @@ mod tests {
             cluster: ClusterRef { name: "lab".into(), id: "1".into() },
             host: "h1".into(),
             version: "0.1.0".into(),
+            kubernetes: None,
             resources: vec![
                 Resource::Directory { path: "/etc/kinstall".into(), mode: 0o700, contents: Contents::Ours },
                 Resource::File { path: "/etc/kinstall/a.yaml".into(), mode: 0o600, content: inline(text) },
@@ -186,7 +195,7 @@ mod tests {
     }
 
     fn apply(root: &Root, state: HostState, blob: &[u8]) -> Vec<Event> {
-        let mut requests = serde_json::to_vec(&Request::Apply { state }).unwrap();
+        let mut requests = serde_json::to_vec(&Request::Apply { state, keep_previous: false }).unwrap();
         requests.push(b'\n');
         if !blob.is_empty() {
             let header = Request::Blob { sha256: sha256_hex(b"executable"), size: blob.len() as u64 };
@@ -227,6 +236,111 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "theirs");
         assert!(!dir.path().join("etc/kinstall").exists());
+    }
+
+    /// A state of another version, whose executable lies in that version's directory.
+    fn version(version: &str, text: &str) -> HostState {
+        let mut state = state(text);
+        state.version = version.into();
+        state.resources.retain(|resource| !resource.id().starts_with("symlink"));
+        for directory in ["/opt/kinstall".to_owned(), format!("/opt/kinstall/{version}")] {
+            state.resources.push(Resource::Directory { path: directory, mode: 0o755, contents: Contents::Ours });
+        }
+        state.resources.push(Resource::File {
+            path: format!("/opt/kinstall/{version}/x"),
+            mode: 0o755,
+            content: Content::Blob { sha256: sha256_hex(b"executable"), size: 10 },
+        });
+        state.resources.push(Resource::Symlink { path: "/opt/kinstall/current".into(), target: version.into() });
+        state
+    }
+
+    fn line(request: &Request) -> Vec<u8> {
+        let mut line = serde_json::to_vec(request).unwrap();
+        line.push(b'\n');
+        line
+    }
+
+    /// As an upgrade does it: the installer may go away after each request.
+    fn upgrade(root: &Root, state: HostState, blob: &[u8]) -> Vec<Event> {
+        let mut requests = line(&Request::Apply { state, keep_previous: true });
+        if !blob.is_empty() {
+            requests.extend(line(&Request::Blob { sha256: sha256_hex(b"executable"), size: 10 }));
+            requests.extend(blob);
+        }
+        converse(root, &requests)
+    }
+
+    #[test]
+    fn an_upgrade_can_go_back_until_it_is_settled_and_leaves_nothing_of_the_other_version() {
+        let (dir, root) = root();
+        fs::create_dir_all(dir.path().join("opt")).unwrap();
+        let there = |path: &str| dir.path().join(path).exists();
+        apply(&root, version("1", "old"), b"executable");
+        let before = manifest::load(&root).unwrap().unwrap();
+
+        for blob in [&b"execut"[..], b"executable", b""] {
+            // cut off half-way, then to its end, then once more
+            let events = upgrade(&root, version("2", "new"), blob);
+            let begun = manifest::load(&root).unwrap().unwrap();
+            assert_eq!(begun.previous.as_ref().unwrap().version, "1", "{events:?}");
+            assert_eq!(begun.complete, blob != b"execut", "{events:?}");
+            assert!(there("opt/kinstall/1/x"), "what the way back needs stays");
+        }
+        assert_eq!(fs::read_link(dir.path().join("opt/kinstall/current")).unwrap(), Path::new("2"));
+
+        let events = converse(&root, &line(&Request::Rollback));
+        assert!(matches!(events.last().unwrap(), Event::Done { .. }), "{events:?}");
+        let back = manifest::load(&root).unwrap().unwrap();
+        assert_eq!((back.version.as_str(), back.complete, &back.previous), ("1", true, &None));
+        assert_eq!(back.entries, before.entries);
+        assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "old");
+        assert_eq!(fs::read_link(dir.path().join("opt/kinstall/current")).unwrap(), Path::new("1"));
+        assert!(!there("opt/kinstall/2"));
+        let again = converse(&root, &line(&Request::Rollback));
+        assert!(matches!(again.last().unwrap(), Event::Done { changed: 0, .. }), "{again:?}");
+
+        upgrade(&root, version("2", "new"), b"executable");
+        let events = apply(&root, version("2", "new"), b"");
+        assert!(matches!(events.last().unwrap(), Event::Done { .. }), "{events:?}");
+        let settled = manifest::load(&root).unwrap().unwrap();
+        assert_eq!((settled.version.as_str(), settled.complete, &settled.previous), ("2", true, &None));
+        assert!(!there("opt/kinstall/1"));
+        let kept = crate::kept::load(&root).unwrap().unwrap();
+        assert_eq!(kept, version("2", "new"));
+    }
+
+    #[test]
+    fn a_rollback_without_what_it_needs_says_so_and_changes_nothing() {
+        let (dir, root) = root();
+        fs::create_dir_all(dir.path().join("opt")).unwrap();
+        let refused = converse(&root, &line(&Request::Rollback));
+        assert!(matches!(refused.last().unwrap(), Event::Failed(f) if f.message.contains("no state")), "{refused:?}");
+        apply(&root, version("1", "old"), b"executable");
+        upgrade(&root, version("2", "new"), b"executable");
+        fs::remove_file(dir.path().join("opt/kinstall/1/x")).unwrap();
+        fs::remove_file(dir.path().join("etc/kinstall/blob")).unwrap();
+        let refused = converse(&root, &line(&Request::Rollback));
+        assert!(matches!(refused.last().unwrap(), Event::Failed(f) if f.message.contains("gone")), "{refused:?}");
+        assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "new");
+    }
+
+    #[test]
+    fn what_runs_is_compared_by_content_whatever_its_version() {
+        let (dir, root) = root();
+        fs::create_dir_all(dir.path().join("opt")).unwrap();
+        apply(&root, version("1", "same"), b"executable");
+        let differs = |state: &HostState, path: &str| {
+            let file = state.resources.iter().find(|resource| resource.id() == format!("file {path}")).unwrap();
+            let Resource::File { content, .. } = file else { unreachable!() };
+            plan::differs_from_what_runs(&root, path, content, Action::Create)
+        };
+        let newer = version("2", "same");
+        assert!(!differs(&newer, "/opt/kinstall/2/x"), "the version that runs has the same");
+        fs::write(dir.path().join("opt/kinstall/1/x"), "another").unwrap();
+        assert!(differs(&newer, "/opt/kinstall/2/x"));
+        fs::remove_file(dir.path().join("opt/kinstall/1/x")).unwrap();
+        assert!(differs(&newer, "/opt/kinstall/2/x"));
     }
 
     #[test]

@@ -11,10 +11,23 @@ pub struct BundleManifest {
     /// 1.
     pub format: u32,
     pub version: String,
+    /// The version of Kubernetes whose behaviour the components have: `1.37.0`. Bundles of the first days do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<String>,
     /// `amd64` or `arm64`.
     pub arch: String,
     pub files: Vec<BundleFile>,
     pub images: Vec<BundleImage>,
+}
+
+/// What bundles and hosts that do not name Kubernetes' version have; and what the components of this source tree have.
+pub const KUBERNETES: &str = "1.37.0";
+
+impl BundleManifest {
+    /// Kubernetes' version, also of a bundle that does not name it.
+    pub fn kubernetes(&self) -> &str {
+        self.kubernetes.as_deref().unwrap_or(KUBERNETES)
+    }
 }
 
 /// A file below `/opt/kinstall/<version>/`.

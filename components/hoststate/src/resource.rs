@@ -11,6 +11,9 @@ pub struct HostState {
     pub host: String,
     /// kinstall's version whose bundle this state comes from.
     pub version: String,
+    /// Kubernetes' version; see [`crate::bundle::BundleManifest::kubernetes`].
+    #[serde(default)]
+    pub kubernetes: Option<String>,
     pub resources: Vec<Resource>,
 }
 

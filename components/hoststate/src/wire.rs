@@ -17,7 +17,15 @@ pub enum Request {
     /// What would change; touches nothing. Answered by [`Event::Plan`].
     Plan { state: HostState },
     /// Answered by [`Event::NeedBlobs`] (possibly empty), then, as blobs arrive, `Step` events, then `Done` or `Failed`.
-    Apply { state: HostState },
+    /// `keep_previous`: what only the state before it has stays, so that [`Request::Rollback`] can go back to it, until the same
+    /// state is applied without.
+    Apply {
+        state: HostState,
+        #[serde(default)]
+        keep_previous: bool,
+    },
+    /// Back to the last state that was applied without `keep_previous`. Answered by `Step` events, then `Done` or `Failed`.
+    Rollback,
     /// `size` raw bytes follow this line.
     Blob { sha256: String, size: u64 },
     /// Back to what the host was. Answered by `Step` events, then `Done` or `Failed`.
@@ -120,6 +128,12 @@ pub struct HostManifest {
     pub cluster: ClusterRef,
     pub host: String,
     pub version: String,
+    /// Kubernetes' version; see [`crate::bundle::BundleManifest::kubernetes`].
+    #[serde(default)]
+    pub kubernetes: Option<String>,
+    /// The version that the host can still go back to, as long as an upgrade is not over.
+    #[serde(default)]
+    pub previous: Option<Version>,
     /// RFC 3339, UTC.
     pub applied: String,
     /// Whether the last apply went to its end.
@@ -128,6 +142,15 @@ pub struct HostManifest {
     #[serde(default)]
     pub restart: Vec<String>,
     pub entries: Vec<ManifestEntry>,
+}
+
+/// kinstall's version, and Kubernetes' ([`crate::bundle::BundleManifest::kubernetes`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    pub version: String,
+    #[serde(default)]
+    pub kubernetes: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,6 +57,14 @@ impl Servers {
         self
     }
 
+    /// The one that runs on this host; with one control plane there is one only.
+    pub fn on(mut self, host: &str) -> Self {
+        if self.0.len() > 1 {
+            self.0.retain(|(context, _)| context.split_once('@').is_some_and(|(name, _)| name == host));
+        }
+        self
+    }
+
     /// Waits until `/readyz` of one of them says ok. A server that does not listen yet tells nobody, so this one asks again.
     pub async fn ready(&self, timeout: Duration) -> anyhow::Result<Server> {
         let started = Instant::now();

@@ -20,6 +20,8 @@ pub struct Input {
     pub images: Vec<(String, PathBuf)>,
     pub arch: String,
     pub version: String,
+    /// Kubernetes' version that the components have.
+    pub kubernetes: String,
 }
 
 /// One blob's source.
@@ -45,8 +47,14 @@ pub fn create(input: &Input, output: &Path) -> anyhow::Result<BundleManifest> {
         images.push(BundleImage { name: name.clone(), sha256: source.sha256.clone(), size: source.size });
         sources.push(source);
     }
-    let manifest =
-        BundleManifest { format: 1, version: input.version.clone(), arch: input.arch.clone(), files, images };
+    let manifest = BundleManifest {
+        format: 1,
+        version: input.version.clone(),
+        kubernetes: Some(input.kubernetes.clone()),
+        arch: input.arch.clone(),
+        files,
+        images,
+    };
 
     let temporary = output.with_extension(format!("tmp{}", std::process::id()));
     let written = write(&manifest, &sources, &temporary);

@@ -185,6 +185,7 @@ mod tests {
             images: vec![("docker.io/library/mariadb:10.11".into(), directory.join("image.tar"))],
             arch: "amd64".into(),
             version: "0.1.0".into(),
+            kubernetes: "1.38.0".into(),
         };
         let output = directory.join("bundle.tar.zst");
         create(&input, &output).unwrap();
@@ -198,6 +199,7 @@ mod tests {
         let opened = Bundle::open_in(&path, &directory.path().join("cache")).unwrap();
         let components = opened.components().unwrap();
         assert_eq!(fs::read(opened.blob(&components.sha256)).unwrap(), "components\n".repeat(5000).into_bytes());
+        assert_eq!(opened.manifest.kubernetes(), "1.38.0");
         assert_eq!(opened.manifest.images[0].name, "docker.io/library/mariadb:10.11");
         let before = fs::metadata(opened.blob(&components.sha256)).unwrap().ino();
         let again = Bundle::open_in(&path, &directory.path().join("cache")).unwrap();
@@ -219,6 +221,12 @@ mod tests {
             assert!(message.contains("create it again"), "{message}");
             assert_eq!(fs::read_dir(cache.join("bundles")).unwrap().count(), 0);
         }
+    }
+
+    #[test]
+    fn a_manifest_of_the_first_days_does_not_name_kubernetes_version() {
+        let old = parse(br#"{"format":1,"version":"0.1.0","arch":"amd64","images":[],"files":[]}"#).unwrap();
+        assert_eq!(old.kubernetes(), "1.37.0");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub fn create(arguments: BundleCreate, printer: &Printer) -> anyhow::Result<Ende
         images: arguments.images,
         arch: arguments.arch,
         version: arguments.bundle_version,
+        kubernetes: arguments.kubernetes_version,
     };
     let manifest = create::create(&input, &output)?;
     let size = std::fs::metadata(&output)?.len();

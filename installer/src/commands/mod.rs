@@ -10,6 +10,7 @@ mod plan;
 mod progress;
 mod status;
 mod up;
+mod upgrade;
 mod validate;
 
 use std::path::Path;
@@ -61,6 +62,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
             }
         },
         Command::Up(arguments) => up::run(&Run::locked(&global, printer, "up")?, &arguments).await,
+        Command::Upgrade(arguments) => upgrade::run(&Run::locked(&global, printer, "upgrade")?, &arguments).await,
         Command::Down(arguments) => down::run(&Run::locked(&global, printer, "down")?, &arguments).await,
         Command::Plan(arguments) => plan::run(&Run::locked(&global, printer, "plan")?, &arguments).await,
         Command::Validate(arguments) => validate::run(&Run::locked(&global, printer, "validate")?, &arguments).await,

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
-use super::{ADMIN_KUBECONFIG, Ended, Run, plan};
+use super::{ADMIN_KUBECONFIG, Ended, Run, plan, upgrade};
 use crate::api::apply::{Applier, Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::bundle::Bundle;
@@ -58,6 +58,11 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     if let Some(refused) = refuse(run, arguments, &identity.id, &members, good) {
         fleet::close(members).await;
         printer.error(&format!("{refused}; nothing was changed"), Value::Null);
+        return Ok(Ended::Failed);
+    }
+    if let Some(why) = upgrade::is_upgrade(&members, &bundle.manifest) {
+        fleet::close(members).await;
+        printer.error(&format!("{why}; nothing was changed"), Value::Null);
         return Ok(Ended::Failed);
     }
     let settled = async {
@@ -242,6 +247,7 @@ async fn apply_addons(
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
         changed += tell_outcomes(run, &label_nodes(cluster, client).await?);
+        upgrade::release(client, |_| true).await.context("cannot uncordon what an upgrade has left cordoned")?;
     }
     Ok(Served { server, changed, ready })
 }
@@ -271,7 +277,7 @@ async fn apply_sample(run: &Run<'_>, client: &kube::Client, bundle: &BundleManif
     Ok(tell_outcomes(run, &outcomes))
 }
 
-fn tell_outcomes(run: &Run<'_>, outcomes: &[(String, Outcome)]) -> usize {
+pub(super) fn tell_outcomes(run: &Run<'_>, outcomes: &[(String, Outcome)]) -> usize {
     let mut changed = 0;
     for (name, outcome) in outcomes {
         let word = match outcome {
@@ -330,7 +336,7 @@ fn sample(cluster: &Cluster, state: &StateDir, bundle: &BundleManifest) -> anyho
 }
 
 /// The last applied states, for people and for later commands; without file contents, so without secrets.
-fn save_applied(run: &Run<'_>, inputs: Inputs<'_>) -> anyhow::Result<()> {
+pub(super) fn save_applied(run: &Run<'_>, inputs: Inputs<'_>) -> anyhow::Result<()> {
     let hosts: Vec<Value> = run
         .cluster
         .hosts

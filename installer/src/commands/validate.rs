@@ -26,6 +26,7 @@ pub async fn run(run: &Run<'_>, arguments: &Validate) -> anyhow::Result<Ended> {
         let manifest = hoststate::BundleManifest {
             format: 1,
             version: version.clone(),
+            kubernetes: None,
             arch: String::new(),
             files: Vec::new(),
             images: Vec::new(),

@@ -11,7 +11,7 @@ mod units;
 
 pub use files::admin_kubeconfig;
 pub use topology::Topology;
-pub use units::{CONTROL_PLANE, ETCD, names as unit_names};
+pub use units::{CONTAINERD, CONTROL_PLANE, ETCD, KUBELET, names as unit_names};
 
 use hoststate::bundle::BundleManifest;
 use hoststate::resource::ClusterRef;
@@ -37,8 +37,10 @@ pub fn components_image(version: &str) -> String {
     format!("kinstall.local/components:{version}")
 }
 
-fn pause_image(version: &str) -> String {
-    format!("kinstall.local/pause:{version}")
+/// Named by what it is made of: the runtime's configuration names it, and need not change with every version.
+fn pause_image(bundle: &BundleManifest) -> String {
+    let file = bundle.files.iter().find(|file| file.path == PAUSE);
+    format!("kinstall.local/pause:{}", file.map_or("none", |file| file.sha256.get(..12).unwrap_or(&file.sha256)))
 }
 
 /// Kernel modules that are loaded where the kernel has them as modules.
@@ -59,18 +61,24 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
     resources.extend(units::files(inputs, host, &context)?);
     // the control plane needs no runtime: both start together
-    resources.extend(units::units(inputs.cluster, host, version, units::Stage::Base));
-    resources.push(executable_image(pause_image(version), version, PAUSE, "/pause"));
+    resources.extend(units::units(inputs, host, units::Stage::Base));
+    resources.push(executable_image(pause_image(inputs.bundle), version, PAUSE, "/pause"));
     // before the kubelet: a pod whose image is not there yet would be put off for ten seconds
     resources.push(executable_image(components_image(version), version, COMPONENTS, "/kinstall-components"));
-    resources.extend(units::units(inputs.cluster, host, version, units::Stage::Node));
+    resources.extend(units::units(inputs, host, units::Stage::Node));
     if host.worker {
         resources.extend(inputs.bundle.images.iter().map(|image| Resource::Image {
             name: image.name.clone(),
             source: ImageSource::Archive { sha256: image.sha256.clone(), size: image.size },
         }));
     }
-    Ok(HostState { cluster: inputs.identity.clone(), host: host.name.clone(), version: version.clone(), resources })
+    Ok(HostState {
+        cluster: inputs.identity.clone(),
+        host: host.name.clone(),
+        version: version.clone(),
+        kubernetes: Some(inputs.bundle.kubernetes().to_owned()),
+        resources,
+    })
 }
 
 /// The modules the host can load; those that are built in count as loaded.
@@ -109,7 +117,7 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
         "taints": host.taints.iter().map(|taint| parse_taint(taint)).collect::<Vec<_>>(),
         "resolv_conf": if facts.resolv_conf.is_empty() { "/etc/resolv.conf" } else { &facts.resolv_conf },
         "can_lower_oom_score": facts.can_lower_oom_score,
-        "pause_image": pause_image(&inputs.bundle.version),
+        "pause_image": pause_image(inputs.bundle),
         "sysctls": pairs(&mut SYSCTLS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))),
         "modules": modules(facts).collect::<Vec<_>>(),
         "etcd": etcd(inputs, host),

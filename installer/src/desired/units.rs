@@ -7,6 +7,8 @@ use super::render::render;
 use super::{Inputs, files};
 use crate::cluster::{Cluster, Host};
 
+pub const CONTAINERD: &str = "kinstall-containerd.service";
+pub const KUBELET: &str = "kinstall-kubelet.service";
 pub const CONTROL_PLANE: &str = "kinstall-control-plane.service";
 pub const ETCD: &str = "kinstall-etcd.service";
 const BALANCER: &str = "kinstall-balancer.service";
@@ -53,7 +55,7 @@ struct Unit {
 
 const UNITS: &[Unit] = &[
     Unit {
-        name: "kinstall-containerd.service",
+        name: CONTAINERD,
         description: "kinstall: container runtime",
         command: "containerd --config /etc/kinstall/containerd.toml",
         after: &[],
@@ -113,10 +115,10 @@ const UNITS: &[Unit] = &[
         oom_score: -998,
     },
     Unit {
-        name: "kinstall-kubelet.service",
+        name: KUBELET,
         description: "kinstall: kubelet",
         command: "kinstall-components kubelet --config /etc/kinstall/kubelet.yaml",
-        after: &["kinstall-containerd.service", BALANCER],
+        after: &[CONTAINERD, BALANCER],
         config: &[
             "/etc/kinstall/kubelet.yaml",
             "/etc/kinstall/pki/ca.crt",
@@ -191,7 +193,7 @@ pub fn files(inputs: Inputs<'_>, host: &Host, context: &Value) -> anyhow::Result
                     "command": unit.command,
                     "after": unit.after.iter().filter(|name| there.contains(name)).collect::<Vec<_>>(),
                     "extra": extra,
-                    "library_path": library_path && unit.name == "kinstall-containerd.service",
+                    "library_path": library_path && unit.name == CONTAINERD,
                 }),
             )?;
             Ok(Resource::File { path: path(unit), mode: 0o644, content: Content::Inline { text, secret: false } })
@@ -210,7 +212,8 @@ fn etcd_lines(arch: &str) -> Vec<String> {
 }
 
 /// The units of one stage; those next to each other start together.
-pub fn units(cluster: &Cluster, host: &Host, version: &str, stage: Stage) -> Vec<Resource> {
+pub fn units(inputs: Inputs<'_>, host: &Host, stage: Stage) -> Vec<Resource> {
+    let cluster = inputs.cluster;
     let of_stage: Vec<_> = of_host(cluster, host).filter(|unit| unit.stage == stage).collect();
     of_stage
         .iter()
@@ -220,14 +223,29 @@ pub fn units(cluster: &Cluster, host: &Host, version: &str, stage: Stage) -> Vec
             if !cluster.etcd_endpoints(host).is_empty() {
                 restart_on.extend(unit.etcd_config.iter().map(|file| (*file).to_owned()));
             }
-            restart_on.push("/opt/kinstall/current".into());
-            let executable = unit.command.split(' ').next().unwrap_or_default();
-            restart_on.push(format!("/opt/kinstall/{version}/bin/{executable}"));
+            restart_on.extend(programs(inputs, unit));
             let is_before = |name: &&&str| of_stage.iter().any(|other| other.name == **name);
             let after = unit.after.iter().filter(is_before).map(|name| (*name).to_owned()).collect();
             Resource::Unit { name: unit.name.into(), enabled: true, active: true, restart_on, after }
         })
         .collect()
+}
+
+/// The bundle's files that a unit runs. A version whose files are the same restarts nothing.
+fn programs(inputs: Inputs<'_>, unit: &Unit) -> impl Iterator<Item = String> {
+    /// With each other they are what users' containers run in.
+    const RUNTIME: &[&str] = &["bin/containerd", "bin/containerd-shim-runc-v2", "bin/runc"];
+    let executable = format!("bin/{}", unit.command.split(' ').next().unwrap_or_default());
+    let is_runtime = unit.name == CONTAINERD;
+    inputs
+        .bundle
+        .files
+        .iter()
+        .filter(move |file| {
+            file.path == executable
+                || is_runtime && (RUNTIME.contains(&file.path.as_str()) || file.path.starts_with("lib/"))
+        })
+        .map(|file| format!("/opt/kinstall/{}/{}", inputs.bundle.version, file.path))
 }
 
 /// The names of a host's units, for `status`.

@@ -99,10 +99,32 @@ impl Session {
         state: &HostState,
         bundle: &Bundle,
         uploads: &Semaphore,
+        seen: impl FnMut(&Event),
+    ) -> Result<Done, HostError> {
+        self.bring(state, false, bundle, uploads, seen).await
+    }
+
+    /// As [`Session::apply`], and what only the state before has is kept for [`Session::rollback`] until an ordinary apply.
+    pub async fn apply_revocably(
+        &mut self,
+        state: &HostState,
+        bundle: &Bundle,
+        uploads: &Semaphore,
+        seen: impl FnMut(&Event),
+    ) -> Result<Done, HostError> {
+        self.bring(state, true, bundle, uploads, seen).await
+    }
+
+    async fn bring(
+        &mut self,
+        state: &HostState,
+        keep_previous: bool,
+        bundle: &Bundle,
+        uploads: &Semaphore,
         mut seen: impl FnMut(&Event),
     ) -> Result<Done, HostError> {
         self.transport.round_trips().add();
-        self.send(&Request::Apply { state: state.clone() }, "apply").await?;
+        self.send(&Request::Apply { state: state.clone(), keep_previous }, "apply").await?;
         let (asked, wanted) = oneshot::channel();
         let mut asked = Some(asked);
         let mut stdin = self.process.stdin.take();
@@ -141,11 +163,20 @@ impl Session {
         result
     }
 
-    pub async fn down(&mut self, keep_data: bool, mut seen: impl FnMut(&Event)) -> Result<Done, HostError> {
+    pub async fn down(&mut self, keep_data: bool, seen: impl FnMut(&Event)) -> Result<Done, HostError> {
+        self.work(&Request::Down { keep_data }, "down", seen).await
+    }
+
+    /// Back to the last state that was applied for good; needs nothing but what the host has.
+    pub async fn rollback(&mut self, seen: impl FnMut(&Event)) -> Result<Done, HostError> {
+        self.work(&Request::Rollback, "roll back", seen).await
+    }
+
+    async fn work(&mut self, request: &Request, step: &str, mut seen: impl FnMut(&Event)) -> Result<Done, HostError> {
         self.transport.round_trips().add();
-        self.send(&Request::Down { keep_data }, "down").await?;
+        self.send(request, step).await?;
         loop {
-            let event = self.event("down").await?;
+            let event = self.event(step).await?;
             seen(&event);
             match event {
                 Event::Done { changed, unchanged } => return Ok(Done { changed, unchanged }),

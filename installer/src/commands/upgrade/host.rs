@@ -1,0 +1,196 @@
+//! One host's way to the new version, or back.
+
+use anyhow::{Context as _, anyhow, bail};
+use hoststate::members::may_remove;
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use kube::api::Api;
+use serde_json::json;
+
+use super::gate::{self, Since};
+use super::plan::Step;
+use super::{Upgrading, cordon};
+use crate::api::Servers;
+use crate::cluster::Host;
+use crate::commands::fleet::{self, Member};
+use crate::drain::{self, drain};
+use crate::host::Executable;
+use crate::printer::HostLine;
+
+/// What became of a host that is not upgraded.
+#[derive(Debug)]
+pub enum Failed {
+    /// It is as it was.
+    Untouched(anyhow::Error),
+    /// It was brought back to this version.
+    Back { version: String, why: anyhow::Error },
+    /// Neither forth nor back.
+    Between { why: anyhow::Error, back: anyhow::Error },
+}
+
+impl Upgrading<'_> {
+    /// Drain where that is due, the new state, the gate; and whatever comes of it, the node is not left cordoned.
+    pub async fn one(&self, step: &Step<'_>, width: usize) -> Result<(), Failed> {
+        let line = self.run.printer.host(&step.host.name, width);
+        let result = self.drained_and_brought(step, &line).await;
+        // its own API server may be what has failed
+        let released = match self.api(step.host).await {
+            Ok(client) => cordon::release(&client, |name| name == step.host.name).await.map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        match released {
+            Ok(names) => names.iter().for_each(|_| self.tell(step.host, "uncordoned")),
+            Err(error) => self.run.printer.warning(&format!(
+                "{}: cannot be uncordoned now ({error:#}); the same command again does it",
+                step.host.name
+            )),
+        }
+        match &result {
+            Ok(()) => line.done(&format!("upgraded to {}", step.state.version)),
+            Err(Failed::Untouched(_)) => line.failed("as it was"),
+            Err(Failed::Back { version, .. }) => line.failed(&format!("back at {version}")),
+            Err(Failed::Between { .. }) => line.failed("neither upgraded nor back"),
+        }
+        result
+    }
+
+    async fn drained_and_brought(&self, step: &Step<'_>, line: &HostLine<'_>) -> Result<(), Failed> {
+        if step.drains {
+            line.doing("draining");
+            self.drain(step.host).await.map_err(Failed::Untouched)?;
+        }
+        let mut member = self.open(step.host).await.map_err(Failed::Untouched)?;
+        if let Err(error) = quorum_stays(&mut member).await {
+            member.session.close().await;
+            return Err(Failed::Untouched(error));
+        }
+        line.doing("upgrading");
+        let mut since = Since::new(&member);
+        let brought = self.bring(&mut member, step, line, &mut since).await;
+        let Err(why) = brought else {
+            let good = self.settle(&mut member, step, line).await;
+            member.session.close().await;
+            // it is well with the new version: going on is what heals it
+            return good.map_err(|why| Failed::Between { why, back: anyhow!("it works with the new version") });
+        };
+        member.session.close().await;
+        self.tell(step.host, &format!("{why:#}"));
+        self.tell(step.host, &format!("goes back to {}", step.from));
+        line.doing("going back");
+        match self.back(step, line).await {
+            Ok(()) => Err(Failed::Back { version: step.from.clone(), why }),
+            Err(back) => Err(Failed::Between { why, back }),
+        }
+    }
+
+    async fn bring(
+        &self,
+        member: &mut Member<'_>,
+        step: &Step<'_>,
+        line: &HostLine<'_>,
+        since: &mut Since,
+    ) -> anyhow::Result<()> {
+        let applying = member.session.apply_revocably(&step.state, self.bundle, &self.fleet.uploads, |event| {
+            since.see(event);
+            line.seen(event);
+        });
+        self.fleet.bounded(step.host, applying).await?;
+        line.doing("waiting until it is well");
+        let timeout = self.run.cluster.limits.ready_timeout;
+        let client = self.api(step.host).await?;
+        gate::pass(member, &step.state, self.servers().await?, &client, *since, timeout).await
+    }
+
+    /// From here on there is no way back: what only the old version has is removed.
+    async fn settle(&self, member: &mut Member<'_>, step: &Step<'_>, line: &HostLine<'_>) -> anyhow::Result<()> {
+        let applying = member.session.apply(&step.state, self.bundle, &self.fleet.uploads, |event| line.seen(event));
+        self.fleet.bounded(step.host, applying).await?;
+        Ok(())
+    }
+
+    /// Needs nothing of the old version but what the host has kept.
+    async fn back(&self, step: &Step<'_>, line: &HostLine<'_>) -> anyhow::Result<()> {
+        let mut member = self.open(step.host).await?;
+        let mut since = Since::new(&member);
+        let rolling = member.session.rollback(|event| {
+            since.see(event);
+            line.seen(event);
+        });
+        let result = self.fleet.bounded(step.host, rolling).await;
+        member.session.close().await;
+        result?;
+        let timeout = self.run.cluster.limits.ready_timeout;
+        if step.host.control_plane {
+            self.servers().await?.on(&step.host.name).ready(timeout).await?;
+        }
+        let client = self.api(step.host).await?;
+        gate::node_is_ready(&client, &step.host.name, since, timeout).await
+    }
+
+    async fn drain(&self, host: &Host) -> anyhow::Result<()> {
+        let client = self.api(host).await?;
+        let node = Api::<Node>::all(client.clone()).get_opt(&host.name).await.context("cannot ask for the node")?;
+        let Some(node) = node else { return Ok(()) };
+        if !cordon::cordon(&client, &node).await.context("cannot cordon the node")? {
+            self.tell(host, "was cordoned before, and stays so");
+        }
+        let options = drain::Options {
+            force: self.arguments.force,
+            delete_empty_dir_data: self.arguments.delete_emptydir_data,
+            timeout: self.arguments.timeout,
+        };
+        match drain(&client, &host.name, &options, |text| self.tell(host, text)).await {
+            Ok(drained) => {
+                self.tell(host, &format!("drained: {} pods went, {} stay", drained.evicted, drained.stayed));
+                Ok(())
+            }
+            Err(stopped) => bail!("not drained: {stopped}"),
+        }
+    }
+
+    /// A conversation with the bundle's own `converge`.
+    async fn open<'h>(&self, host: &'h Host) -> anyhow::Result<Member<'h>> {
+        let executable = Executable::Of(self.bundle);
+        let mut opened = self.fleet.open_some(self.run, std::iter::once(host), executable).await;
+        match opened.pop() {
+            Some((_, Ok(Some(member)))) => Ok(member),
+            Some((_, Err(error))) => Err(error.into()),
+            _ => bail!("{}: kinstall is not there", host.name),
+        }
+    }
+
+    pub async fn servers(&self) -> anyhow::Result<Servers> {
+        Servers::open_unretried(&self.run.kubeconfig()?).await
+    }
+
+    /// An API server that this host's restart does not take away, where there is one.
+    async fn api(&self, host: &Host) -> anyhow::Result<Client> {
+        let mut servers = self.servers().await?;
+        if self.run.cluster.several_control_planes() {
+            servers = servers.elsewhere(std::slice::from_ref(&host.name));
+        }
+        Ok(servers.ready(self.run.cluster.limits.ready_timeout).await?.client)
+    }
+
+    fn tell(&self, host: &Host, text: &str) {
+        self.run.printer.event("node", &format!("  {}: {text}", host.name), json!({"node": host.name}));
+    }
+}
+
+/// While its member of etcd restarts the others must be able to decide.
+async fn quorum_stays(member: &mut Member<'_>) -> anyhow::Result<()> {
+    if !member.facts.store.joined {
+        return Ok(());
+    }
+    let members = member.session.members().await.context("cannot ask etcd who its members are")?;
+    let peer_url = member.host.etcd_peer_url();
+    let Some(own) = members.iter().find(|member| member.peer_urls.contains(&peer_url)) else { return Ok(()) };
+    may_remove(&members, own.id).map_err(|why| {
+        anyhow!("its member of etcd cannot be spared now: {why}; bring the other control planes back first")
+    })
+}
+
+/// Ends conversations that are not needed any more.
+pub async fn close(members: Vec<Member<'_>>) {
+    fleet::close(members).await;
+}

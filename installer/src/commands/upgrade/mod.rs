@@ -1,0 +1,310 @@
+//! `kinstall upgrade`: every host to a newer bundle, control planes one by one, then workers some at a time, then the addons.
+//!
+//! [`versions`] says whether hosts may go there, [`plan`] what changes, [`host`] brings one of them there and, where it does not
+//! pass the [`gate`], back. Where each host stands is written on the host, so the same command goes on after any end.
+
+mod cordon;
+mod gate;
+mod host;
+mod plan;
+mod versions;
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use anyhow::{Context as _, bail};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use hoststate::{Action, BundleManifest};
+use serde_json::{Value, json};
+
+pub use cordon::release;
+use host::Failed;
+use plan::Step;
+use versions::Versions;
+
+use super::fleet::{self, Fleet, Member};
+use super::{ADMIN_KUBECONFIG, Ended, Run, up};
+use crate::api::apply::Applier;
+use crate::bundle::Bundle;
+use crate::cli::Upgrade;
+use crate::desired::{Inputs, admin_kubeconfig, components_image};
+use crate::host::Executable;
+use crate::state::pki::Pki;
+use crate::state::write_private;
+use crate::validate::{self, Report};
+
+/// Everything that the work on one host needs.
+struct Upgrading<'a> {
+    run: &'a Run<'a>,
+    arguments: &'a Upgrade,
+    bundle: &'a Bundle,
+    fleet: Fleet,
+}
+
+pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
+    let printer = run.printer;
+    let bundle = run.bundle(arguments.bundled.bundle.as_deref()).await?;
+    super::plan::check_bundle(&bundle, &run.cluster)?;
+    let to = Versions::of_bundle(&bundle.manifest);
+    printer.phase(&format!("cluster {}: to {} with Kubernetes {}", run.cluster.name, to.kinstall, to.kubernetes));
+    let identity = run.state.identity()?;
+    run.kubeconfig()?;
+    let pki = Pki::load_or_create(&run.state, &run.cluster)?;
+    let upgrading = Upgrading { run, arguments, bundle: &bundle, fleet: Fleet::new(run) };
+
+    printer.phase("connecting");
+    if !upgrading.may_begin(&identity.id, to).await {
+        printer.error("nothing was changed", Value::Null);
+        return Ok(Ended::Failed);
+    }
+    let (members, complete) = fleet::sort_out(printer, upgrading.fleet.open(run, Executable::Of(&bundle)).await);
+    if !complete {
+        host::close(members).await;
+        printer.error("not every host can be worked on; nothing was changed", Value::Null);
+        return Ok(Ended::Failed);
+    }
+    let topology = match fleet::topology(run, &members) {
+        Ok(topology) => topology,
+        Err(error) => {
+            host::close(members).await;
+            return Err(error.context("nothing was changed"));
+        }
+    };
+    let inputs =
+        Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest, topology: &topology };
+    let Some(steps) = upgrading.plan(members, inputs, to).await else {
+        printer.error("nothing was changed", Value::Null);
+        return Ok(Ended::Failed);
+    };
+    let pending = steps.iter().filter(|step| !step.is_done()).count();
+    if arguments.plan {
+        return Ok(tell_plan(run, &steps, pending));
+    }
+    let text: String = steps.iter().map(|step| step.describe(false)).collect();
+    printer.event("plan", text.trim_end(), json!({"hosts": steps.iter().map(as_json).collect::<Vec<_>>()}));
+    if pending > 0 {
+        confirm(run, to, pending)?;
+    }
+    upgrading.work(inputs, steps).await
+}
+
+fn tell_plan(run: &Run<'_>, steps: &[Step<'_>], pending: usize) -> Ended {
+    let mut text: String = steps.iter().map(|step| step.describe(true)).collect();
+    text += &match pending {
+        0 => "nothing to change on the hosts".to_owned(),
+        _ => "control planes go one by one, then workers, then the addons".to_owned(),
+    };
+    let hosts: Vec<_> = steps.iter().map(as_json).collect();
+    run.printer.result(&text, &json!({"event": "plan", "changes": pending, "hosts": hosts}));
+    if pending == 0 { Ended::Done } else { Ended::ChangesPending }
+}
+
+fn as_json(step: &Step<'_>) -> Value {
+    json!({"host": step.host.name, "from": step.from, "to": step.state.version, "drains": step.drains,
+        "done": step.is_done(), "changes": step.changes})
+}
+
+fn confirm(run: &Run<'_>, to: Versions<'_>, hosts: usize) -> anyhow::Result<()> {
+    if run.yes {
+        return Ok(());
+    }
+    let what = format!("brings {hosts} hosts to {}", to.kinstall);
+    if !std::io::stdin().is_terminal() {
+        bail!("`upgrade` {what}; say --yes to do so without being asked");
+    }
+    eprintln!("This {what}, as told above. Type yes to go on:");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() != "yes" {
+        bail!("not confirmed; nothing was changed");
+    }
+    Ok(())
+}
+
+impl Upgrading<'_> {
+    /// Looks at every host with what is installed there: whether all are there, are ours, and may take this step. Tells every
+    /// reason against it.
+    async fn may_begin(&self, cluster_id: &str, to: Versions<'_>) -> bool {
+        let run = self.run;
+        let opened = self.fleet.open(run, Executable::Installed(Some(self.bundle))).await;
+        let (members, mut good) = fleet::sort_out(run.printer, opened);
+        for Member { host, facts, .. } in &members {
+            let refused = match &facts.manifest {
+                None => {
+                    Err("kinstall is not there; run `kinstall up` first, with the version of the others".to_owned())
+                }
+                Some(manifest) => versions::may_follow(Versions::of_host(manifest), to),
+            };
+            if let Err(why) = refused {
+                good = false;
+                run.printer.error(&format!("{}: {why}", host.name), json!({"host": host.name}));
+            }
+        }
+        let fit = !fleet::preflight(run, cluster_id, &members) || self.arguments.ignore_preflight;
+        host::close(members).await;
+        good && fit
+    }
+
+    /// What changes on every host; nothing where a host cannot tell.
+    async fn plan<'h>(
+        &self,
+        mut members: Vec<Member<'h>>,
+        inputs: Inputs<'_>,
+        to: Versions<'_>,
+    ) -> Option<Vec<Step<'h>>> {
+        let planned = super::plan::plan_all(&self.fleet, &mut members, inputs).await;
+        let mut steps = Vec::new();
+        let mut good = true;
+        for (member, planned) in members.iter().zip(planned) {
+            match (planned, &member.facts.manifest) {
+                (Ok(planned), Some(manifest)) => {
+                    if manifest.version == to.kinstall
+                        && let Some(file) = replaced(&planned.1, to.kinstall)
+                    {
+                        good = false;
+                        let text = format!(
+                            "{}: {file} of version {1} is another one than the bundle's, which has the same version; make the \
+                             bundle with a version of its own (--bundle-version), or let `kinstall up` put {1} in order",
+                            member.host.name, to.kinstall
+                        );
+                        self.run.printer.error(&text, json!({"host": member.host.name}));
+                    }
+                    steps.push(Step::new(member.host, manifest, to, planned, self.arguments));
+                }
+                (Err(error), _) => {
+                    good = false;
+                    fleet::tell(self.run.printer, &error);
+                }
+                (Ok(_), None) => good = false,
+            }
+        }
+        host::close(members).await;
+        good.then_some(steps)
+    }
+
+    async fn work(&self, inputs: Inputs<'_>, steps: Vec<Step<'_>>) -> anyhow::Result<Ended> {
+        let run = self.run;
+        let server = self.servers().await?.ready(run.cluster.limits.ready_timeout).await?;
+        let goes_on = |name: &str| steps.iter().any(|step| step.host.name == name && step.drains);
+        for name in cordon::release(&server.client, |name| !goes_on(name)).await.context("cannot uncordon nodes")? {
+            run.printer.event("node", &format!("  {name}: uncordoned, as a run before left it"), json!({"node": name}));
+        }
+        drop(server);
+        let (control_planes, workers) = plan::in_order(steps);
+        let (first, second) = (control_planes.len(), workers.len());
+        for (what, steps, at_once) in
+            [("control planes", control_planes, 1), ("workers", workers, self.arguments.workers.of(second))]
+        {
+            if !steps.is_empty() {
+                run.printer.phase(&format!("upgrading {what}, {at_once} at a time"));
+            }
+            if let Some(text) = self.some(&steps, at_once).await {
+                let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
+                run.printer.result(
+                    &format!("{text}\nlog: {log}"),
+                    &json!({"event": "summary", "ok": false, "text": text, "log": log}),
+                );
+                return Ok(Ended::Failed);
+            }
+        }
+        self.finish(inputs, first + second).await
+    }
+
+    /// These hosts, so many at a time; after a failure none is begun any more. Gives what to tell of failures.
+    async fn some(&self, steps: &[Step<'_>], at_once: usize) -> Option<String> {
+        let width = steps.iter().map(|step| step.host.name.len()).max().unwrap_or(0);
+        let mut waiting = steps.iter();
+        let mut working = FuturesUnordered::new();
+        let mut failures = Vec::new();
+        loop {
+            while working.len() < at_once && failures.is_empty() {
+                let Some(step) = waiting.next() else { break };
+                working.push(async move { (step, self.one(step, width).await) });
+            }
+            let Some((step, result)) = working.next().await else { break };
+            if let Err(failed) = result {
+                failures.push(explain(&step.host.name, failed));
+            }
+        }
+        if failures.is_empty() {
+            return None;
+        }
+        for failure in &failures {
+            self.run.printer.error(failure, Value::Null);
+        }
+        Some(
+            "the upgrade has stopped; hosts before this one have the new version, those after it the old one, and both work \
+             together; mend what is told above, then the same command again goes on"
+                .to_owned(),
+        )
+    }
+
+    /// What is left when every host has the new version.
+    async fn finish(&self, inputs: Inputs<'_>, hosts: usize) -> anyhow::Result<Ended> {
+        let run = self.run;
+        let admin = admin_kubeconfig(inputs)?;
+        let server = self.servers().await?.ready(run.cluster.limits.ready_timeout).await?;
+        let current = crate::api::with_current(&admin, &server.context);
+        write_private(&run.state.path().join(ADMIN_KUBECONFIG), current.as_bytes())?;
+        run.printer.phase("addons");
+        let addons = up::addons(&run.cluster, &inputs.bundle)?;
+        let outcomes = Applier::new(server.client.clone()).apply(&addons).await?;
+        let changed = hosts + up::tell_outcomes(run, &outcomes);
+        let mut report = Report::new(run.printer);
+        let fine = validate::basics(&mut report, &server.client, &run.cluster, &addons).await;
+        up::save_applied(run, inputs).context("cannot remember what was applied")?;
+        if fine && changed > 0 && !self.arguments.no_validate {
+            run.printer.phase("validation");
+            let image = components_image(&inputs.bundle.version);
+            validate::network(&mut report, &server.client, &run.cluster, &image).await;
+        }
+        let passed = report.passed();
+        let seconds = run.printer.elapsed().as_secs_f64();
+        let version = &inputs.bundle.version;
+        let text = match (passed, changed) {
+            (false, _) => format!("{} of {} checks failed", report.failures(), report.outcomes.len()),
+            (true, 0) => format!("nothing changed: the cluster has {version} already"),
+            (true, _) => format!("cluster {} has {version} after {seconds:.1} s", run.cluster.name),
+        };
+        run.printer.result(
+            &text,
+            &json!({"event": "summary", "ok": passed, "changed": changed, "upgraded": hosts, "version": version,
+                "totalSeconds": seconds, "validation": report.json()}),
+        );
+        Ok(if passed { Ended::Done } else { Ended::Invalid })
+    }
+}
+
+/// Why `up` may not go on with this bundle.
+pub fn is_upgrade(members: &[Member<'_>], bundle: &BundleManifest) -> Option<String> {
+    let has_other = |member: &&Member<'_>| {
+        member.facts.manifest.as_ref().is_some_and(|manifest| versions::is_upgrade(manifest, &bundle.version))
+    };
+    let member = members.iter().find(has_other)?;
+    let had = Versions::of_host(member.facts.manifest.as_ref()?).kinstall.to_owned();
+    Some(format!(
+        "{} has version {had}, the bundle has {}: `kinstall upgrade` brings hosts from one version to the next; name a bundle of \
+         version {had} to stay with it",
+        member.host.name, bundle.version
+    ))
+}
+
+/// A file of this version that is there and would be overwritten.
+fn replaced<'a>(changes: &'a [hoststate::Change], version: &str) -> Option<&'a str> {
+    let directory = format!("file /opt/kinstall/{version}/");
+    let is_it =
+        |change: &&hoststate::Change| change.action == Action::Update && change.resource.starts_with(&directory);
+    changes.iter().find(is_it).map(|change| change.resource.trim_start_matches("file "))
+}
+
+fn explain(host: &str, failed: Failed) -> String {
+    match failed {
+        Failed::Untouched(why) => {
+            format!("{host}: {why:#}\n    it has the version that it had; nothing was changed on it")
+        }
+        Failed::Back { version, why } => format!("{host}: {why:#}\n    it is back at {version}"),
+        Failed::Between { why, back } => format!(
+            "{host}: {why:#}\n    and it is not back: {back:#}\n    what it needs is on it: the same command again goes on"
+        ),
+    }
+}

@@ -1,0 +1,71 @@
+//! What an upgrade does, host by host, in which order.
+
+use hoststate::wire::{Action, Change};
+use hoststate::{HostManifest, HostState};
+
+use super::versions::Versions;
+use crate::cli::Upgrade;
+use crate::cluster::Host;
+use crate::commands::plan;
+use crate::desired::CONTAINERD;
+
+/// One host's share.
+pub struct Step<'a> {
+    pub host: &'a Host,
+    pub state: HostState,
+    pub changes: Vec<Change>,
+    /// What it had before.
+    pub from: String,
+    /// `0.1.0 → 0.2.0 (Kubernetes 1.37.0)`
+    versions: String,
+    /// The state is applied already, but was not looked at, or what it replaced is still there.
+    pub unfinished: bool,
+    pub drains: bool,
+}
+
+impl<'a> Step<'a> {
+    pub fn new(
+        host: &'a Host,
+        manifest: &HostManifest,
+        to: Versions<'_>,
+        (state, changes): (HostState, Vec<Change>),
+        arguments: &Upgrade,
+    ) -> Self {
+        let from = Versions::of_host(manifest);
+        let unfinished = manifest.previous.is_some() || !manifest.complete || from.kinstall != to.kinstall;
+        let drains = (unfinished || !changes.is_empty()) && drains(&changes, arguments);
+        Self { host, versions: from.describe(to), from: from.kinstall.to_owned(), state, changes, unfinished, drains }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.changes.is_empty() && !self.unfinished
+    }
+
+    /// `full`: with every single change.
+    pub fn describe(&self, full: bool) -> String {
+        if self.is_done() {
+            return format!("{}: nothing to change\n", self.host.name);
+        }
+        let role = if self.host.control_plane { "control plane" } else { "worker" };
+        let drained = if self.drains { "drained" } else { "not drained, its containers run on" };
+        format!(
+            "{}: {}, {role}, {drained}\n  {}",
+            self.host.name,
+            self.versions,
+            plan::describe(&self.state, &self.changes, full)
+        )
+    }
+}
+
+/// A runtime that restarts below its containers leaves them alone, but if it does not come back nobody can end or start any.
+fn drains(changes: &[Change], arguments: &Upgrade) -> bool {
+    let unit = format!("unit {CONTAINERD}");
+    let runtime = changes.iter().any(|change| change.resource == unit && change.action != Action::None);
+    !arguments.no_drain && (arguments.drain || runtime)
+}
+
+/// Control planes in the order of the inventory, then the workers.
+pub fn in_order<'a>(mut steps: Vec<Step<'a>>) -> (Vec<Step<'a>>, Vec<Step<'a>>) {
+    steps.retain(|step| !step.is_done());
+    steps.into_iter().partition(|step| step.host.control_plane)
+}
