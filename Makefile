@@ -5,8 +5,11 @@ export RELEASE := $(CURDIR)/target/$(HOST)/release
 export LAB := $(RELEASE)/lab
 export KINSTALL_BIN := $(RELEASE)/kinstall
 export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
+export KINSTALL_BUNDLE_NEXT := $(CURDIR)/target/bundle/next.tar.zst
+export KINSTALL_BUNDLE_RUNTIME := $(CURDIR)/target/bundle/runtime.tar.zst
+export KINSTALL_BUNDLE_BROKEN := $(CURDIR)/target/bundle/broken.tar.zst
 
-.PHONY: help deps space build drivers bundle demo demo-down test lint unit e2e conformance conformance-cluster clients prune bench bench-api
+.PHONY: help deps space build drivers bundle bundles demo demo-down test lint unit e2e conformance conformance-cluster clients prune bench bench-api
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -26,6 +29,9 @@ drivers: deps ## the release build, and with it what drives an API server in tes
 bundle: build ## everything that goes to hosts, in one file, with the sample's images
 	tests/lab/bundle.sh
 
+bundles: bundle ## newer ones of the same build, and a broken one, to upgrade to
+	tests/lab/bundles.sh
+
 demo: bundle ## boot three hosts, install a cluster with WordPress on them, validate it
 	tests/lab/demo.sh
 
@@ -41,7 +47,7 @@ lint: ## formatting, clippy, licences and bans
 unit: deps ## tests of every crate, and of the lab itself
 	KINSTALL_KUBECTL=$$(cargo run --quiet -p lab -- kubectl) cargo test --workspace --exclude e2e
 
-e2e: bundle drivers ## the whole way, on hosts of the lab
+e2e: bundles drivers ## the whole way, on hosts of the lab
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release -p e2e
 
 conformance: drivers ## the required behaviours of Kubernetes, one test an entry, against a server started for it

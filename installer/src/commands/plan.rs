@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
-use super::{Ended, Run};
+use super::{Ended, Run, upgrade};
 use crate::bundle::Bundle;
 use crate::cli::Bundled;
 use crate::cluster::Cluster;
@@ -24,6 +24,7 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
     let (mut members, mut good) = fleet::sort_out(run.printer, fleet.open(run, Executable::Of(&bundle)).await);
     good &= !fleet::preflight(run, &identity.id, &members);
     check_bundle(&bundle, &run.cluster)?;
+    let command = if upgrade::is_upgrade(&members, &bundle.manifest).is_some() { "upgrade" } else { "up" };
     let (topology, membership) = match fleet::topology(run, &members) {
         Ok(topology) => {
             let membership = Membership::ask(run, &mut members, &topology).await;
@@ -67,7 +68,7 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
     text.push_str(&match (good, pending) {
         (false, 0) => "not every host could be planned".to_owned(),
         (true, 0) => "nothing to change on the hosts".to_owned(),
-        _ => format!("{pending} changes; `kinstall up -i {}` makes them", run.inventory),
+        _ => format!("{pending} changes; `kinstall {command} -i {}` makes them", run.inventory),
     });
     run.printer.result(&text, &json!({"event": "plan", "changes": pending, "hosts": hosts}));
     Ok(match (good, pending) {

@@ -14,15 +14,18 @@ pub struct Artifacts {
     pub kubectl: PathBuf,
 }
 
+/// A file that an environment variable names.
+pub fn artifact(name: &str) -> Result<PathBuf> {
+    let value = std::env::var_os(name).with_context(|| format!("{name} is not set: run `make test`"))?;
+    let path = PathBuf::from(value);
+    ensure!(path.is_file(), "{} ({name}) is missing: run `make test`", path.display());
+    Ok(path)
+}
+
 impl Artifacts {
     /// From the environment of `make test` and `make demo`.
     pub fn from_env() -> Result<Self> {
-        let path = |name: &str| {
-            let value = std::env::var_os(name).with_context(|| format!("{name} is not set: run `make test`"))?;
-            let path = PathBuf::from(value);
-            ensure!(path.is_file(), "{} ({name}) is missing: run `make test`", path.display());
-            Ok(path)
-        };
+        let path = artifact;
         Ok(Self {
             kinstall: path("KINSTALL_BIN")?,
             bundle: path("KINSTALL_BUNDLE")?,

@@ -139,7 +139,7 @@ impl Upgrading<'_> {
             delete_empty_dir_data: self.arguments.delete_emptydir_data,
             timeout: self.arguments.timeout,
         };
-        match drain(&client, &host.name, &options, |text| self.tell(host, text)).await {
+        match drain(&client, &host.name, &options, |text| self.tell(host, own(text, host))).await {
             Ok(drained) => {
                 self.tell(host, &format!("drained: {} pods went, {} stay", drained.evicted, drained.stayed));
                 Ok(())
@@ -175,6 +175,11 @@ impl Upgrading<'_> {
     fn tell(&self, host: &Host, text: &str) {
         self.run.printer.event("node", &format!("  {}: {text}", host.name), json!({"node": host.name}));
     }
+}
+
+/// Without the host's name, which is told anyway.
+fn own<'t>(text: &'t str, host: &Host) -> &'t str {
+    text.strip_prefix(host.name.as_str()).and_then(|text| text.strip_prefix(": ")).unwrap_or(text)
 }
 
 /// While its member of etcd restarts the others must be able to decide.

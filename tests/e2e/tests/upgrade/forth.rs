@@ -1,0 +1,103 @@
+//! Upgrades that succeed.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::load::{Connections, Outcome};
+
+use crate::{Story, workload};
+
+/// Starts the upgrade and kills it as soon as it says `words` of a host.
+fn kill_at(story: &Story, bundle: &PathBuf, more: &[&str], words: &str) -> Result<()> {
+    let mut child = story.operator.start(&Story::upgrade(bundle, more))?;
+    let stderr = BufReader::new(child.stderr.take().context("no stderr")?);
+    let mut said = String::new();
+    for line in stderr.lines() {
+        let line = line?;
+        said = said + &line + "\n";
+        if line.contains(words) {
+            child.kill()?;
+            child.wait()?;
+            return Ok(());
+        }
+    }
+    let ended = child.wait()?;
+    bail!("it ended ({ended}) before it said {words:?}:\n{said}")
+}
+
+pub fn components_alone(story: &Story) -> Result<()> {
+    let (containers, readiness) = (workload::containers(story)?, workload::readiness(story)?);
+    let load = workload::load(story, &[Connections::Each, Connections::Kept])?;
+    kill_at(story, &story.next, &[], "h2: restart unit kinstall-kubelet.service")?;
+    let versions = story.versions()?;
+    ensure!(versions[0] == ("0.1.1".into(), true) && versions[3] == ("0.1.0".into(), true), "{versions:?}");
+    let started = Instant::now();
+    let said = story.operator.ok(&Story::upgrade(&story.next, &["--workers", "50%"]))?;
+    println!("        what was left of the upgrade took {:.1} s", started.elapsed().as_secs_f64());
+    ensure!(said.contains("has 0.1.1"), "{said}");
+    story.all_have("0.1.1")?;
+    ensure!(
+        workload::containers(story)? == containers,
+        "before {containers:#?}\nafter {:#?}",
+        workload::containers(story)?
+    );
+    ensure!(workload::readiness(story)? == readiness, "before\n{readiness}after\n{}", workload::readiness(story)?);
+    ensure!(story.cordoned()?.is_empty(), "a node is cordoned");
+    let outcomes = load.all_good()?;
+    // the data path is in the kernel: what goes through it is not even told
+    for outcome in outcomes.iter().filter(|outcome| outcome.name.starts_with("node port")) {
+        ensure!(outcome.ended == 0, "{}: {} connections were ended", outcome.name, outcome.ended);
+    }
+    tell(&outcomes);
+    Ok(())
+}
+
+fn tell(outcomes: &[Outcome]) {
+    for Outcome { name, requests, outage, ended, .. } in outcomes {
+        println!(
+            "        {name}: {requests} requests, every one answered, the longest wait {:.2} s, {ended} connections ended",
+            outage.as_secs_f64()
+        );
+    }
+}
+
+pub fn again(story: &Story) -> Result<()> {
+    let said = story.operator.ok(&Story::upgrade(&story.next, &[]))?;
+    ensure!(said.contains("nothing changed"), "{said}");
+    let plan = story.operator.run(&Story::upgrade(&story.next, &["--plan"]))?;
+    ensure!(plan.status.code() == Some(0), "{}", e2e::operator::both(&plan));
+    let old = &story.operator.artifacts().bundle;
+    story
+        .operator
+        .fails_saying(&Story::upgrade(old, &[]), &["0.1.0 is older than its 0.1.1", "nothing was changed"])?;
+    story.all_have("0.1.1")
+}
+
+/// The operator has cordoned a node before; it stays so, and no other one does.
+pub fn runtime_too(story: &Story) -> Result<()> {
+    story.operator.kubectl(&["cordon", "h3"])?;
+    let load = workload::load(story, &[Connections::Each])?;
+    kill_at(story, &story.runtime, &[], "h2: cordoned")?;
+    ensure!(story.cordoned()? == ["h2", "h3"], "{:?}", story.cordoned()?);
+    let started = Instant::now();
+    let said = story.operator.ok(&Story::upgrade(&story.runtime, &[]))?;
+    println!("        what was left of the upgrade took {:.1} s", started.elapsed().as_secs_f64());
+    ensure!(said.contains("has 0.1.2"), "{said}");
+    story.all_have("0.1.2")?;
+    ensure!(story.cordoned()? == ["h3"], "{:?}", story.cordoned()?);
+    tell(&load.all_good()?);
+    story.operator.kubectl(&["uncordon", "h3"])?;
+    Ok(())
+}
+
+pub fn down(story: &Story) -> Result<()> {
+    let bundle = story.runtime.to_str().unwrap_or_default();
+    story.operator.ok(&["down", "-i", "inventory.yaml", "--yes", "--bundle", bundle])?;
+    for host in story.lab.hosts() {
+        let left = host.ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+        ensure!(left.trim().is_empty(), "{}: {left}", host.name());
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! From one version to the next: refusals, a broken version and its way back, components alone, the container runtime too; under
+//! load, and cut off half-way.
+
+mod forth;
+mod refused;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use e2e::operator::{Artifacts, Inventory, Operator, artifact};
+use e2e::scenario::Runner;
+use lab::Lab;
+use serde_json::Value;
+
+/// Three control planes and a worker.
+const HOSTS: u32 = 4;
+
+pub struct Story {
+    pub lab: Lab,
+    pub operator: Operator,
+    pub inventory: Inventory,
+    /// Newer components alone; a newer container runtime too; a kubelet that does not start.
+    pub next: PathBuf,
+    pub runtime: PathBuf,
+    pub broken: PathBuf,
+}
+
+impl Story {
+    /// The arguments of an upgrade to this bundle.
+    pub fn upgrade<'a>(bundle: &'a PathBuf, more: &[&'a str]) -> Vec<&'a str> {
+        let bundle = bundle.to_str().unwrap_or_default();
+        [&["upgrade", "-i", "inventory.yaml", "--yes", "--bundle", bundle], more].concat()
+    }
+
+    /// Each host's version as it says itself, and whether nothing is left to do there.
+    pub fn versions(&self) -> Result<Vec<(String, bool)>> {
+        let of = |host: &lab::Host| {
+            let manifest: Value = serde_json::from_str(&host.ssh_ok("cat /var/lib/kinstall/manifest.json")?)?;
+            let version = manifest["version"].as_str().context("no version")?.to_owned();
+            Ok((version, manifest["complete"] == true && manifest["previous"].is_null()))
+        };
+        self.lab.hosts().iter().map(of).collect()
+    }
+
+    pub fn all_have(&self, version: &str) -> Result<()> {
+        let versions = self.versions()?;
+        ensure!(versions.iter().all(|(found, settled)| found == version && *settled), "{versions:?}");
+        for host in self.lab.hosts() {
+            let there = host.ssh_ok("ls /opt/kinstall | sort | tr '\\n' ' '")?;
+            ensure!(there.trim() == format!("{version} current"), "{}: {there}", host.name());
+        }
+        Ok(())
+    }
+
+    /// The nodes that are cordoned, whoever did it.
+    pub fn cordoned(&self) -> Result<Vec<String>> {
+        let template = "jsonpath={range .items[?(@.spec.unschedulable==true)]}{.metadata.name}{'\\n'}{end}";
+        Ok(self.operator.kubectl(&["get", "nodes", "-o", template])?.lines().map(str::to_owned).collect())
+    }
+}
+
+fn main() -> ExitCode {
+    match begin() {
+        Ok(story) => tell(story),
+        Err(error) => {
+            eprintln!("the lab does not come up: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin() -> Result<Story> {
+    let artifacts = Artifacts::from_env()?;
+    let [next, runtime, broken] =
+        ["KINSTALL_BUNDLE_NEXT", "KINSTALL_BUNDLE_RUNTIME", "KINSTALL_BUNDLE_BROKEN"].map(artifact);
+    let (next, runtime, broken) = (next?, runtime?, broken?);
+    let lab = Lab::up(HOSTS).context("cannot boot four hosts")?;
+    let more = "limits: {readyTimeout: 90}\n".to_owned();
+    let inventory = Inventory { wordpress: false, more, ..Inventory::with_control_planes(&lab, &artifacts, 3) };
+    let operator = Operator::new(&lab, "upgrade", artifacts)?;
+    Ok(Story { lab, operator, inventory, next, runtime, broken })
+}
+
+type Scenario = fn(&Story) -> Result<()>;
+
+/// What follows a failed one would only fail again.
+const STORY: [(&str, Scenario); 7] = [
+    ("a cluster with a budgeted application stands", workload::stands),
+    ("what must not follow is refused, and nothing is touched", refused::refusals),
+    ("a version whose kubelet does not start goes back by itself", refused::broken),
+    ("components are upgraded under load, cut off half-way, and nobody notices", forth::components_alone),
+    ("an upgrade to what is there changes nothing, one to what was is refused", forth::again),
+    ("the runtime is upgraded under load by draining, cut off half-way", forth::runtime_too),
+    ("down takes back what was upgraded", forth::down),
+];
+
+fn tell(story: Story) -> ExitCode {
+    let mut runner = Runner::from_args();
+    let mut failed: Option<&str> = None;
+    for (name, scenario) in STORY {
+        match failed {
+            Some(because) => runner.not_run(name, because),
+            None if !runner.run(name, || scenario(&story)) => failed = Some(name),
+            None => {}
+        }
+    }
+    if let Err(error) = story.lab.down() {
+        runner.run("the lab goes without a trace", || Err(error));
+    }
+    runner.finish()
+}
