@@ -1,4 +1,5 @@
-//! Brings objects to the API: created when absent, patched (strategic merge) when they differ.
+//! Brings objects to the API: created when absent, patched when they differ. By a JSON merge patch: lists are replaced as a whole,
+//! while a strategic merge knows ports by their number only, and makes one of DNS' two.
 //!
 //! Why not server-side apply: see `docs/decisions/0004-create-or-patch.md`.
 
@@ -92,7 +93,7 @@ impl Applier {
         if contains(&serde_json::to_value(&live).map_err(kube::Error::SerdeError)?, wanted) {
             return Ok(Outcome::Unchanged);
         }
-        let patched = api.patch(&name, &PatchParams::default(), &Patch::Strategic(wanted)).await?;
+        let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(wanted)).await?;
         // the server may see no difference where our comparison did ("0.1" and "100m")
         Ok(if patched.resource_version() == before { Outcome::Unchanged } else { Outcome::Updated })
     }
