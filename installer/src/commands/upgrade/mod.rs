@@ -247,7 +247,7 @@ impl Upgrading<'_> {
         let current = crate::api::with_current(&admin, &server.context);
         write_private(&run.state.path().join(ADMIN_KUBECONFIG), current.as_bytes())?;
         run.printer.phase("addons");
-        let addons = up::addons(&run.cluster, &inputs.bundle)?;
+        let addons = up::addons(&run.cluster, inputs.bundle)?;
         let outcomes = Applier::new(server.client.clone()).apply(&addons).await?;
         let changed = hosts + up::tell_outcomes(run, &outcomes);
         let mut report = Report::new(run.printer);
