@@ -12,7 +12,7 @@ use super::plan::Step;
 use super::{Upgrading, cordon};
 use crate::api::Servers;
 use crate::cluster::Host;
-use crate::commands::fleet::{self, Member};
+use crate::commands::fleet::Member;
 use crate::drain::{self, drain};
 use crate::host::Executable;
 use crate::printer::HostLine;
@@ -193,9 +193,4 @@ async fn quorum_stays(member: &mut Member<'_>) -> anyhow::Result<()> {
     may_remove(&members, own.id).map_err(|why| {
         anyhow!("its member of etcd cannot be spared now: {why}; bring the other control planes back first")
     })
-}
-
-/// Ends conversations that are not needed any more.
-pub async fn close(members: Vec<Member<'_>>) {
-    fleet::close(members).await;
 }

@@ -59,14 +59,14 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     }
     let (members, complete) = fleet::sort_out(printer, upgrading.fleet.open(run, Executable::Of(&bundle)).await);
     if !complete {
-        host::close(members).await;
+        fleet::close(members).await;
         printer.error("not every host can be worked on; nothing was changed", Value::Null);
         return Ok(Ended::Failed);
     }
     let topology = match fleet::topology(run, &members) {
         Ok(topology) => topology,
         Err(error) => {
-            host::close(members).await;
+            fleet::close(members).await;
             return Err(error.context("nothing was changed"));
         }
     };
@@ -141,7 +141,7 @@ impl Upgrading<'_> {
             }
         }
         let fit = !fleet::preflight(run, cluster_id, &members) || self.arguments.ignore_preflight;
-        host::close(members).await;
+        fleet::close(members).await;
         good && fit
     }
 
@@ -178,7 +178,7 @@ impl Upgrading<'_> {
                 (Ok(_), None) => good = false,
             }
         }
-        host::close(members).await;
+        fleet::close(members).await;
         good.then_some(steps)
     }
 

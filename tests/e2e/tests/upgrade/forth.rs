@@ -1,7 +1,7 @@
 //! Upgrades that succeed.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,7 +10,7 @@ use e2e::load::{Connections, Outcome};
 use crate::{Story, workload};
 
 /// Starts the upgrade and kills it as soon as it says `words` of a host.
-fn kill_at(story: &Story, bundle: &PathBuf, more: &[&str], words: &str) -> Result<()> {
+fn kill_at(story: &Story, bundle: &Path, more: &[&str], words: &str) -> Result<()> {
     let mut child = story.operator.start(&Story::upgrade(bundle, more))?;
     let stderr = BufReader::new(child.stderr.take().context("no stderr")?);
     let mut said = String::new();

@@ -5,7 +5,7 @@ mod forth;
 mod refused;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -29,7 +29,7 @@ pub struct Story {
 
 impl Story {
     /// The arguments of an upgrade to this bundle.
-    pub fn upgrade<'a>(bundle: &'a PathBuf, more: &[&'a str]) -> Vec<&'a str> {
+    pub fn upgrade<'a>(bundle: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
         let bundle = bundle.to_str().unwrap_or_default();
         [&["upgrade", "-i", "inventory.yaml", "--yes", "--bundle", bundle], more].concat()
     }
