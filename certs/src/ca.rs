@@ -6,6 +6,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
+use crate::inspect::{is_signed_by, of_key};
 use crate::{CA_DAYS, Csr, Error, LEAF_DAYS, Result, Subject, Usage, alternative_names, inspect};
 
 /// Clocks of hosts differ a little; a certificate is valid from this long before it is made.
@@ -19,11 +20,12 @@ pub struct Leaf {
     pub names: Vec<String>,
     pub usage: Usage,
     pub days: u32,
+    validity: Option<(OffsetDateTime, OffsetDateTime)>,
 }
 
 impl Leaf {
     pub fn new(subject: Subject, usage: Usage) -> Self {
-        Self { subject, names: Vec::new(), usage, days: LEAF_DAYS }
+        Self { subject, names: Vec::new(), usage, days: LEAF_DAYS, validity: None }
     }
 
     pub fn names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -33,6 +35,12 @@ impl Leaf {
 
     pub fn days(mut self, days: u32) -> Self {
         self.days = days;
+        self
+    }
+
+    /// From when to when (whole seconds) instead of from now on: how tests make certificates that have run out.
+    pub fn valid(mut self, not_before: OffsetDateTime, not_after: OffsetDateTime) -> Self {
+        self.validity = Some((not_before, not_after));
         self
     }
 }
@@ -53,6 +61,8 @@ impl std::fmt::Debug for Issued {
 /// A certificate authority that can sign.
 pub struct Ca {
     cert_pem: String,
+    /// Its own certificate, DER.
+    own: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -71,25 +81,32 @@ impl Ca {
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, days);
         params.serial_number = Some(random_serial());
-        let cert_pem = params.self_signed(&key)?.pem();
-        Ok(Self { cert_pem, issuer: Issuer::new(params, key) })
+        let cert = params.self_signed(&key)?;
+        Ok(Self { cert_pem: cert.pem(), own: cert.der().to_vec(), issuer: Issuer::new(params, key) })
     }
 
-    /// Takes an existing authority; refuses a certificate that is not one or that does not belong to the key.
+    /// Takes an existing authority; refuses a certificate that is not one or that does not belong to the key. Among several
+    /// certificates, as while one authority follows another, it is the key's that signs.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self> {
-        let info = inspect(cert_pem)?;
-        if !info.is_ca {
+        if !inspect(cert_pem)?.is_ca {
             return Err(Error::Parse { what: "the CA certificate", why: "it is not marked as a CA".into() });
         }
         let key = KeyPair::from_pem(key_pem)?;
-        if info.public_key != key.public_key_raw() {
+        let Some(own) = of_key(cert_pem, key.public_key_raw()) else {
             return Err(Error::Parse { what: "the CA key", why: "it does not belong to the certificate".into() });
-        }
-        Ok(Self { cert_pem: cert_pem.to_owned(), issuer: Issuer::from_ca_cert_pem(cert_pem, key)? })
+        };
+        let issuer = Issuer::from_ca_cert_der(&own.as_slice().into(), key)?;
+        Ok(Self { cert_pem: cert_pem.to_owned(), own, issuer })
     }
 
+    /// Its certificate, and what else the text had that it was taken from.
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
+    }
+
+    /// Whether it signed the first certificate of a PEM text. Says nothing of dates: one that has run out was signed all the same.
+    pub fn has_signed(&self, cert_pem: &str) -> bool {
+        is_signed_by(cert_pem, &self.own)
     }
 
     pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
@@ -108,6 +125,9 @@ impl Ca {
         params.distinguished_name = leaf.subject.distinguished_name()?;
         params.subject_alt_names = alternative_names(&leaf.names)?;
         set_leaf(&mut params, leaf.usage, leaf.days);
+        if let Some(validity) = leaf.validity {
+            (params.not_before, params.not_after) = validity;
+        }
         Ok(Issued { cert_pem: params.signed_by(&key, &self.issuer)?.pem(), key_pem: key.serialize_pem() })
     }
 

@@ -22,6 +22,26 @@ pub struct CertificateInfo {
     pub public_key: Vec<u8>,
 }
 
+/// Whether `authority` (DER) signed the first certificate of a PEM text.
+pub(crate) fn is_signed_by(cert_pem: &str, authority: &[u8]) -> bool {
+    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()) else { return false };
+    let (Ok((_, cert)), Ok((_, authority))) =
+        (X509Certificate::from_der(&block.contents), X509Certificate::from_der(authority))
+    else {
+        return false;
+    };
+    cert.issuer() == authority.subject() && cert.verify_signature(Some(authority.public_key())).is_ok()
+}
+
+/// Of the certificates in a PEM text the first that is for this public key, DER.
+pub(crate) fn of_key(certs_pem: &str, public_key: &[u8]) -> Option<Vec<u8>> {
+    let is_its = |der: &Vec<u8>| {
+        X509Certificate::from_der(der)
+            .is_ok_and(|(_, cert)| cert.public_key().subject_public_key.data.as_ref() == public_key)
+    };
+    x509_parser::pem::Pem::iter_from_buffer(certs_pem.as_bytes()).flatten().map(|block| block.contents).find(is_its)
+}
+
 /// Reads the first certificate of a PEM text.
 pub fn inspect(cert_pem: &str) -> Result<CertificateInfo> {
     let bad = |why: String| Error::Parse { what: "the certificate", why };

@@ -114,3 +114,29 @@ fn a_workload_has_the_key_it_asks_for_and_a_life_to_the_second() {
     }
     assert!("RSA1024".parse::<KeyKind>().is_err());
 }
+
+#[test]
+fn among_several_authorities_the_keys_own_signs() {
+    let (old, new) = (Ca::generate("ca").unwrap(), Ca::generate("ca").unwrap());
+    let both = format!("{}{}", old.cert_pem(), new.cert_pem());
+    let leaf = Leaf::new(Subject::new("x", &[]), Usage::Client);
+    for (ca, other) in [(&old, &new), (&new, &old)] {
+        let taken = Ca::from_pem(&both, &ca.key_pem()).unwrap();
+        let issued = taken.issue(&leaf).unwrap();
+        assert!(ca.has_signed(&issued.cert_pem) && taken.has_signed(&issued.cert_pem));
+        assert!(!other.has_signed(&issued.cert_pem), "of the same name, with another key");
+        assert_eq!(taken.cert_pem(), both);
+    }
+    assert!(Ca::from_pem(new.cert_pem(), &old.key_pem()).is_err());
+}
+
+#[test]
+fn a_leaf_can_be_one_that_has_run_out() {
+    let ca = Ca::generate("ca").unwrap();
+    let now = time::OffsetDateTime::now_utc().replace_nanosecond(0).unwrap();
+    let (from, to) = (now - time::Duration::days(400), now - time::Duration::days(35));
+    let issued = ca.issue(&Leaf::new(Subject::new("x", &[]), Usage::Client).valid(from, to)).unwrap();
+    let info = inspect(&issued.cert_pem).unwrap();
+    assert_eq!((info.not_before, info.not_after), (from, to));
+    assert!(ca.has_signed(&issued.cert_pem));
+}

@@ -1,13 +1,17 @@
 //! The command line, apart from what commands do.
 
+mod certs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use certs::{CertsCheck, CertsCommand, CertsRenew, CertsSubcommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Turns bare Linux hosts that answer SSH into a Kubernetes cluster, and back.
 ///
-/// Exit codes: 0 done; 1 failed; 2 `plan` found changes; 3 validation failed; 64 wrong command line.
+/// Exit codes: 0 done; 1 failed; 2 `plan` found changes; 3 validation failed; 4 certificates end soon; 5 certificates have
+/// ended; 64 wrong command line.
 #[derive(Debug, Parser)]
 #[command(name = "kinstall", version, max_term_width = 120)]
 pub struct Cli {
@@ -71,6 +75,8 @@ pub enum Command {
     Bundle(BundleCommand),
     /// Work with single nodes
     Node(NodeCommand),
+    /// Look after certificates
+    Certs(CertsCommand),
 }
 
 #[derive(Clone, Debug, Default, Args)]

@@ -88,6 +88,53 @@ pub fn apply(
     Ok(changed)
 }
 
+/// As [`apply`] of a part of what the host has: everything else stays, the host's version too. Gives how many resources changed.
+pub fn amend(context: Context<'_>, state: &HostState, observations: &[Observation]) -> Result<usize, Failure> {
+    let before = manifest::load(context.root).map_err(|error| resources::io("manifest", &error))?;
+    let before = before.ok_or_else(|| Failure {
+        hint: Some("run `kinstall up` first".into()),
+        ..resources::io("manifest", &std::io::Error::other("kinstall is not on this host"))
+    })?;
+    let part = new_manifest(state, observations, Some(&before));
+    for entry in &part.entries {
+        if let Undo::RestoreFile { backup, .. } = &entry.undo {
+            file::back_up(context.root, &entry.name, backup).map_err(|error| resources::io(&entry.resource, &error))?;
+        }
+    }
+    let mut entries = before.entries.clone();
+    let is_new = |entry: &ManifestEntry| !before.entries.iter().any(|e| e.kind == entry.kind && e.name == entry.name);
+    entries.extend(part.entries.into_iter().filter(is_new));
+    // a run that was interrupted may owe restarts of units that this part does not name
+    let of_part = |unit: &String| state.resources.iter().any(|r| kind_and_name(r) == ("unit", unit));
+    let owed: Vec<String> = before.restart.iter().filter(|unit| !of_part(unit)).cloned().collect();
+    let restart = owed.iter().cloned().chain(part.restart).collect();
+    let ahead = HostManifest { entries, restart, complete: false, applied: part.applied, ..before.clone() };
+    manifest::save(context.root, &ahead).map_err(|error| resources::io("manifest", &error))?;
+
+    let mut run =
+        Run { context, total: state.resources.len(), changed: 0, starting: Vec::new(), reload: !before.complete };
+    for (index, (resource, observation)) in state.resources.iter().zip(observations).enumerate() {
+        run.one(index, resource, observation)?;
+    }
+    run.join(|_| true)?;
+    keep_amended(context, state).map_err(|error| resources::io("manifest", &error))?;
+    let finished = HostManifest { complete: before.complete, restart: owed, ..ahead };
+    manifest::save(context.root, &finished).map_err(|error| resources::io("manifest", &error))?;
+    Ok(run.changed)
+}
+
+/// A host that goes back to its last state goes back with the files that it was given since: those before may have run out.
+fn keep_amended(context: Context<'_>, state: &HostState) -> std::io::Result<()> {
+    let Some(mut kept) = kept::load(context.root)? else { return Ok(()) };
+    let files = state.resources.iter().filter(|resource| matches!(resource, Resource::File { .. }));
+    for file in files {
+        if let Some(old) = kept.resources.iter_mut().find(|old| old.id() == file.id()) {
+            old.clone_from(file);
+        }
+    }
+    kept::save(context.root, &kept)
+}
+
 /// Writes down what is about to be made and keeps what is there, before anything is touched. Gives what was written, and the
 /// entries of an earlier apply that this state no longer has.
 fn write_ahead(

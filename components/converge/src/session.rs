@@ -79,8 +79,16 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
     Ok(())
 }
 
+/// Whether nobody else may do anything meanwhile.
 fn changes_something(request: &Request) -> bool {
-    matches!(request, Request::Apply { .. } | Request::Rollback | Request::Down { .. } | Request::RemoveMember { .. })
+    matches!(
+        request,
+        Request::Apply { .. }
+            | Request::Amend { .. }
+            | Request::Rollback
+            | Request::Down { .. }
+            | Request::RemoveMember { .. }
+    )
 }
 
 /// Whether the work was done.
@@ -109,6 +117,7 @@ fn answer(context: Context<'_>, request: Request) -> Event {
             Ok(observations) => Event::Plan { changes: plan::changes(&state, &observations) },
             Err(error) => Event::Failed(resources::io("plan", &error)),
         },
+        Request::Amend { state } => run_amend(context, &state).unwrap_or_else(Event::Failed),
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
         Request::Members => members::list(context.sink).unwrap_or_else(Event::Failed),
         Request::RemoveMember { id } => members::remove(context.sink, id).unwrap_or_else(Event::Failed),
@@ -121,6 +130,13 @@ fn run_apply(context: Context<'_>, state: &HostState, keep: Keep) -> Result<Even
     let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
     context.sink.send(&Event::NeedBlobs { sha256: apply::missing_blobs(context, state, &observations) });
     let changed = apply::apply(context, state, &observations, keep)?;
+    Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
+}
+
+fn run_amend(context: Context<'_>, state: &HostState) -> Result<Event, Failure> {
+    refuse_other_cluster(context, state)?;
+    let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
+    let changed = apply::amend(context, state, &observations)?;
     Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
 }
 
@@ -149,7 +165,7 @@ mod tests {
     use std::sync::Mutex;
 
     use hoststate::resource::{ClusterRef, Contents};
-    use hoststate::{Action, Content, Resource, sha256_hex};
+    use hoststate::{Action, Content, HostManifest, Resource, sha256_hex};
 
     use super::*;
 
@@ -351,6 +367,41 @@ mod tests {
         assert!(!manifest::load(&root).unwrap().unwrap().complete);
         let events = apply(&root, state("x"), b"executable");
         assert!(matches!(events.last().unwrap(), Event::Done { changed: 2, .. }), "{events:?}");
+    }
+
+    #[test]
+    fn an_amendment_changes_what_it_names_and_leaves_the_rest() {
+        let (dir, root) = root();
+        let mut part = state("y");
+        part.resources.retain(|r| r.id() == "file /etc/kinstall/a.yaml");
+        let amend = |part: &HostState| {
+            let mut request = serde_json::to_vec(&Request::Amend { state: part.clone() }).unwrap();
+            request.push(b'\n');
+            converse(&root, &request).pop().unwrap()
+        };
+        let refused = amend(&part);
+        assert!(matches!(&refused, Event::Failed(f) if f.message.contains("kinstall is not")), "{refused:?}");
+        assert!(!dir.path().join("etc/kinstall").exists());
+
+        apply(&root, state("x"), b"executable");
+        let before = manifest::load(&root).unwrap().unwrap();
+        part.version = "9".into();
+        assert_eq!(amend(&part), Event::Done { changed: 1, unchanged: 0 });
+        assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "y");
+        assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "ours");
+        let after = manifest::load(&root).unwrap().unwrap();
+        assert_eq!(HostManifest { applied: before.applied.clone(), ..after }, before, "the host is of the same version");
+
+        let new = Resource::File {
+            path: "/etc/kinstall/b".into(),
+            mode: 0o600,
+            content: Content::Inline { text: "b".into(), secret: true },
+        };
+        part.resources.push(new);
+        assert_eq!(amend(&part), Event::Done { changed: 1, unchanged: 1 });
+        let entries = manifest::load(&root).unwrap().unwrap().entries;
+        assert_eq!(entries.last().unwrap().name, "/etc/kinstall/b", "`down` finds it");
+        assert_eq!(entries.len(), before.entries.len() + 1);
     }
 
     #[test]

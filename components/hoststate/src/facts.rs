@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificates::CertificateFile;
 use crate::wire::HostManifest;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,7 @@ pub struct Facts {
     pub can_lower_oom_score: bool,
     pub selinux_enforcing: bool,
     pub store: StoreFacts,
+    pub certificates: Vec<CertificateFile>,
 }
 
 /// What this host keeps of the cluster's store, and as what it was configured.

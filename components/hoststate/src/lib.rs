@@ -4,6 +4,7 @@
 //! (the installer computes a [`HostState`] from it). Out: JSON, framed by [`wire`]. Depends on no other crate of ours.
 
 pub mod bundle;
+pub mod certificates;
 pub mod facts;
 pub mod members;
 pub mod resource;

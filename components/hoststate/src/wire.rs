@@ -26,6 +26,9 @@ pub enum Request {
     },
     /// Back to the last state that was applied without `keep_previous`. Answered by `Step` events, then `Done` or `Failed`.
     Rollback,
+    /// As `Apply` of a part: what the state does not name stays as it is. Without blobs, and only where kinstall is. Answered by
+    /// `Step` events, then `Done` or `Failed`.
+    Amend { state: HostState },
     /// `size` raw bytes follow this line.
     Blob { sha256: String, size: u64 },
     /// Back to what the host was. Answered by `Step` events, then `Done` or `Failed`.

@@ -1,6 +1,8 @@
 //! One file for each command; here is what they share.
 
+mod amend;
 mod bundle;
+mod certs;
 mod down;
 mod fleet;
 mod kubeconfig;
@@ -18,7 +20,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::bundle::Bundle;
-use crate::cli::{BundleSubcommand, Cli, Command, Global, NodeSubcommand};
+use crate::cli::{BundleSubcommand, CertsSubcommand, Cli, Command, Global, NodeSubcommand};
 use crate::cluster::Cluster;
 use crate::printer::Printer;
 use crate::state::StateDir;
@@ -36,6 +38,10 @@ pub enum Ended {
     Failed,
     ChangesPending,
     Invalid,
+    /// Certificates end soon.
+    Soon,
+    /// Certificates have run out.
+    Expired,
 }
 
 impl Ended {
@@ -45,6 +51,8 @@ impl Ended {
             Self::Failed => 1,
             Self::ChangesPending => 2,
             Self::Invalid => 3,
+            Self::Soon => 4,
+            Self::Expired => 5,
         }
     }
 }
@@ -59,6 +67,12 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
             NodeSubcommand::List => node::list::run(&Run::reading(&global, printer)?).await,
             NodeSubcommand::Remove(arguments) => {
                 node::remove::run(&Run::locked(&global, printer, "node-remove")?, &arguments).await
+            }
+        },
+        Command::Certs(certs) => match certs.command {
+            CertsSubcommand::Check(arguments) => certs::check::run(&Run::reading(&global, printer)?, &arguments).await,
+            CertsSubcommand::Renew(arguments) => {
+                certs::renew::run(&Run::locked(&global, printer, "certs-renew")?, &arguments).await
             }
         },
         Command::Up(arguments) => up::run(&Run::locked(&global, printer, "up")?, &arguments).await,

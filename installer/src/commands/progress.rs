@@ -4,6 +4,7 @@ use hoststate::wire::Change;
 use hoststate::{Action, HostState};
 use tokio::sync::watch;
 
+use super::amend::has_run_out;
 use super::fleet::Member;
 use crate::cluster::{Cluster, Host};
 use crate::desired::{CONTROL_PLANE, ETCD, Topology};
@@ -22,7 +23,8 @@ impl<'a> Work<'a> {
             change.action == Action::Restart
                 && [CONTROL_PLANE, ETCD].iter().any(|unit| change.resource == format!("unit {unit}"))
         };
-        let restarts = changes.iter().any(is_restart);
+        // where certificates have run out nobody is served: waiting for each other would be in vain
+        let restarts = changes.iter().any(is_restart) && !has_run_out(&member);
         Self { member, state, restarts }
     }
 }

@@ -4,11 +4,13 @@
 //! The order of resources is the order in which a host is brought up: directories and files, the runtime together with the
 //! control plane, the images that every pod needs, the node's components, and last the (large) images of the sample.
 
+mod certificates;
 mod files;
 pub mod render;
 mod topology;
 mod units;
 
+pub use certificates::{certificates_state, no_bundle};
 pub use files::admin_kubeconfig;
 pub use topology::Topology;
 pub use units::{CONTAINERD, CONTROL_PLANE, ETCD, KUBELET, names as unit_names};

@@ -163,6 +163,11 @@ impl Session {
         result
     }
 
+    /// Brings a part of what the host has to `state` and leaves the rest.
+    pub async fn amend(&mut self, state: &HostState, seen: impl FnMut(&Event)) -> Result<Done, HostError> {
+        self.work(&Request::Amend { state: state.clone() }, "amend", seen).await
+    }
+
     pub async fn down(&mut self, keep_data: bool, seen: impl FnMut(&Event)) -> Result<Done, HostError> {
         self.work(&Request::Down { keep_data }, "down", seen).await
     }

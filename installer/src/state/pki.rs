@@ -20,6 +20,82 @@ pub const RENEW_DAYS: i64 = 30;
 /// Certificates that each host has of its own; its name follows after a hyphen.
 pub const OF_ONE_HOST: [&str; 4] = ["kubelet-bootstrap", "apiserver", "etcd-server", "etcd-peer"];
 
+/// What leaves are for, as operators choose them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The administrator's
+    Admin,
+    /// The API servers' own, and those by which they call kubelets
+    Apiserver,
+    /// The kubelets': both that they ask for, and the one they ask with
+    Kubelet,
+    /// The members of etcd, and the API servers as its clients
+    Etcd,
+    /// The API servers' towards extension servers
+    FrontProxy,
+    /// The Service proxy's and the network agent's
+    Agents,
+}
+
+/// Leaves that all hosts share.
+const SHARED: [(&str, Kind); 6] = [
+    ("admin", Kind::Admin),
+    ("apiserver-kubelet-client", Kind::Apiserver),
+    ("apiserver-etcd-client", Kind::Etcd),
+    ("front-proxy-client", Kind::FrontProxy),
+    ("proxy", Kind::Agents),
+    ("cni-agent", Kind::Agents),
+];
+
+const KINDS_OF_ONE_HOST: [Kind; 4] = [Kind::Kubelet, Kind::Apiserver, Kind::Etcd, Kind::Etcd];
+
+/// What a leaf is for, and whose it is if one host's; `name` is its file's without the ending.
+fn leaf_of(cluster: &Cluster, name: &str) -> Option<(Kind, Option<String>)> {
+    if let Some((_, kind)) = SHARED.iter().find(|(shared, _)| *shared == name) {
+        return Some((*kind, None));
+    }
+    if name == "apiserver" {
+        return cluster.control_planes().next().map(|host| (Kind::Apiserver, Some(host.name.clone())));
+    }
+    OF_ONE_HOST.iter().zip(KINDS_OF_ONE_HOST).find_map(|(what, kind)| {
+        let host = name.strip_prefix(what)?.strip_prefix('-')?;
+        Some((kind, Some(host.to_owned())))
+    })
+}
+
+/// Which leaves are to be made anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection<'a> {
+    /// All where there are none.
+    pub kinds: &'a [Kind],
+    /// With some, only what is these hosts' own.
+    pub hosts: &'a [String],
+}
+
+impl Selection<'_> {
+    fn has(&self, kind: Kind, host: Option<&String>) -> bool {
+        (self.kinds.is_empty() || self.kinds.contains(&kind))
+            && (self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(host)))
+    }
+}
+
+/// Gives up the chosen leaves, so that [`Pki::load_or_create`] makes them anew. Gives their names, sorted.
+pub fn give_up(state: &StateDir, cluster: &Cluster, selection: Selection<'_>) -> anyhow::Result<Vec<String>> {
+    let folder = state.path().join("pki");
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut given_up = Vec::new();
+    for entry in entries {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        let Some(name) = file.strip_suffix(".crt") else { continue };
+        if leaf_of(cluster, name).is_some_and(|(kind, host)| selection.has(kind, host.as_ref())) {
+            super::remove(&folder.join(&file))?;
+            given_up.push(name.to_owned());
+        }
+    }
+    given_up.sort();
+    Ok(given_up)
+}
+
 /// Everything host states need, as PEM.
 #[derive(Clone)]
 pub struct Pki {
@@ -223,9 +299,7 @@ impl Folder {
 }
 
 fn fits(ca: &Ca, issued: &Issued, wanted: &Leaf) -> bool {
-    let (Ok(info), Ok(authority)) = (certs::inspect(&issued.cert_pem), certs::inspect(ca.cert_pem())) else {
-        return false;
-    };
+    let Ok(info) = certs::inspect(&issued.cert_pem) else { return false };
     let mut names: Vec<String> = info.dns_names.clone();
     names.extend(info.ip_addresses.iter().map(ToString::to_string));
     names.sort();
@@ -233,8 +307,7 @@ fn fits(ca: &Ca, issued: &Issued, wanted: &Leaf) -> bool {
     expected.sort();
     info.subject == wanted.subject
         && names == expected
-        && info.issuer.contains(&authority.subject.common_name)
-        && info.not_before >= authority.not_before - time::Duration::minutes(10)
+        && ca.has_signed(&issued.cert_pem)
         && info.not_after > OffsetDateTime::now_utc() + time::Duration::days(RENEW_DAYS)
 }
 
@@ -331,6 +404,44 @@ mod tests {
             assert_ne!(old.key_pem, new.key_pem);
         }
         assert!(of(&before, "h3") == of(&after, "h3") && before.ca == after.ca && before.admin == after.admin);
+    }
+
+    #[test]
+    fn what_is_chosen_is_made_anew_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::at(directory.path(), "t");
+        state.create().unwrap();
+        let cluster = Cluster::parse(&three(), "i", directory.path()).unwrap();
+        Pki::load_or_create(&state, &cluster).unwrap();
+        let h2 = ["h2".to_owned()];
+        let choose = |kinds: &[Kind], hosts: &[String]| give_up(&state, &cluster, Selection { kinds, hosts }).unwrap();
+        let again = || Pki::load_or_create(&state, &cluster).unwrap();
+        let before = again();
+        assert_eq!(choose(&[Kind::Admin], &[]), ["admin"]);
+        assert_eq!(choose(&[], &h2), ["apiserver-h2", "etcd-peer-h2", "etcd-server-h2", "kubelet-bootstrap-h2"]);
+        let after = again();
+        assert!(before.admin != after.admin && before.apiserver["h2"] != after.apiserver["h2"]);
+        assert!(before.apiserver["h1"] == after.apiserver["h1"] && before.proxy == after.proxy);
+        assert_eq!(choose(&[Kind::Etcd], &[]).len(), 7);
+        assert_eq!(choose(&[Kind::Etcd, Kind::Kubelet], &h2), ["kubelet-bootstrap-h2"], "the others are away");
+        again();
+        // all of them, and never an authority
+        let all = choose(&[], &[]);
+        assert_eq!((all.len(), again().ca == before.ca), (6 + 3 * 4, true), "{all:?}");
+    }
+
+    #[test]
+    fn a_leaf_of_an_authority_of_the_same_name_does_not_fit() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::at(directory.path(), "t");
+        state.create().unwrap();
+        let cluster = Cluster::parse(INVENTORY, "i", directory.path()).unwrap();
+        let before = Pki::load_or_create(&state, &cluster).unwrap();
+        let other = Ca::generate("kinstall-ca").unwrap();
+        Folder { path: state.path().join("pki") }.write("ca", "crt", &authority_of(&other)).unwrap();
+        let after = Pki::load_or_create(&state, &cluster).unwrap();
+        assert!(other.has_signed(&after.admin.cert_pem) && after.admin != before.admin);
+        assert!(after.front_proxy_client == before.front_proxy_client);
     }
 
     #[test]

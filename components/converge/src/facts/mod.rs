@@ -1,5 +1,6 @@
 //! Looking at a host. Nothing here changes anything.
 
+mod certificates;
 mod kernel;
 mod network;
 mod store;
@@ -52,6 +53,7 @@ pub fn collect(root: &Root) -> Facts {
         can_lower_oom_score: system::can_lower_oom_score(),
         selinux_enforcing: system::read(root, "/sys/fs/selinux/enforce") == "1",
         store: store::collect(root),
+        certificates: certificates::collect(root),
     }
 }
 

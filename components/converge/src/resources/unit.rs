@@ -87,6 +87,8 @@ fn bring(
     let verb = match (active, action) {
         (false, _) => "stop",
         (true, Action::Restart) => "restart",
+        // it started with what was there before, and would be waited for in vain
+        (true, _) if is_activating(unit) => "restart",
         (true, _) => "start",
     };
     command::run_unless(sink, &step, "systemctl", &[verb, "--", unit], || abandon.is_set()).map(|_| ()).map_err(
@@ -97,6 +99,11 @@ fn bring(
             explain(failure, unit)
         },
     )
+}
+
+fn is_activating(unit: &str) -> bool {
+    let shown = command::look("systemctl", &["show", "-p", "ActiveState", "--value", "--", unit]);
+    shown.is_some_and(|state| state.trim() == "activating")
 }
 
 /// What the unit itself said is worth more than systemctl's "see the journal".

@@ -3,6 +3,7 @@
 //! Both are asked for by CertificateSigningRequest and renewed well before they expire, without a
 //! restart. Upstream: KEP-43 (kubelet TLS bootstrap), KEP-266 (certificate rotation).
 
+mod asked;
 pub mod request;
 pub mod serving;
 
@@ -40,20 +41,27 @@ pub fn node_subject(config: &Config) -> Subject {
 pub async fn bootstrap(config: &Config) -> Result<()> {
     let pem = client_pem(config);
     if time_left(&pem).is_some_and(|left| left > Duration::ZERO) {
+        asked::remember_if_unknown(config, &pem)?;
         return write_kubeconfig(config);
     }
     let config_path = &config.bootstrap_kubeconfig;
     tracing::info!("asking for a client certificate with {}", config_path.display());
     let api = Api::from_kubeconfig(config_path).await.context("no client certificate yet and no way to get one")?;
     let issued = request::issue(&api.client(), request::Kind::Client, &node_subject(config), &[]).await?;
-    write_private(&pem, &issued)?;
+    store(config, &pem, &issued)?;
     write_kubeconfig(config)
+}
+
+/// Keeps an issued certificate with its key, and with what it was asked for.
+fn store(config: &Config, pem: &Path, issued: &str) -> Result<()> {
+    write_private(pem, issued)?;
+    asked::remember(config, pem)
 }
 
 /// Renews the client certificate before it expires, for ever.
 pub async fn rotate_client(config: Arc<Config>, api: Arc<Api>) {
     loop {
-        sleep_until_renewal(&client_pem(&config)).await;
+        sleep_until_renewal(&config, &client_pem(&config)).await;
         match renew_client(&config, &api).await {
             Ok(()) => tracing::info!("client certificate renewed"),
             Err(error) => {
@@ -65,12 +73,23 @@ pub async fn rotate_client(config: Arc<Config>, api: Arc<Api>) {
 }
 
 async fn renew_client(config: &Config, api: &Api) -> Result<()> {
-    let issued = request::issue(&api.client(), request::Kind::Client, &node_subject(config), &[]).await?;
-    write_private(&client_pem(config), &issued)?;
+    let pem = client_pem(config);
+    // one that has run out asks for nothing any more
+    let client = match time_left(&pem) {
+        Some(_) => api.client(),
+        None => Api::from_kubeconfig(&config.bootstrap_kubeconfig).await?.client(),
+    };
+    let subject = node_subject(config);
+    let asking = request::issue(&client, request::Kind::Client, &subject, &[]);
+    let issued = tokio::time::timeout(request::PATIENCE, asking).await.context("nobody signs it")??;
+    store(config, &pem, &issued)?;
     api.reload(&config.kubeconfig).await
 }
 
-async fn sleep_until_renewal(pem: &Path) {
+async fn sleep_until_renewal(config: &Config, pem: &Path) {
+    if asked::is_outdated(config, pem) {
+        return;
+    }
     let wait = renewal_in(pem).unwrap_or(Duration::ZERO);
     tokio::time::sleep(wait).await;
 }

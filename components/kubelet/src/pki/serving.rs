@@ -45,16 +45,16 @@ fn read_pair(pem: &Path) -> Result<CertifiedKey> {
 pub async fn maintain(config: Arc<Config>, api: Arc<Api>, serving: Arc<Serving>) {
     let pem = super::serving_pem(&config);
     let usable = super::time_left(&pem).is_some_and(|left| !left.is_zero()) && covers(&pem, &config);
-    if usable && let Err(error) = serving.load(&pem) {
+    if usable && let Err(error) = super::asked::remember_if_unknown(&config, &pem).and_then(|()| serving.load(&pem)) {
         tracing::warn!("{error:#}");
     }
     let names = vec![config.node_name.clone(), config.node_ip.clone()];
     loop {
         if serving.0.read().is_some() {
-            super::sleep_until_renewal(&pem).await;
+            super::sleep_until_renewal(&config, &pem).await;
         }
         let issued = request::issue(&api.client(), request::Kind::Serving, &super::node_subject(&config), &names).await;
-        let stored = issued.and_then(|text| super::write_private(&pem, &text)).and_then(|()| serving.load(&pem));
+        let stored = issued.and_then(|text| super::store(&config, &pem, &text)).and_then(|()| serving.load(&pem));
         match stored {
             Ok(()) => tracing::info!("serving certificate issued"),
             Err(error) => {

@@ -1,0 +1,4 @@
+//! `kinstall certs`: one file for each subcommand.
+
+pub mod check;
+pub mod renew;
