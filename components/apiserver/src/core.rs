@@ -82,8 +82,8 @@ impl Core {
             .with_context(|| format!("cannot use {}", signing_file.display()))?;
         let mut verifying_keys = Vec::new();
         for file in &config.service_account_key_files {
-            verifying_keys
-                .push(VerifyingKey::from_pem(&read(file)?).with_context(|| format!("cannot use {}", file.display()))?);
+            let keys = VerifyingKey::all_from_pem(&read(file)?);
+            verifying_keys.extend(keys.with_context(|| format!("cannot use {}", file.display()))?);
         }
         anyhow::ensure!(
             verifying_keys.iter().any(|k| k.id == signing_key.id),

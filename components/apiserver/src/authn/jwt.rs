@@ -59,6 +59,20 @@ mod tests {
     }
 
     #[test]
+    fn one_key_follows_another_in_the_same_file() {
+        let (old, new) =
+            (certs::generate_service_account_key().unwrap(), certs::generate_service_account_key().unwrap());
+        let file = format!("{}{}", new.public_pem, old.public_pem);
+        let both = VerifyingKey::all_from_pem(file.as_bytes()).unwrap();
+        for key in [&old, &new] {
+            let signing = SigningKey::from_pem(key.private_pem.as_bytes()).unwrap();
+            assert!(verify(&both, &sign(&signing, &json!({"sub": "x"})).unwrap()).is_ok());
+        }
+        assert_eq!(both.len(), 2);
+        assert!(VerifyingKey::all_from_pem(b"nothing").is_err());
+    }
+
+    #[test]
     fn the_none_algorithm_is_refused() {
         let key = certs::generate_service_account_key().unwrap();
         let verifying = VerifyingKey::from_pem(key.public_pem.as_bytes()).unwrap();

@@ -57,9 +57,22 @@ impl VerifyingKey {
     /// Takes a public key, or the public half of a private one.
     pub fn from_pem(pem: &[u8]) -> anyhow::Result<Self> {
         let (kind, der) = first_section(pem)?;
+        Self::from_section(kind, &der)
+    }
+
+    /// Every key of a file, as while one signing key follows another.
+    ///
+    /// # Errors
+    /// When there is none, or one that cannot be used.
+    pub fn all_from_pem(pem: &[u8]) -> anyhow::Result<Vec<Self>> {
+        first_section(pem)?;
+        sections(pem).map(|(kind, der)| Self::from_section(kind, &der)).collect()
+    }
+
+    fn from_section(kind: SectionKind, der: &[u8]) -> anyhow::Result<Self> {
         match kind {
-            SectionKind::PublicKey => Self::from_spki(&der),
-            _ => Ok(Private::from_der(kind, &der)?.public()?),
+            SectionKind::PublicKey => Self::from_spki(der),
+            _ => Ok(Private::from_der(kind, der)?.public()?),
         }
     }
 
@@ -172,16 +185,12 @@ impl Private {
 
 /// The first key in a PEM file; EC parameters that may stand before it are skipped.
 fn first_section(pem: &[u8]) -> anyhow::Result<(SectionKind, Vec<u8>)> {
+    sections(pem).next().context("the file holds no PEM key")
+}
+
+fn sections(pem: &[u8]) -> impl Iterator<Item = (SectionKind, Vec<u8>)> {
+    use SectionKind::{EcPrivateKey, PrivateKey, PublicKey, RsaPrivateKey};
     <(SectionKind, Vec<u8>)>::pem_slice_iter(pem)
         .filter_map(Result::ok)
-        .find(|(kind, _)| {
-            matches!(
-                kind,
-                SectionKind::PublicKey
-                    | SectionKind::PrivateKey
-                    | SectionKind::EcPrivateKey
-                    | SectionKind::RsaPrivateKey
-            )
-        })
-        .context("the file holds no PEM key")
+        .filter(|(kind, _)| matches!(kind, PublicKey | PrivateKey | EcPrivateKey | RsaPrivateKey))
 }
