@@ -1,12 +1,13 @@
 //! The command line, apart from what commands do.
 
 mod certs;
+mod node;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-pub use certs::{CertsCheck, CertsCommand, CertsRenew, CertsSubcommand};
+pub use certs::{CertsCheck, CertsCommand, CertsRenew, CertsRotate, CertsSubcommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use node::{Draining, NodeAdd, NodeCommand, NodeRemove, NodeReplace, NodeRole, NodeSubcommand};
 
 /// Turns bare Linux hosts that answer SSH into a Kubernetes cluster, and back.
 ///
@@ -62,6 +63,9 @@ pub enum Command {
     /// through the restart of the components.
     Upgrade(Upgrade),
     /// Bring the hosts back to what they were
+    ///
+    /// Also when some are half-way there or dead: what cannot be reached is told and remembered, and the same command finishes
+    /// it later. Keys and state stay here until every host is clean.
     Down(Down),
     /// Show what `up` would change; touches nothing (exit code 2: changes are pending)
     Plan(Bundled),
@@ -86,7 +90,7 @@ pub struct Bundled {
     pub bundle: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Up {
     #[command(flatten)]
     pub bundled: Bundled,
@@ -164,6 +168,9 @@ pub struct Down {
     /// Keep the cluster's data (store and volumes) on the hosts, and its keys here
     #[arg(long)]
     pub keep_data: bool,
+    /// Do not wait for this host, which is gone for good: once all others are clean the keys are forgotten; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub force_forget: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -219,54 +226,6 @@ pub struct BundleCreate {
     /// The file to write [default: kinstall-bundle-<version>-linux-<arch>.tar.zst]
     #[arg(short, long = "out", visible_alias = "output-file")]
     pub out: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct NodeCommand {
-    #[command(subcommand)]
-    pub command: NodeSubcommand,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub enum NodeSubcommand {
-    /// Show nodes, their roles, and what their hosts say of themselves
-    List,
-    /// Drain nodes, take them out of the cluster and bring their hosts back to what they were
-    ///
-    /// A run that ends half-way leaves the node cordoned; the same command again finishes it.
-    Remove(NodeRemove),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct NodeRemove {
-    /// The nodes' names
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-    #[command(flatten)]
-    pub bundled: Bundled,
-    /// How long the pods of one node may take to go: 90s, 5m, 1h
-    #[arg(long, default_value = "5m", value_parser = duration)]
-    pub timeout: Duration,
-    /// Remove for good: pods that no controller creates again, volumes on the node's disk, and, when the time is up, pods
-    /// that disruption budgets hold back; and remove nodes whose hosts cannot be reached from the API all the same
-    #[arg(long)]
-    pub force: bool,
-    /// Evict pods although what they keep in emptyDir volumes is lost
-    #[arg(long)]
-    pub delete_emptydir_data: bool,
-}
-
-/// A whole number and s, m or h.
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 3600)];
-    let seconds = units.iter().find_map(|(unit, seconds)| {
-        text.strip_suffix(unit)?.parse::<u64>().ok().and_then(|number| number.checked_mul(*seconds))
-    });
-    match seconds {
-        // tokio's clock ends somewhere
-        Some(seconds) if (1..=7 * 86400).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        _ => Err("expected a time between 1s and 168h, such as 90s, 5m or 1h".into()),
-    }
 }
 
 fn image(text: &str) -> Result<(String, PathBuf), String> {

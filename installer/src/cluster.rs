@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 pub use control_planes::{BALANCER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, ExternalEtcd};
 use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 
 use crate::inventory::{self, At, Backend, HostKeyChecking, Inventory, Problems, Role, Sink};
 
@@ -35,7 +36,8 @@ pub struct Cluster {
     pub limits: Limits,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Host {
     pub name: String,
     /// What SSH dials: an address or a name.
@@ -49,7 +51,8 @@ pub struct Host {
     pub ssh: Ssh,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Ssh {
     pub user: String,
     pub port: u16,
@@ -62,7 +65,8 @@ pub struct Ssh {
 }
 
 /// Where a secret is to be read from, when it is needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Secret {
     None,
     File(PathBuf),

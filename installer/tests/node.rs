@@ -205,9 +205,11 @@ async fn a_node_goes_when_its_pods_and_their_budgets_let_it() {
     assert!(world.h2().await.is_none());
     assert_eq!(world.keys_of_h2(), 0);
 
-    // again: all of it is found done
+    // it is not in the inventory any more; what nobody knows is refused
+    let inventory = || std::fs::read_to_string(world.ssh.path("inventory.yaml")).unwrap();
+    assert!(!inventory().contains("h2") && inventory().contains("- {name: h1, address: 127.0.0.1,"), "{}", inventory());
     let (good, said) = world.run(&["node", "remove", "h2", "--yes"]).await;
-    assert!(good && said.contains("as long as it stands there"), "{said}");
+    assert!(!good && said.contains("neither a host"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,6 +235,11 @@ async fn force_goes_over_budgets_when_the_time_is_up_and_over_hosts_that_are_off
 
     let (good, said) = world.run(&["node", "remove", "h2", "--yes", "--force", "--timeout", "1s"]).await;
     assert!(good && said.contains("deleted default/alone against its budget"), "{said}");
+    // the way to its host is still known
+    let applied: Value =
+        serde_json::from_slice(&std::fs::read(world.ssh.path(".kinstall/t/applied.json")).unwrap()).unwrap();
+    let h2 = &applied["hosts"][0];
+    assert!(h2["host"] == "h2" && h2["leftBehind"] == true && h2["reach"]["ssh"]["port"] == 1, "{applied}");
     assert!(said.contains("its host was not touched"), "{said}");
     assert!(world.h2().await.is_none() && world.pods().await.is_empty());
 }

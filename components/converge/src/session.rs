@@ -390,7 +390,11 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "y");
         assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "ours");
         let after = manifest::load(&root).unwrap().unwrap();
-        assert_eq!(HostManifest { applied: before.applied.clone(), ..after }, before, "the host is of the same version");
+        assert_eq!(
+            HostManifest { applied: before.applied.clone(), ..after },
+            before,
+            "the host is of the same version"
+        );
 
         let new = Resource::File {
             path: "/etc/kinstall/b".into(),

@@ -1,6 +1,7 @@
 //! The cluster's API from outside: connect to the server that answers, apply objects, wait by watch. Speaks only the Kubernetes API (kube).
 
 pub mod apply;
+pub mod node;
 pub mod wait;
 
 use std::time::{Duration, Instant};

@@ -65,12 +65,21 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         },
         Command::Node(node) => match node.command {
             NodeSubcommand::List => node::list::run(&Run::reading(&global, printer)?).await,
+            NodeSubcommand::Add(arguments) => {
+                node::add::run(Run::locked(&global, printer, "node-add")?, &arguments).await
+            }
+            NodeSubcommand::Replace(arguments) => {
+                node::replace::run(Run::locked(&global, printer, "node-replace")?, &arguments).await
+            }
             NodeSubcommand::Remove(arguments) => {
                 node::remove::run(&Run::locked(&global, printer, "node-remove")?, &arguments).await
             }
         },
         Command::Certs(certs) => match certs.command {
             CertsSubcommand::Check(arguments) => certs::check::run(&Run::reading(&global, printer)?, &arguments).await,
+            CertsSubcommand::RotateCa(arguments) => {
+                certs::rotate::run(&Run::locked(&global, printer, "certs-rotate-ca")?, &arguments).await
+            }
             CertsSubcommand::Renew(arguments) => {
                 certs::renew::run(&Run::locked(&global, printer, "certs-renew")?, &arguments).await
             }

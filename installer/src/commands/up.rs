@@ -21,19 +21,20 @@ use crate::api::apply::{Applier, Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::bundle::Bundle;
 use crate::cli::Up;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Host};
 use crate::desired::render::{names, render};
-use crate::desired::{Inputs, admin_kubeconfig, components_image, host_state, is_restricted};
+use crate::desired::{Inputs, admin_kubeconfig, components_image, host_state};
 use crate::host::{Done, Executable, HostError};
+use crate::state::applied::AppliedHost;
 use crate::state::pki::Pki;
-use crate::state::{StateDir, write_private};
+use crate::state::{self, StateDir, write_private};
 use crate::validate::{self, Report, wordpress};
 
 /// What came of the hosts.
-struct Applied {
+pub struct Applied {
     changed: usize,
     round_trips: Vec<(String, u32)>,
-    good: bool,
+    pub good: bool,
 }
 
 /// What came of the API's objects.
@@ -109,7 +110,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     let objects = apply_addons(run, &workable, &servers, &addons, &progress);
     let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
-    save_applied(run, inputs).context("cannot remember what was applied")?;
+    save_applied(run, inputs)?;
     let mut changed = hosts.changed + removed;
     let served = match objects {
         Ok(served) => served,
@@ -166,7 +167,13 @@ fn refuse(run: &Run<'_>, arguments: &Up, cluster_id: &str, members: &[Member<'_>
 }
 
 /// Every host to its state, all at once; but control planes that serve are restarted one after the other.
-async fn apply_all(run: &Run<'_>, fleet: &Fleet, work: Vec<Work<'_>>, bundle: &Bundle, progress: &Progress) -> Applied {
+pub async fn apply_all(
+    run: &Run<'_>,
+    fleet: &Fleet,
+    work: Vec<Work<'_>>,
+    bundle: &Bundle,
+    progress: &Progress,
+) -> Applied {
     let width = work.iter().map(|work| work.member.host.name.len()).max().unwrap_or(0);
     let turns = Semaphore::new(1);
     let turns = &turns;
@@ -246,29 +253,10 @@ async fn apply_addons(
     let ready = validate::nodes_ready(client, cluster, timeout).await.is_ok().then(|| run.printer.elapsed());
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
-        changed += tell_outcomes(run, &label_nodes(cluster, client).await?);
+        changed += tell_outcomes(run, &api::node::bring(client, cluster).await?);
         upgrade::release(client, |_| true).await.context("cannot uncordon what an upgrade has left cordoned")?;
     }
     Ok(Served { server, changed, ready })
-}
-
-/// Sets the labels that kubelets may not give themselves.
-async fn label_nodes(cluster: &Cluster, client: &kube::Client) -> anyhow::Result<Vec<(String, Outcome)>> {
-    let documents: Vec<Value> = cluster
-        .hosts
-        .iter()
-        .filter_map(|host| {
-            let labels: serde_json::Map<_, _> = host
-                .labels
-                .iter()
-                .filter(|(key, _)| is_restricted(key))
-                .map(|(key, value)| (key.clone(), json!(value)))
-                .collect();
-            (!labels.is_empty())
-                .then(|| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": host.name, "labels": labels}}))
-        })
-        .collect();
-    Applier::new(client.clone()).apply(&documents).await.context("cannot label the nodes")
 }
 
 async fn apply_sample(run: &Run<'_>, client: &kube::Client, bundle: &BundleManifest) -> anyhow::Result<usize> {
@@ -335,23 +323,21 @@ fn sample(cluster: &Cluster, state: &StateDir, bundle: &BundleManifest) -> anyho
     documents(&render("sample/wordpress.yaml", &context)?).map(Some)
 }
 
-/// The last applied states, for people and for later commands; without file contents, so without secrets.
+/// The whole cluster has what was applied.
 pub(super) fn save_applied(run: &Run<'_>, inputs: Inputs<'_>) -> anyhow::Result<()> {
-    let hosts: Vec<Value> = run
-        .cluster
-        .hosts
+    remember(run, inputs, &run.cluster.hosts.iter().collect::<Vec<_>>())
+}
+
+/// What these hosts have now, for people and for later commands; without file contents, so without secrets.
+pub fn remember(run: &Run<'_>, inputs: Inputs<'_>, hosts: &[&Host]) -> anyhow::Result<()> {
+    let hosts = hosts
         .iter()
         .map(|host| {
             let state = host_state(inputs, host, &hoststate::Facts::default())?;
-            let resources: Vec<_> = state.resources.iter().map(hoststate::Resource::id).collect();
-            Ok(json!({"host": host.name, "address": host.address, "resources": resources}))
+            Ok(AppliedHost::new(host, state.resources.iter().map(hoststate::Resource::id).collect()))
         })
         .collect::<anyhow::Result<_>>()?;
-    let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339)?;
-    run.state.write(
-        "applied.json",
-        &json!({"version": inputs.bundle.version, "applied": now, "cluster": inputs.identity, "hosts": hosts}),
-    )
+    state::applied::Applied::update(&run.state, &inputs.bundle.version, inputs.identity, hosts)
 }
 
 fn failed(run: &Run<'_>, hosts: &Applied) -> Ended {

@@ -9,7 +9,7 @@ use crate::cluster::Host;
 /// What stands for a bundle where none is needed: a host keeps what it has of one.
 pub fn no_bundle() -> BundleManifest {
     let arch = String::new();
-    BundleManifest { format: 1, version: String::new(), arch, files: Vec::new(), images: Vec::new() }
+    BundleManifest { format: 1, version: String::new(), kubernetes: None, arch, files: Vec::new(), images: Vec::new() }
 }
 
 /// What a host that has kinstall is to have of keys, certificates and kubeconfigs, and the units that use them; for
@@ -57,8 +57,7 @@ mod tests {
         state.create().unwrap();
         let pki = Pki::load_or_create(&state, &cluster).unwrap();
         let (identity, bundle, topology) = (ClusterRef::default(), no_bundle(), Topology::default());
-        let inputs =
-            Inputs { cluster: &cluster, identity: &identity, pki: &pki, bundle: &bundle, topology: &topology };
+        let inputs = Inputs { cluster: &cluster, identity: &identity, pki: &pki, bundle: &bundle, topology: &topology };
         let all = host_state(inputs, &cluster.hosts[0], &Facts::default()).unwrap();
         let entry = |kind: &str, name: &str| ManifestEntry {
             resource: format!("{kind} {name}"),
@@ -79,6 +78,8 @@ mod tests {
             cluster: identity.clone(),
             host: "h1".into(),
             version: "0.0.9".into(),
+            kubernetes: None,
+            previous: None,
             applied: String::new(),
             complete: true,
             restart: Vec::new(),

@@ -4,6 +4,7 @@
 //! the file at once. Defaults and rules that span fields are the business of [`crate::cluster`].
 
 pub mod decode;
+pub mod edit;
 pub mod yaml;
 
 use std::net::IpAddr;
@@ -46,7 +47,8 @@ pub struct Ssh {
     pub sudo_password_env: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum HostKeyChecking {
     /// A key that is not in the known-hosts file stops that host.
     #[default]

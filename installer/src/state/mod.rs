@@ -3,6 +3,7 @@
 //! The cluster's random id, its PKI, the passwords of the sample app, the lock, the last applied states, one log file a run.
 //! Directories are 0700, files 0600, written by rename.
 
+pub mod applied;
 pub mod lock;
 pub mod log;
 pub mod pki;
@@ -133,16 +134,18 @@ impl StateDir {
 
     /// Forgets a host that was taken out of the cluster: one of the same name gets keys of its own.
     pub fn forget_host(&self, name: &str) -> anyhow::Result<()> {
+        self.forget_keys(name)?;
+        applied::Applied::forget(self, name)
+    }
+
+    /// A host of this name gets keys of its own.
+    pub fn forget_keys(&self, name: &str) -> anyhow::Result<()> {
         for what in pki::OF_ONE_HOST {
             for kind in ["crt", "key"] {
                 remove(&self.path.join("pki").join(format!("{what}-{name}.{kind}")))?;
             }
         }
-        let Some(mut applied) = self.read::<serde_json::Value>("applied.json")? else { return Ok(()) };
-        if let Some(hosts) = applied["hosts"].as_array_mut() {
-            hosts.retain(|host| host["host"] != name);
-        }
-        self.write("applied.json", &applied)
+        Ok(())
     }
 
     /// Forgets the cluster after `down`: keys and passwords of what no longer is. Logs and the lock stay.

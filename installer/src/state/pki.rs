@@ -3,6 +3,8 @@
 //! A leaf is made anew when it is missing, does not fit (its subject or names changed, another authority) or runs out within
 //! [`RENEW_DAYS`]; so running `up` again also renews.
 
+pub mod rotation;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -394,7 +396,7 @@ mod tests {
         let left = || fs::read_dir(state.path().join("pki")).unwrap().flatten().map(|entry| entry.file_name());
         assert!(!left().any(|name| name.to_string_lossy().contains("h2")), "{:?}", left().collect::<Vec<_>>());
         let applied: serde_json::Value = state.read("applied.json").unwrap().unwrap();
-        assert_eq!(applied["hosts"], serde_json::json!([{"host": "h1"}]));
+        assert!(applied["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1 && hosts[0]["host"] == "h1"));
         let after = Pki::load_or_create(&state, &cluster).unwrap();
         let of = |pki: &Pki, name: &str| {
             let member = pki.etcd.as_ref().unwrap().members[name].clone();

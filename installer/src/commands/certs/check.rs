@@ -84,8 +84,8 @@ fn here(state: &StateDir) -> anyhow::Result<Vec<CertificateFile>> {
     for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.ends_with(".crt") {
-            let text = fs::read_to_string(entry.path())
-                .with_context(|| format!("cannot read {}", entry.path().display()))?;
+            let text =
+                fs::read_to_string(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
             files.push(CertificateFile { path: format!("pki/{name}"), pem: in_pem(&text).concat() });
         }
     }
@@ -134,7 +134,8 @@ fn row(
 
 /// Who sees to it that there is another one in time.
 fn renewed_by(cluster: &Cluster, path: &str, is_authority: bool) -> &'static str {
-    let theirs = cluster.external_etcd.is_some() && ["etcd-ca.crt", "apiserver-etcd-client.crt"].iter().any(|file| path.ends_with(file));
+    let theirs = cluster.external_etcd.is_some()
+        && ["etcd-ca.crt", "apiserver-etcd-client.crt"].iter().any(|file| path.ends_with(file));
     match () {
         () if theirs => "who runs your etcd, then kinstall up",
         () if is_authority => "kinstall certs rotate-ca",
@@ -178,7 +179,9 @@ fn text(table: &[Row]) -> String {
 fn advice(soon: usize, expired: usize, within: i64, all: usize) -> String {
     match (expired, soon) {
         (0, 0) => format!("{all} certificates, all of them good for more than {within} days"),
-        (0, _) => format!("{soon} of {all} certificates end within {within} days; `kinstall certs renew` issues them anew"),
+        (0, _) => {
+            format!("{soon} of {all} certificates end within {within} days; `kinstall certs renew` issues them anew")
+        }
         _ => format!(
             "{expired} of {all} certificates have run out, {soon} more end within {within} days; `kinstall certs renew` issues \
              them anew"

@@ -2,3 +2,5 @@
 
 pub mod check;
 pub mod renew;
+pub mod rotate;
+mod workloads;

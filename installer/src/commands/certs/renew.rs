@@ -4,7 +4,7 @@
 //! host is touched: whatever is repeated, `up` too, goes on with them.
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::{ADMIN_KUBECONFIG, Ended, Run, amend, fleet};
 use crate::api::{self, Servers};
@@ -13,6 +13,7 @@ use crate::cluster::Cluster;
 use crate::commands::fleet::{Fleet, Member};
 use crate::desired::{CONTROL_PLANE, Inputs, Topology, admin_kubeconfig, no_bundle};
 use crate::host::Executable;
+use crate::state::applied::Applied;
 use crate::state::pki::{Pki, Selection, give_up};
 use crate::state::write_private;
 use crate::validate;
@@ -42,7 +43,8 @@ pub async fn run(run: &Run<'_>, arguments: &CertsRenew) -> anyhow::Result<Ended>
     good &= brought;
     let seconds = run.printer.elapsed().as_secs_f64();
     if !good {
-        let text = "not every host has the new certificates; mend what is told above and run `kinstall certs renew` again";
+        let text =
+            "not every host has the new certificates; mend what is told above and run `kinstall certs renew` again";
         run.printer.result(text, &json!({"event": "summary", "ok": false, "renewed": renewed}));
         return Ok(Ended::Failed);
     }
@@ -55,12 +57,7 @@ pub async fn run(run: &Run<'_>, arguments: &CertsRenew) -> anyhow::Result<Ended>
 
 /// Brings keys and certificates as they are in the state directory to these hosts and to the administrator's kubeconfig, and
 /// waits until the nodes are Ready. Gives how much changed, and whether all went well.
-pub async fn bring(
-    run: &Run<'_>,
-    fleet: &Fleet,
-    members: Vec<Member<'_>>,
-    pki: &Pki,
-) -> anyhow::Result<(usize, bool)> {
+pub async fn bring(run: &Run<'_>, fleet: &Fleet, members: Vec<Member<'_>>, pki: &Pki) -> anyhow::Result<(usize, bool)> {
     let identity = run.state.identity()?;
     let (bundle, topology) = (no_bundle(), Topology::default());
     let inputs = Inputs { cluster: &run.cluster, identity: &identity, pki, bundle: &bundle, topology: &topology };
@@ -91,11 +88,17 @@ fn refuse_strangers(cluster: &Cluster, named: &[String]) -> anyhow::Result<()> {
 
 /// The names in certificates, and where kubeconfigs point, follow the inventory: it must be the one that was applied.
 pub fn must_be_applied(run: &Run<'_>) -> anyhow::Result<()> {
-    let applied: Option<Value> = run.state.read("applied.json")?;
+    let applied = Applied::load(&run.state)?;
     let applied = applied.with_context(|| {
         format!("the cluster {:?} was not installed from here; run `kinstall up` first", run.cluster.name)
     })?;
-    let of_applied = control_planes_of(&applied);
+    // one that was taken out but not taken back is none any more
+    let of_applied: Vec<_> = applied
+        .hosts
+        .iter()
+        .filter(|host| host.has_unit(CONTROL_PLANE) && !host.left_behind)
+        .map(|host| host.host.as_str())
+        .collect();
     let of_inventory: Vec<_> = run.cluster.control_planes().map(|host| host.name.as_str()).collect();
     if same(&of_applied, &of_inventory) {
         return Ok(());
@@ -108,13 +111,6 @@ pub fn must_be_applied(run: &Run<'_>) -> anyhow::Result<()> {
     )
 }
 
-fn control_planes_of(applied: &Value) -> Vec<&str> {
-    let unit = format!("unit {CONTROL_PLANE}");
-    let has_it = |host: &&Value| host["resources"].as_array().into_iter().flatten().any(|name| *name == unit.as_str());
-    let hosts = applied["hosts"].as_array();
-    hosts.into_iter().flatten().filter(has_it).filter_map(|host| host["host"].as_str()).collect()
-}
-
 fn same(some: &[&str], others: &[&str]) -> bool {
     some.len() == others.len() && some.iter().all(|name| others.contains(name))
 }
@@ -124,12 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_control_planes_that_were_applied_are_told_by_their_unit() {
-        let applied = json!({"hosts": [
-            {"host": "h1", "resources": ["unit kinstall-kubelet.service", "unit kinstall-control-plane.service"]},
-            {"host": "h2", "resources": ["unit kinstall-kubelet.service"]},
-        ]});
-        assert_eq!(control_planes_of(&applied), ["h1"]);
+    fn the_order_does_not_matter_but_who_is_there_does() {
         assert!(same(&["h1", "h2"], &["h2", "h1"]) && !same(&["h1"], &["h1", "h2"]) && !same(&["h1"], &["h2"]));
     }
 }

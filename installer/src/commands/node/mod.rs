@@ -1,7 +1,10 @@
 //! `kinstall node`: one file for each subcommand; here is what may be removed at all.
 
+pub mod add;
+mod inventory;
 pub mod list;
 pub mod remove;
+pub mod replace;
 mod volumes;
 
 use crate::cluster::Cluster;
@@ -23,8 +26,7 @@ fn may_be_left(cluster: &Cluster, going: &[String]) -> Result<(), String> {
     if cluster.external_etcd.is_some() || matches!(left, 3 | 5) {
         return Ok(());
     }
-    let instead = "put the new control plane into the inventory in place of the old one, run `kinstall up`, and then \
-                   `kinstall node remove` with the old one's name";
+    let instead = "use `kinstall node replace`";
     Err(match left {
         1 => format!(
             "one control plane would be left of {all}; it would keep its store by itself, and what is in etcd does not move \

@@ -9,51 +9,70 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Client, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::inventory::Edited;
 use super::{may_be_left, volumes};
 use crate::api::Servers;
 use crate::api::wait::node_ready;
 use crate::bundle::Bundle;
-use crate::cli::NodeRemove;
+use crate::cli::{Bundled, Draining, NodeRemove};
 use crate::cluster::{ETCD_PEER_PORT, Host};
 use crate::commands::fleet::{self, Fleet, Member};
 use crate::commands::{Ended, Run, membership};
 use crate::drain::{self, drain};
 use crate::host::{Executable, HostError};
+use crate::state::applied::Applied;
 
-/// Everything that one removal needs.
-struct Removal<'a> {
+/// Everything that removals need.
+pub struct Removal<'a> {
     run: &'a Run<'a>,
-    arguments: &'a NodeRemove,
+    /// All that go.
+    names: Vec<String>,
+    draining: &'a Draining,
+    /// Hosts that cannot be reached hold up nothing.
+    may_be_dead: bool,
     client: Client,
     fleet: Fleet,
     bundle: Option<Bundle>,
 }
 
+/// What is at a host's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// A host with kinstall on it.
+    Ours,
+    /// A host without: nobody there ends pods.
+    Bare,
+    Nobody,
+}
+
 /// What of a node there is.
-struct Subject<'a> {
-    name: &'a str,
-    /// None: the inventory does not name it.
-    host: Option<&'a Host>,
+pub struct Subject {
+    name: String,
+    /// The inventory's, or as it was when `up` saw it last; None: nothing tells how to reach it.
+    host: Option<Host>,
     node: Option<Node>,
 }
 
 pub async fn run(run: &Run<'_>, arguments: &NodeRemove) -> anyhow::Result<Ended> {
-    may_be_left(&run.cluster, &arguments.names).map_err(anyhow::Error::msg)?;
+    let mut names: Vec<String> = Vec::new();
+    for name in &arguments.names {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    may_be_left(&run.cluster, &names).map_err(anyhow::Error::msg)?;
     if !run.yes {
         bail!(
             "`node remove` takes {} out of the cluster with everything kinstall put there; say --yes to do so",
-            arguments.names.join(", ")
+            names.join(", ")
         );
     }
-    let servers = Servers::open_unretried(&run.kubeconfig()?).await?.elsewhere(&arguments.names);
-    let client = servers.ready(Duration::from_secs(20)).await?.client;
-    let bundle = run.bundle_if_any(arguments.bundled.bundle.as_deref()).await?;
-    let removal = Removal { run, arguments, client, fleet: Fleet::new(run), bundle };
+    let removal = Removal::new(run, &names, &arguments.draining, &arguments.bundled).await?;
     // all of them are known before the first is touched
     let mut subjects = Vec::new();
-    for name in &arguments.names {
+    for name in &names {
         subjects.push(removal.find(name).await?);
     }
     for (done, subject) in subjects.iter().enumerate() {
@@ -61,48 +80,98 @@ pub async fn run(run: &Run<'_>, arguments: &NodeRemove) -> anyhow::Result<Ended>
         if let Err(error) = removal.remove(subject).await {
             run.printer.error(&format!("{}: {error:#}", subject.name), json!({"node": subject.name}));
             let text = format!("{done} of {} nodes removed; the same command again goes on", subjects.len());
-            run.printer.result(&text, &json!({"event": "summary", "ok": false, "removed": arguments.names[..done]}));
+            run.printer.result(&text, &json!({"event": "summary", "ok": false, "removed": names[..done]}));
             return Ok(Ended::Failed);
         }
     }
-    let lines: Vec<_> = subjects.iter().filter(|subject| subject.host.is_some()).map(|subject| subject.name).collect();
-    let mut text = format!("removed {}", arguments.names.join(", "));
-    if !lines.is_empty() {
+    let left = match arguments.keep_in_inventory {
+        true => in_inventory(run, &names),
+        false => strike(run, &names),
+    };
+    let mut text = format!("removed {}", names.join(", "));
+    if !left.is_empty() {
         text += &format!(
-            "\nnow take {} out of {}: as long as it stands there `kinstall up` makes it a node again",
-            lines.join(", "),
+            "\n{} stands in {}: as long as it stands there `kinstall up` makes it a node again",
+            left.join(", "),
             run.inventory
         );
     }
     run.printer.result(
         &text,
-        &json!({"event": "summary", "ok": true, "removed": arguments.names, "inInventory": lines,
+        &json!({"event": "summary", "ok": true, "removed": names, "inInventory": left,
             "totalSeconds": run.printer.elapsed().as_secs_f64()}),
     );
     Ok(Ended::Done)
 }
 
-impl Removal<'_> {
-    async fn find<'n>(&'n self, name: &'n str) -> anyhow::Result<Subject<'n>> {
-        let host = self.run.cluster.hosts.iter().find(|host| host.name == name);
+fn in_inventory(run: &Run<'_>, names: &[String]) -> Vec<String> {
+    let is_there = |name: &&String| run.cluster.hosts.iter().any(|host| host.name == **name);
+    names.iter().filter(is_there).cloned().collect()
+}
+
+/// Takes hosts out of the inventory's file. Gives those that still stand there.
+fn strike(run: &Run<'_>, names: &[String]) -> Vec<String> {
+    let there = in_inventory(run, names);
+    if there.is_empty() {
+        return there;
+    }
+    match Edited::without(run, &there).and_then(|edited| edited.write()) {
+        Ok(()) => {
+            run.printer.event(
+                "inventory",
+                &format!("  took {} out of {}", there.join(", "), run.inventory),
+                json!({"inventory": run.inventory, "hosts": there}),
+            );
+            Vec::new()
+        }
+        Err(error) => {
+            run.printer.warning(&format!("the nodes are gone, but {error:#}"));
+            there
+        }
+    }
+}
+
+impl<'a> Removal<'a> {
+    pub async fn new(
+        run: &'a Run<'a>,
+        names: &[String],
+        draining: &'a Draining,
+        bundled: &Bundled,
+    ) -> anyhow::Result<Self> {
+        let servers = Servers::open_unretried(&run.kubeconfig()?).await?.elsewhere(names);
+        let client = servers.ready(Duration::from_secs(20)).await?.client;
+        let bundle = run.bundle_if_any(bundled.bundle.as_deref()).await?;
+        let (names, fleet) = (names.to_vec(), Fleet::new(run));
+        Ok(Self { run, names, draining, may_be_dead: draining.force, client, fleet, bundle })
+    }
+
+    /// A host that cannot be reached is no reason to stop.
+    pub fn even_dead(mut self) -> Self {
+        self.may_be_dead = true;
+        self
+    }
+
+    pub async fn find(&self, name: &str) -> anyhow::Result<Subject> {
+        self.find_as(name, self.run.cluster.hosts.iter().find(|host| host.name == name)).await
+    }
+
+    /// As [`Removal::find`], with the host as an inventory named it.
+    pub async fn find_as(&self, name: &str, host: Option<&Host>) -> anyhow::Result<Subject> {
+        let applied = Applied::load(&self.run.state)?;
+        let known = applied.as_ref().and_then(|applied| applied.host(name));
+        let host = host.or_else(|| known.and_then(|known| known.reach.as_ref())).cloned();
         let node = Api::<Node>::all(self.client.clone()).get_opt(name).await.context("cannot ask for the node")?;
-        if host.is_none() && node.is_none() && !self.was_applied(name)? {
+        if host.is_none() && node.is_none() && known.is_none() {
             bail!(
                 "{name:?} is neither a host of {} nor a node of the cluster; nothing was changed",
                 self.run.inventory
             );
         }
-        Ok(Subject { name, host, node })
+        Ok(Subject { name: name.to_owned(), host, node })
     }
 
-    fn was_applied(&self, name: &str) -> anyhow::Result<bool> {
-        let applied: Option<Value> = self.run.state.read("applied.json")?;
-        let hosts = applied.as_ref().and_then(|applied| applied["hosts"].as_array());
-        Ok(hosts.is_some_and(|hosts| hosts.iter().any(|host| host["host"] == name)))
-    }
-
-    async fn remove(&self, subject: &Subject<'_>) -> anyhow::Result<()> {
-        let reachable = self.look(subject).await?;
+    pub async fn remove(&self, subject: &Subject) -> anyhow::Result<()> {
+        let reach = self.look(subject).await?;
         let peer_url = self.peer_url(subject);
         if let Some(url) = &peer_url {
             let mut others = self.others().await;
@@ -111,24 +180,24 @@ impl Removal<'_> {
             result.context("nothing was changed")?;
         }
         if let Some(node) = &subject.node {
-            self.empty(node, reachable).await?;
+            self.empty(node, reach).await?;
         }
         if let Some(url) = &peer_url {
             let mut others = self.others().await;
             let result = membership::leave(&mut others, url).await;
             fleet::close(others).await;
             if let Some(member) = result.context("the node stays cordoned")? {
-                self.tell(subject.name, &format!("etcd: took the member {} out", member.title()));
+                self.tell(&subject.name, &format!("etcd: took the member {} out", member.title()));
             }
         }
-        if let Some(host) = subject.host.filter(|_| reachable) {
+        if let Some(host) = subject.host.as_ref().filter(|_| reach == Reach::Ours) {
             self.take_back(host).await.context("the node stays cordoned, its host is not what it was")?;
         }
-        self.forget(subject).await?;
-        if !reachable {
+        self.forget(subject, reach != Reach::Nobody).await?;
+        if reach == Reach::Nobody {
             self.run.printer.warning(&format!(
                 "{0}: its host was not touched, and as long as kinstall runs there it registers again; as soon as it can be \
-                 reached run `kinstall node remove {0}` once more, with its lines in the inventory",
+                 reached run `kinstall node remove {0}` once more",
                 subject.name
             ));
         }
@@ -136,22 +205,28 @@ impl Removal<'_> {
     }
 
     /// Whether its host can be worked on. Touches nothing.
-    async fn look(&self, subject: &Subject<'_>) -> anyhow::Result<bool> {
-        let Some(host) = subject.host else {
-            return self.without("the inventory does not name its host").map(|()| false);
+    async fn look(&self, subject: &Subject) -> anyhow::Result<Reach> {
+        let Some(host) = &subject.host else {
+            return self
+                .without("neither the inventory nor the state directory tells how to reach its host")
+                .map(|()| Reach::Nobody);
         };
         match self.open(host).await {
             Ok(member) => {
+                let reach = match &member {
+                    Some(member) if member.facts.manifest.is_some() => Reach::Ours,
+                    _ => Reach::Bare,
+                };
                 let result = self.is_ours(member.as_ref());
                 fleet::close(member.into_iter().collect()).await;
-                result.map(|()| true)
+                result.map(|()| reach)
             }
-            Err(error) => self.without(&error.to_string()).map(|()| false),
+            Err(error) => self.without(&error.to_string()).map(|()| Reach::Nobody),
         }
     }
 
     fn without(&self, why: &str) -> anyhow::Result<()> {
-        if self.arguments.force {
+        if self.may_be_dead {
             return Ok(());
         }
         bail!("{why}; nothing was changed (--force removes the node from the API and leaves its host alone)")
@@ -174,11 +249,11 @@ impl Removal<'_> {
     }
 
     /// Where its member of etcd would listen, if there may be one.
-    fn peer_url(&self, subject: &Subject<'_>) -> Option<String> {
+    fn peer_url(&self, subject: &Subject) -> Option<String> {
         if !self.run.cluster.runs_etcd() {
             return None;
         }
-        match subject.host {
+        match &subject.host {
             Some(host) => host.control_plane.then(|| host.etcd_peer_url()),
             None => subject.node.as_ref().and_then(internal_address).map(|ip| format!("https://{ip}:{ETCD_PEER_PORT}")),
         }
@@ -186,25 +261,25 @@ impl Removal<'_> {
 
     /// The control planes that stay and can be reached.
     async fn others(&self) -> Vec<Member<'_>> {
-        let stays = |host: &&Host| !self.arguments.names.contains(&host.name);
+        let stays = |host: &&Host| !self.names.contains(&host.name);
         let hosts = self.run.cluster.control_planes().filter(stays);
         let opened = self.fleet.open_some(self.run, hosts, Executable::Installed(self.bundle.as_ref())).await;
         opened.into_iter().filter_map(|(_, result)| result.ok().flatten()).collect()
     }
 
     /// Its pods elsewhere; of a node that is gone nobody could say that they ended.
-    async fn empty(&self, node: &Node, reachable: bool) -> anyhow::Result<()> {
+    async fn empty(&self, node: &Node, reach: Reach) -> anyhow::Result<()> {
         let name = node.name_any();
         self.keep_volumes(node).await?;
-        if !reachable && !node_ready(node) {
+        if reach != Reach::Ours && !node_ready(node) {
             Api::<Node>::all(self.client.clone()).cordon(&name).await.context("cannot cordon the node")?;
             self.tell(&name, "cordoned; it is not Ready, so its pods are left to the cluster's garbage collection");
             return Ok(());
         }
         let options = drain::Options {
-            force: self.arguments.force,
-            delete_empty_dir_data: self.arguments.delete_emptydir_data,
-            timeout: self.arguments.timeout,
+            force: self.draining.force,
+            delete_empty_dir_data: self.draining.delete_emptydir_data,
+            timeout: self.draining.timeout,
         };
         match drain(&self.client, &name, &options, |text| self.tell(&name, text)).await {
             Ok(drained) => {
@@ -222,7 +297,7 @@ impl Removal<'_> {
         let hostname = node.labels().get("kubernetes.io/hostname").unwrap_or(&name);
         let all = Api::<PersistentVolume>::all(self.client.clone()).list(&ListParams::default()).await?;
         let lost = volumes::lost_with(&all.items, hostname);
-        if lost.is_empty() || self.arguments.force {
+        if lost.is_empty() || self.draining.force {
             return Ok(());
         }
         bail!(
@@ -253,14 +328,19 @@ impl Removal<'_> {
         Ok(())
     }
 
-    async fn forget(&self, subject: &Subject<'_>) -> anyhow::Result<()> {
+    /// The Node and the host's keys go; the way to a host that was not taken back stays known.
+    async fn forget(&self, subject: &Subject, taken_back: bool) -> anyhow::Result<()> {
         let nodes = Api::<Node>::all(self.client.clone());
-        match nodes.delete(subject.name, &DeleteParams::default()).await {
-            Ok(_) => self.tell(subject.name, "its Node is deleted"),
+        match nodes.delete(&subject.name, &DeleteParams::default()).await {
+            Ok(_) => self.tell(&subject.name, "its Node is deleted"),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error).context("cannot delete its Node"),
         }
-        self.run.state.forget_host(subject.name).context("cannot forget its certificates")
+        self.run.state.forget_keys(&subject.name).context("cannot forget its certificates")?;
+        match &subject.host {
+            Some(host) if !taken_back => Applied::leave_behind(&self.run.state, host),
+            _ => Applied::forget(&self.run.state, &subject.name),
+        }
     }
 
     fn tell(&self, node: &str, text: &str) {

@@ -1,7 +1,8 @@
-//! Certificates of three control planes and a worker: looked at, run out, renewed.
+//! Certificates of three control planes and a worker: looked at, run out, renewed; and new authorities.
 
 mod expired;
 mod past;
+mod rotated;
 
 use std::process::ExitCode;
 
@@ -63,11 +64,12 @@ fn installed(story: &Story) -> Result<()> {
 type Scenario = fn(&Story) -> Result<()>;
 
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario); 4] = [
+const SCENARIOS: [(&str, Scenario); 5] = [
     ("three control planes and a worker come up", installed),
     ("certs check shows every certificate with its days, and all are good", expired::all_are_good),
     ("certs renew of one kind changes nothing else, and pods run on", expired::one_kind),
     ("certificates of 400 days ago stop the cluster, and certs renew brings it back", expired::renewed_after_400_days),
+    ("certs rotate-ca, killed once, replaces every authority while a Deployment answers", rotated::rotated),
 ];
 
 fn tell(story: Story) -> ExitCode {

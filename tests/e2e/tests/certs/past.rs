@@ -2,7 +2,6 @@
 //! operator's state directory and on every host.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
@@ -75,12 +74,12 @@ fn exchanged(exchange: &Exchange, text: &str) -> String {
 
 /// Those in kinstall's files, and the two that the kubelet asked for.
 fn on_host(host: &Host, authorities: &[Ca], exchange: &Exchange) -> Result<()> {
-    let files = host.ssh_ok("ls /etc/kinstall/pki/*.crt /etc/kinstall/pki/*.key /etc/kinstall/*.kubeconfig")?;
-    for file in files.lines().map(PathBuf::from) {
-        let old = host.ssh_ok(&format!("cat {}", file.display()))?;
+    let files = host.ssh_ok("ls -d /etc/kinstall/pki/* /etc/kinstall/*.kubeconfig")?;
+    for file in files.lines() {
+        let old = host.ssh_ok(&format!("cat {file}"))?;
         let new = exchanged(exchange, &old);
         if new != old {
-            write(host, &file.display().to_string(), &new)?;
+            write(host, file, &new)?;
         }
     }
     for (kind, usage) in [("client", Usage::Client), ("server", Usage::Server)] {

@@ -70,8 +70,8 @@ pub fn leaves_and_comes_back(story: &Story) -> Result<()> {
     let before = manifests(&others)?;
 
     let started = Instant::now();
-    let said =
-        story.operator.ok(&["node", "remove", name, "-i", "inventory.yaml", "--yes", "--delete-emptydir-data"])?;
+    let options = ["-i", "inventory.yaml", "--yes", "--delete-emptydir-data", "--keep-in-inventory"];
+    let said = story.operator.ok(&[&["node", "remove", name][..], &options].concat())?;
     println!("        {name} left in {:.1} s", started.elapsed().as_secs_f64());
     ensure!(said.contains("as long as it stands there"), "{said}");
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;

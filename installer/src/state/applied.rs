@@ -1,0 +1,134 @@
+//! What was brought to which host, and how those hosts are reached: `applied.json`.
+//!
+//! A host stays in it until it was taken back, also when the inventory does not name it any more: then this is the only place
+//! that knows the way to it. Contents of files, and so secrets, are not in it; of passwords only where they are read from.
+
+use anyhow::Context as _;
+use hoststate::resource::ClusterRef;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::StateDir;
+use crate::cluster::{Cluster, Host};
+
+const FILE: &str = "applied.json";
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Applied {
+    /// The bundle's.
+    pub version: String,
+    /// RFC 3339, UTC.
+    pub applied: String,
+    pub cluster: ClusterRef,
+    pub hosts: Vec<AppliedHost>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AppliedHost {
+    pub host: String,
+    pub address: String,
+    /// Ids of its resources.
+    pub resources: Vec<String>,
+    /// The host as it was resolved; None in files of older versions.
+    pub reach: Option<Host>,
+    /// It was taken out of the cluster, but could not be reached to be taken back.
+    pub left_behind: bool,
+}
+
+impl AppliedHost {
+    pub fn new(host: &Host, resources: Vec<String>) -> Self {
+        let (name, address) = (host.name.clone(), host.address.clone());
+        Self { host: name, address, resources, reach: Some(host.clone()), left_behind: false }
+    }
+
+    pub fn has_unit(&self, unit: &str) -> bool {
+        self.resources.iter().any(|resource| resource.strip_prefix("unit ") == Some(unit))
+    }
+}
+
+impl Applied {
+    pub fn load(state: &StateDir) -> anyhow::Result<Option<Self>> {
+        state.read(FILE)
+    }
+
+    pub fn save(&self, state: &StateDir) -> anyhow::Result<()> {
+        state.write(FILE, self).context("cannot remember what was applied")
+    }
+
+    /// After an apply to `hosts`: those are as they are now, the others as they were.
+    pub fn update(
+        state: &StateDir,
+        version: &str,
+        cluster: &ClusterRef,
+        hosts: Vec<AppliedHost>,
+    ) -> anyhow::Result<()> {
+        let mut applied = Self::load(state)?.unwrap_or_default();
+        version.clone_into(&mut applied.version);
+        applied.applied = OffsetDateTime::now_utc().format(&Rfc3339)?;
+        applied.cluster = cluster.clone();
+        applied.hosts.retain(|old| !hosts.iter().any(|new| new.host == old.host));
+        applied.hosts.extend(hosts);
+        applied.save(state)
+    }
+
+    /// A host that was taken back.
+    pub fn forget(state: &StateDir, name: &str) -> anyhow::Result<()> {
+        let Some(mut applied) = Self::load(state)? else { return Ok(()) };
+        applied.hosts.retain(|host| host.host != name);
+        applied.save(state)
+    }
+
+    /// A host that could not be taken back.
+    pub fn leave_behind(state: &StateDir, host: &Host) -> anyhow::Result<()> {
+        let mut applied = Self::load(state)?.unwrap_or_default();
+        let known = applied.hosts.iter().position(|known| known.host == host.name);
+        let mut left = known.map_or_else(AppliedHost::default, |index| applied.hosts.remove(index));
+        left = AppliedHost { left_behind: true, ..AppliedHost::new(host, left.resources) };
+        applied.hosts.push(left);
+        applied.save(state)
+    }
+
+    pub fn host(&self, name: &str) -> Option<&AppliedHost> {
+        self.hosts.iter().find(|host| host.host == name)
+    }
+
+    /// Hosts that have something of the cluster's, and that the inventory does not name.
+    pub fn beside(&self, cluster: &Cluster) -> Vec<&AppliedHost> {
+        self.hosts.iter().filter(|old| !cluster.hosts.iter().any(|host| host.name == old.host)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_host_stays_known_until_it_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::at(directory.path(), "c");
+        state.create().unwrap();
+        let old =
+            serde_json::json!({"version": "1", "hosts": [{"host": "h0", "address": "10.0.0.9", "resources": []}]});
+        state.write(FILE, &old).unwrap();
+        let text = "cluster: c\nssh: {user: u, passwordEnv: P}\nhosts:\n- {name: h1, address: 10.0.0.1, role: controlPlane}\n- {name: h2, address: 10.0.0.2, role: worker}\n";
+        let cluster = Cluster::parse(text, "i", directory.path()).unwrap();
+        let hosts = cluster.hosts.iter().map(|host| AppliedHost::new(host, vec!["unit a.service".into()])).collect();
+        Applied::update(&state, "2", &ClusterRef::default(), hosts).unwrap();
+        let applied = Applied::load(&state).unwrap().unwrap();
+        let names: Vec<_> = applied.hosts.iter().map(|host| host.host.as_str()).collect();
+        assert_eq!(names, ["h0", "h1", "h2"]);
+        assert!(applied.host("h0").unwrap().reach.is_none());
+        let h2 = applied.host("h2").unwrap();
+        assert!(h2.has_unit("a.service") && !h2.has_unit("a"));
+        assert_eq!(format!("{:?}", h2.reach.as_ref().unwrap()), format!("{:?}", cluster.hosts[1]));
+        let smaller = Cluster::parse(&text.replace("- {name: h2", "#"), "i", directory.path()).unwrap();
+        let beside: Vec<_> = applied.beside(&smaller).into_iter().map(|host| host.host.as_str()).collect();
+        assert_eq!(beside, ["h0", "h2"]);
+        state.forget_host("h2").unwrap();
+        assert!(Applied::load(&state).unwrap().unwrap().host("h2").is_none());
+    }
+}

@@ -1,0 +1,106 @@
+//! Nodes come, change and are replaced; and a cluster of which a part is dead is taken down.
+
+mod coming;
+mod ending;
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use e2e::operator::{Artifacts, Inventory, Operator};
+use e2e::scenario::Runner;
+use lab::{Host, Lab};
+
+const HOSTS: u32 = 3;
+
+pub struct Story {
+    pub lab: Lab,
+    pub operator: Operator,
+}
+
+impl Story {
+    pub fn inventory(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.operator.path("inventory.yaml"))?)
+    }
+
+    pub fn write(&self, inventory: &str) -> Result<()> {
+        Ok(fs::write(self.operator.path("inventory.yaml"), inventory)?)
+    }
+
+    pub fn up(&self) -> Result<String> {
+        self.operator.ok(&["up", "-i", "inventory.yaml", "--yes", "--no-validate"])
+    }
+
+    /// One field of a node, by JSON path.
+    pub fn node(&self, name: &str, path: &str) -> Result<String> {
+        self.operator.kubectl(&["get", "node", name, "-o", &format!("jsonpath={{{path}}}")])
+    }
+
+    pub fn ready_nodes(&self) -> Vec<String> {
+        let nodes = self.operator.kubectl(&["get", "nodes", "--no-headers"]).unwrap_or_default();
+        let ready = nodes.lines().filter(|line| line.contains(" Ready "));
+        ready.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    }
+}
+
+/// When each host was last applied to, and with what.
+pub fn manifests(hosts: &[Host]) -> Result<Vec<String>> {
+    hosts.iter().map(|host| host.ssh_ok("sha256sum /var/lib/kinstall/manifest.json")).collect()
+}
+
+fn main() -> ExitCode {
+    match begin() {
+        Ok(story) => tell(story),
+        Err(error) => {
+            eprintln!("the lab does not come up: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The third host is in no inventory yet.
+fn begin() -> Result<Story> {
+    let artifacts = Artifacts::from_env()?;
+    let lab = Lab::up(HOSTS).context("cannot boot three hosts")?;
+    let mut inventory = Inventory { wordpress: false, ..Inventory::of(&lab, &artifacts) };
+    inventory.hosts.truncate(2);
+    let operator = Operator::new(&lab, "nodes", artifacts)?;
+    operator.write(&inventory)?;
+    Ok(Story { lab, operator })
+}
+
+fn installed(story: &Story) -> Result<()> {
+    story.write(&story.inventory()?.replace("hosts:\n", "hosts:   # ours\n"))?;
+    story.up()?;
+    ensure!(story.ready_nodes() == ["h1", "h2"], "{:?}", story.ready_nodes());
+    Ok(())
+}
+
+type Scenario = fn(&Story) -> Result<()>;
+
+/// What follows a failed one would only fail again.
+const SCENARIOS: [(&str, Scenario); 7] = [
+    ("a cluster of two hosts comes up", installed),
+    ("node add makes a node of one host and touches no other", coming::added),
+    ("labels and taints that the inventory has no longer go from the node", coming::changed),
+    ("node replace puts a new machine in the place of a dead one of the same address", coming::replaced),
+    ("node remove takes a host out of the inventory too", coming::removed),
+    ("down of a cluster with a dead host tells so and keeps the keys", ending::half_dead),
+    ("down again finishes what could not be reached", ending::finished),
+];
+
+fn tell(story: Story) -> ExitCode {
+    let mut runner = Runner::from_args();
+    let mut failed: Option<&str> = None;
+    for (name, scenario) in SCENARIOS {
+        match failed {
+            Some(because) => runner.not_run(name, because),
+            None if !runner.run(name, || scenario(&story)) => failed = Some(name),
+            None => {}
+        }
+    }
+    if let Err(error) = story.lab.down() {
+        runner.run("the lab goes without a trace", || Err(error));
+    }
+    runner.finish()
+}
