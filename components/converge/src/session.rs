@@ -396,6 +396,10 @@ mod tests {
             "the host is of the same version"
         );
 
+        let kept = crate::kept::load(&root).unwrap().unwrap();
+        assert!(kept.resources.contains(&part.resources[0]), "a rollback goes back to what was there and this");
+        assert_eq!((kept.resources.len(), kept.version.as_str()), (5, "0.1.0"));
+
         let new = Resource::File {
             path: "/etc/kinstall/b".into(),
             mode: 0o600,
