@@ -1,5 +1,7 @@
 //! A cluster whose second host is off is taken down, and the second host later.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use crate::Story;
@@ -20,6 +22,7 @@ pub fn half_dead(story: &Story) -> Result<()> {
 /// Even when the inventory does not name it any more.
 pub fn finished(story: &Story) -> Result<()> {
     story.lab.host(2).power_on()?;
+    story.lab.host(2).wait_ssh(Duration::from_secs(90))?;
     let inventory = story.inventory()?;
     let is_of_h2 = |line: &&str| {
         let lines = ["  - name: h2", "    address: 10.99.0.12", "    roles: [worker]"];
