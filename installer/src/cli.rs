@@ -4,6 +4,7 @@ mod certs;
 mod node;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use certs::{CertsCheck, CertsCommand, CertsRenew, CertsRotate, CertsSubcommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -119,7 +120,7 @@ pub struct Upgrade {
     #[arg(long)]
     pub no_drain: bool,
     /// How long the pods of one node may take to go: 90s, 5m, 1h
-    #[arg(long, default_value = "5m", value_parser = duration)]
+    #[arg(long, default_value = "5m", value_parser = node::duration)]
     pub timeout: Duration,
     /// When draining: delete pods that no controller creates again and, when the time is up, pods that disruption budgets
     /// hold back

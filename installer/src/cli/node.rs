@@ -130,7 +130,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// A whole number and s, m or h.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 3600)];
     let seconds = units.iter().find_map(|(unit, seconds)| {
         text.strip_suffix(unit)?.parse::<u64>().ok().and_then(|number| number.checked_mul(*seconds))

@@ -202,7 +202,8 @@ mod tests {
         assert!(issue.service_account.key_pem != old.service_account.key_pem);
         let (mut before, mut after) = (trusted(&trust.ca.cert_pem), trusted(&issue.ca.cert_pem));
         assert_eq!(issue.ca.cert_pem.trim().lines().next(), Some("-----BEGIN CERTIFICATE-----"));
-        (before.sort(), after.sort());
+        before.sort();
+        after.sort();
         assert_eq!(before, after);
         let etcd = issue.etcd.as_ref().unwrap();
         assert!(etcd.members["h2"].peer != old.etcd.as_ref().unwrap().members["h2"].peer);
