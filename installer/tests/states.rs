@@ -224,9 +224,13 @@ fn every_key_is_secret_and_closed_to_others() {
 fn what_the_host_cannot_do_is_left_out() {
     let mut weak = facts();
     weak.can_lower_oom_score = false;
+    weak.kernel = "5.10.0-33-amd64".into();
     weak.features.insert("vxlan".into(), false);
     let text = readable(&state(1, &weak));
     assert!(text.contains("restrict_oom_score_adj = true") && !text.contains("OOMScoreAdjust"));
+    assert!(!text.contains("tcp_migrate_req"));
+    let newer = Facts { kernel: "6.1.0-40-amd64".into(), ..facts() };
+    assert_eq!(readable(&state(1, &newer)).matches("tcp_migrate_req").count(), 2, "a resource, and for the next boot");
     assert!(!text.contains("\"name\":\"vxlan\""));
     // only the control plane's host has the authority's key
     assert!(!text.contains("ca.key"));

@@ -14,9 +14,10 @@ mod tls;
 mod watched;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::Context as _;
 use parking_lot::RwLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,12 @@ pub struct Args {
     /// This node's address, written into each Ingress' status
     #[arg(long, env = "NODE_IP")]
     pub node_ip: Option<IpAddr>,
+    /// Made when this instance serves; on the shared ports nobody can tell which instance answers
+    #[arg(long)]
+    pub ready_file: Option<PathBuf>,
+    /// Only tell whether the instance with that file serves
+    #[arg(long, requires = "ready_file")]
+    pub is_ready: bool,
 }
 
 /// The table that requests are served from.
@@ -47,6 +54,10 @@ pub(crate) type Current = Arc<RwLock<Arc<Table>>>;
 
 /// Serves until SIGTERM, then finishes the requests in flight.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if let (true, Some(file)) = (args.is_ready, &args.ready_file) {
+        anyhow::ensure!(file.exists(), "not ready yet");
+        return Ok(());
+    }
     let client = client::in_cluster().await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = CancellationToken::new();
@@ -61,17 +72,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 /// As [`run`], with a client and an end of the caller's choice.
 pub async fn serve(client: kube::Client, args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let current: Current = Arc::default();
+    // one that a container before this one has left
+    set_ready(&args, false)?;
     let objects = watched::start(&client);
-    // First the ports, so that a port in use is told at once, then traffic once everything is known.
-    let listeners = listen::bind(&args).await?;
-    let ready = Arc::new(AtomicBool::new(false));
-    let health = listen::health(&args, ready.clone(), stop.clone()).await?;
     tokio::select! {
         synced = objects.synced() => synced?,
         () = stop.cancelled() => return Ok(()),
     }
     *current.write() = Arc::new(Table::build(&objects.snapshot(), &args.ingress_class));
-    ready.store(true, Ordering::Release);
+    // From here on connections come, also beside another instance that is about to end: so not before everything is known.
+    let listeners = listen::bind(&args)?;
+    let health = listen::health(&args, stop.clone())?;
+    set_ready(&args, true)?;
     tracing::info!(http = %args.http, https = %args.https, "serving");
     let reload = tokio::spawn(reload(current.clone(), objects.clone(), args.ingress_class.clone()));
     let statuses = tokio::spawn(status::keep(client, objects, args.clone()));
@@ -80,6 +92,20 @@ pub async fn serve(client: kube::Client, args: Args, stop: CancellationToken) ->
         task.abort();
     }
     Ok(())
+}
+
+fn set_ready(args: &Args, ready: bool) -> anyhow::Result<()> {
+    let Some(file) = &args.ready_file else { return Ok(()) };
+    let result = match ready {
+        true => std::fs::write(file, "ready\n"),
+        false => std::fs::remove_file(file),
+    };
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound || ready => {
+            Err(error).with_context(|| format!("cannot change {}", file.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Builds a new table after each burst of changes.

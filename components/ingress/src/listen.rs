@@ -3,17 +3,17 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -27,17 +27,31 @@ use crate::{Args, Current, tls};
 const DRAIN: Duration = Duration::from_secs(20);
 /// A client that does not finish its handshake or its headers gives up its place.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 pub struct Listeners {
     http: TcpListener,
     https: TcpListener,
 }
 
-pub async fn bind(args: &Args) -> Result<Listeners> {
-    let listen = async |address: SocketAddr| {
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+pub fn bind(args: &Args) -> Result<Listeners> {
+    Ok(Listeners { http: listen(args.http)?, https: listen(args.https)? })
+}
+
+/// Another instance of ours may listen there too (SO_REUSEPORT); where `net.ipv4.tcp_migrate_req` is on, which hosts of ours see to,
+/// the kernel gives what one has not accepted when it ends to the other.
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
     };
-    Ok(Listeners { http: listen(args.http).await?, https: listen(args.https).await? })
+    open().with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Serves both ports until `stop`, then waits for what is in flight.
@@ -102,21 +116,17 @@ async fn connection(
     }
 }
 
-/// `/healthz` always answers, `/ready` once the routes are known and until the end is asked for.
-pub async fn health(args: &Args, ready: Arc<AtomicBool>, stop: CancellationToken) -> Result<JoinHandle<()>> {
-    let listener = TcpListener::bind(args.health).await.with_context(|| format!("cannot listen on {}", args.health))?;
+/// Answers `/healthz` and `/ready` while this instance serves; when its end is asked for, one that takes over answers alone.
+pub fn health(args: &Args, stop: CancellationToken) -> Result<JoinHandle<()>> {
+    let listener = listen(args.health)?;
     Ok(tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (ready, stop) = (ready.clone(), stop.clone());
-            let service = service_fn(move |request: Request<Incoming>| {
-                let ready = request.uri().path() != "/ready" || (ready.load(Ordering::Acquire) && !stop.is_cancelled());
-                async move {
-                    let (status, text) =
-                        if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
-                    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-                    *response.status_mut() = status;
-                    Ok::<_, Infallible>(response)
-                }
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => return,
+                Ok((stream, _)) = listener.accept() => stream,
+            };
+            let service = service_fn(|_: Request<Incoming>| async {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
             });
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }

@@ -118,8 +118,16 @@ struct Proxy {
 async fn proxy(snapshot: &Snapshot) -> Proxy {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let (http, https) = (refused().await, refused().await);
-    let args = Args { http, https, health: refused().await, ingress_class: "kinstall".into(), node_ip: None };
-    let listeners = listen::bind(&args).await.unwrap();
+    let args = Args {
+        http,
+        https,
+        health: refused().await,
+        ingress_class: "kinstall".into(),
+        node_ip: None,
+        ready_file: None,
+        is_ready: false,
+    };
+    let listeners = listen::bind(&args).unwrap();
     let current: Current = Arc::new(RwLock::new(Arc::new(Table::build(snapshot, "kinstall"))));
     let stop = CancellationToken::new();
     let served = tokio::spawn(listen::serve(listeners, current.clone(), stop.clone()));
@@ -277,7 +285,15 @@ fn slow_api() -> kube::Client {
 async fn asking_for_readiness_does_not_disturb_the_first_sync() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let (http, health) = (refused().await, refused().await);
-    let args = Args { http, https: refused().await, health, ingress_class: "kinstall".into(), node_ip: None };
+    let args = Args {
+        http,
+        https: refused().await,
+        health,
+        ingress_class: "kinstall".into(),
+        node_ip: None,
+        ready_file: None,
+        is_ready: false,
+    };
     let stop = CancellationToken::new();
     let served = tokio::spawn(serve(slow_api(), args, stop.clone()));
     let asked = async {
@@ -293,4 +309,63 @@ async fn asking_for_readiness_does_not_disturb_the_first_sync() {
     assert_eq!(answered.expect("it serves").0, 404);
     stop.cancel();
     served.await.unwrap().unwrap();
+}
+
+/// In a network of its own, whose kernel parameters are those of our hosts.
+#[test]
+fn an_instance_takes_over_and_no_connection_is_refused() {
+    let tested = std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        assert!(std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+        std::fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1").unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(takes_over());
+    });
+    tested.join().unwrap();
+}
+
+/// An instance takes another one's place on the same ports while a client connects all the time.
+async fn takes_over() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let (http, https, health) = (refused().await, refused().await, refused().await);
+    let directory = std::env::temp_dir().join(format!("kinstall-ingress-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let begin = |number: usize| {
+        let file = directory.join(number.to_string());
+        let ready_file = Some(file.clone());
+        let args =
+            Args { http, https, health, ingress_class: "kinstall".into(), node_ip: None, ready_file, is_ready: false };
+        let stop = CancellationToken::new();
+        (tokio::spawn(serve(slow_api(), args, stop.clone())), stop, file)
+    };
+    let ready = async |file: &std::path::Path| {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (mut served, mut stop, file) = begin(0);
+    tokio::time::timeout(Duration::from_secs(5), ready(&file)).await.expect("the first one serves");
+    let end = CancellationToken::new();
+    let ended = end.clone();
+    let client = tokio::spawn(async move {
+        let mut answers = 0;
+        while !ended.is_cancelled() {
+            assert_eq!(send(http, get("h", "/")).await.0, 404);
+            assert_eq!(send(health, get("h", "/ready")).await.0, 200);
+            answers += 1;
+        }
+        answers
+    });
+    for number in 1..4 {
+        let (next, next_stop, file) = begin(number);
+        tokio::time::timeout(Duration::from_secs(5), ready(&file)).await.expect("the next one serves");
+        stop.cancel();
+        served.await.unwrap().unwrap();
+        (served, stop) = (next, next_stop);
+    }
+    end.cancel();
+    assert!(client.await.unwrap() > 10);
+    stop.cancel();
+    served.await.unwrap().unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
 }

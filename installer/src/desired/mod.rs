@@ -51,6 +51,16 @@ const MODULES: &[&str] = &["overlay", "nf_tables", "nft_numgen", "nf_conntrack",
 /// Routed pods need forwarding; answers of Services may leave by another device than the kernel's strict filter expects.
 const SYSCTLS: &[(&str, &str)] = &[("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "2")];
 
+/// A listener that ends gives what it has not accepted to another one on its port: how one ingress takes another's place.
+const MIGRATION: (&str, &str) = ("net.ipv4.tcp_migrate_req", "1");
+
+/// What this host's kernel has of it; listeners migrate since 5.14.
+fn sysctls(facts: &Facts) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let mut parts = facts.kernel.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let kernel = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    SYSCTLS.iter().copied().chain((kernel >= (5, 14)).then_some(MIGRATION))
+}
+
 /// The state of one host.
 pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<HostState> {
     let context = context(inputs, host, facts)?;
@@ -58,8 +68,7 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     let mut resources = files::directories(inputs, host);
     resources.extend(files::bundled(inputs, host));
     resources.extend(files::configs(inputs, host, &context)?);
-    resources
-        .extend(SYSCTLS.iter().map(|(key, value)| Resource::Sysctl { key: (*key).into(), value: (*value).into() }));
+    resources.extend(sysctls(facts).map(|(key, value)| Resource::Sysctl { key: key.into(), value: value.into() }));
     resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
     resources.extend(units::files(inputs, host, &context)?);
     // the control plane needs no runtime: both start together
@@ -120,7 +129,7 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
         "resolv_conf": if facts.resolv_conf.is_empty() { "/etc/resolv.conf" } else { &facts.resolv_conf },
         "can_lower_oom_score": facts.can_lower_oom_score,
         "pause_image": pause_image(inputs.bundle),
-        "sysctls": pairs(&mut SYSCTLS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))),
+        "sysctls": pairs(&mut sysctls(facts).map(|(key, value)| (key.to_owned(), value.to_owned()))),
         "modules": modules(facts).collect::<Vec<_>>(),
         "etcd": etcd(inputs, host),
         "api_servers": cluster.api_addresses(host),

@@ -69,3 +69,34 @@ pub fn in_order<'a>(mut steps: Vec<Step<'a>>) -> (Vec<Step<'a>>, Vec<Step<'a>>) 
     steps.retain(|step| !step.is_done());
     steps.into_iter().partition(|step| step.host.control_plane)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn arguments(more: &[&str]) -> Upgrade {
+        let cli = Cli::try_parse_from([&["kinstall", "upgrade"], more].concat()).unwrap();
+        let Command::Upgrade(arguments) = cli.command else { unreachable!() };
+        arguments
+    }
+
+    #[test]
+    fn only_a_restart_of_the_runtime_drains_unless_the_operator_says_otherwise() {
+        let change = |resource: &str, action| Change { resource: resource.into(), action, detail: String::new() };
+        let components = [change("unit kinstall-kubelet.service", Action::Restart)];
+        let runtime = [change("unit kinstall-containerd.service", Action::Restart)];
+        for (changes, more, expected) in [
+            (&components, &[][..], false),
+            (&runtime, &[], true),
+            (&components, &["--drain"], true),
+            (&runtime, &["--no-drain"], false),
+        ] {
+            assert_eq!(drains(changes, &arguments(more)), expected, "{changes:?} {more:?}");
+        }
+        assert!(Cli::try_parse_from(["kinstall", "upgrade", "--drain", "--no-drain"]).is_err());
+    }
+}
