@@ -20,6 +20,8 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
+      # there is one worker only
+      tolerations: [{key: node-role.kubernetes.io/control-plane, operator: Exists}]
       topologySpreadConstraints:
       - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: web}}}
       containers:
