@@ -33,7 +33,9 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.path();
         if path.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|e| ["yaml", "service", "toml", "conf"].iter().any(|known| e == *known))
+        } else if path
+            .extension()
+            .is_some_and(|e| ["yaml", "service", "timer", "toml", "conf"].iter().any(|known| e == *known))
         {
             files.push(path);
         }

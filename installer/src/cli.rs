@@ -1,5 +1,7 @@
 //! The command line, apart from what commands do.
 
+pub mod adopt;
+pub mod backup;
 mod certs;
 mod node;
 
@@ -82,6 +84,12 @@ pub enum Command {
     Node(NodeCommand),
     /// Look after certificates
     Certs(CertsCommand),
+    /// Write store, keys, inventory and state of the cluster into one encrypted file
+    Backup(backup::Backup),
+    /// Bring a cluster back from a backup, onto its own or onto new hosts
+    Restore(backup::Restore),
+    /// Bring keys, inventory and state back from a control plane, when the working directory is lost
+    Adopt(adopt::Adopt),
 }
 
 #[derive(Clone, Debug, Default, Args)]

@@ -2,6 +2,7 @@
 //!
 //! In: an [`Inventory`]. Out: a [`Cluster`] or every problem of the file. Reads no file but the inventory itself.
 
+mod backup;
 mod control_planes;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+pub use backup::BackupPlan;
 pub use control_planes::{BALANCER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, ExternalEtcd};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,8 @@ pub struct Cluster {
     pub ingress: bool,
     pub storage_default_class: bool,
     pub wordpress: Option<WordPress>,
+    /// Scheduled backups, if any.
+    pub backup: Option<BackupPlan>,
     pub limits: Limits,
 }
 
@@ -177,6 +181,7 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
     let hosts: Vec<_> =
         inventory.hosts.iter().filter_map(|host| resolve_host(host, &inventory.ssh, directory, only, sink)).collect();
     check_outside_ranges(&inventory, &network, sink);
+    let backup = inventory.backup.as_ref().and_then(|written| backup::plan(written, sink));
     let limits = limits(&inventory.limits, sink);
     let external_etcd = inventory.etcd.as_ref().and_then(|etcd| control_planes::external_etcd(etcd, directory, sink));
     let wordpress = inventory.wordpress.filter(|sample| sample.enabled.unwrap_or(true)).map(|sample| {
@@ -201,6 +206,7 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         ingress: inventory.ingress_enabled.unwrap_or(true),
         storage_default_class: inventory.storage_default_class.unwrap_or(true),
         wordpress,
+        backup,
         limits,
     })
 }

@@ -178,6 +178,30 @@ fn what_a_member_was_born_as_stays_and_a_host_without_data_joins() {
 }
 
 #[test]
+fn scheduled_backups_are_a_timer_on_control_planes_and_nothing_elsewhere() {
+    let key = archive::Key::generate();
+    let public = key.public();
+    let more =
+        format!("backup: {{schedule: '*-*-* 03:30:00', keep: 3, recipients: [{public}], directory: /srv/backups}}\n");
+    let with = format!("{INVENTORY}{more}");
+    let state = state_of(&with, 0, &facts());
+    let text = readable(&state);
+    for expected in [
+        "OnCalendar=*-*-* 03:30:00\n",
+        "ExecStart=/opt/kinstall/current/bin/kinstall-components backup scheduled --config /etc/kinstall/backup.yaml\n",
+        &format!("recipients:\n- {public}\ndirectory: \"/srv/backups\"\nkeep: 3\n"),
+        "cluster:\n  name: \"demo\"\n  id: \"the-id\"\n",
+        "\"path\":\"/srv/backups\",\"mode\":448,\"contents\":\"foreign\"",
+        "\"name\":\"kinstall-backup.timer\",\"enabled\":true,\"active\":true",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing in\n{text}");
+    }
+    assert!(!text.contains("AGE-SECRET-KEY"));
+    assert!(!readable(&state_of(&with, 1, &facts())).contains("backup"), "a worker has no store");
+    assert!(!readable(&state_of(INVENTORY, 0, &facts())).contains("kinstall-backup"), "nobody asked for backups");
+}
+
+#[test]
 fn somebody_elses_etcd_is_spoken_to_and_not_run() {
     let etcd = "etcd: {endpoints: ['https://10.9.9.9:2379'], caFile: ca, certFile: crt, keyFile: key}\n";
     let text = readable(&state_of(&format!("{INVENTORY}{etcd}"), 0, &facts()));

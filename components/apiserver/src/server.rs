@@ -83,6 +83,11 @@ impl ApiServer {
         &self.core.name
     }
 
+    /// For backups, which read all of it as it is stored.
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.core.store.clone()
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }

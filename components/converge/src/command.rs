@@ -47,7 +47,7 @@ fn command(program: &str, args: &[&str]) -> Command {
     command
 }
 
-fn report(
+pub fn report(
     sink: &Sink,
     step: &str,
     program: &str,

@@ -9,6 +9,7 @@
 
 mod abandon;
 mod apply;
+mod backup;
 mod blobs;
 mod command;
 mod down;
@@ -18,6 +19,7 @@ mod kept;
 mod lock;
 mod manifest;
 mod members;
+mod operator;
 mod pidfd;
 mod plan;
 mod resources;

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use hoststate::backup::Placement;
+use hoststate::resource::ClusterRef;
 use hoststate::wire::Failure;
 use hoststate::{Event, HostState, Request};
 
@@ -13,7 +15,7 @@ use crate::blobs::Blobs;
 use crate::lock::HostLock;
 use crate::resources::{self, Context};
 use crate::sink::Sink;
-use crate::{Root, STATE_DIR, apply, down, facts, manifest, members, plan, rollback};
+use crate::{Root, STATE_DIR, apply, backup, down, facts, manifest, members, operator, plan, rollback};
 
 /// Longest request line; a HostState with every config inline stays far below.
 const LINE_LIMIT: u64 = 64 << 20;
@@ -51,7 +53,8 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
             }
         }
         match request {
-            Request::Apply { .. } | Request::Rollback => {
+            // what takes blobs or goes on for long works beside this thread
+            Request::Apply { .. } | Request::Rollback | Request::Place { .. } => {
                 abandon = Abandon::default();
                 let (root, sink, blobs, abandon) = (root.clone(), sink.clone(), blobs.clone(), abandon.clone());
                 applying = Some(std::thread::spawn(move || {
@@ -59,6 +62,7 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
                     let result = match request {
                         Request::Apply { state, keep_previous: true } => run_apply(context, &state, Keep::Previous),
                         Request::Apply { state, .. } => run_apply(context, &state, Keep::Nothing),
+                        Request::Place { placement } => run_place(context, &placement),
                         _ => rollback::rollback(context),
                     };
                     let good = result.is_ok();
@@ -88,6 +92,8 @@ fn changes_something(request: &Request) -> bool {
             | Request::Rollback
             | Request::Down { .. }
             | Request::RemoveMember { .. }
+            | Request::Place { .. }
+            | Request::Keep { .. }
     )
 }
 
@@ -121,12 +127,18 @@ fn answer(context: Context<'_>, request: Request) -> Event {
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
         Request::Members => members::list(context.sink).unwrap_or_else(Event::Failed),
         Request::RemoveMember { id } => members::remove(context.sink, id).unwrap_or_else(Event::Failed),
-        Request::Apply { .. } | Request::Rollback | Request::Blob { .. } => unreachable!("handled by the caller"),
+        Request::Keep { text } => operator::keep(context, &text).unwrap_or_else(Event::Failed),
+        Request::Kept => operator::kept(context).unwrap_or_else(Event::Failed),
+        Request::Backups => backup::list(context).unwrap_or_else(Event::Failed),
+        Request::Take { what } => backup::take(context, what).unwrap_or_else(Event::Failed),
+        Request::Apply { .. } | Request::Rollback | Request::Place { .. } | Request::Blob { .. } => {
+            unreachable!("handled by the caller")
+        }
     }
 }
 
 fn run_apply(context: Context<'_>, state: &HostState, keep: Keep) -> Result<Event, Failure> {
-    refuse_other_cluster(context, state)?;
+    refuse_other_cluster(context, &state.cluster)?;
     let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
     context.sink.send(&Event::NeedBlobs { sha256: apply::missing_blobs(context, state, &observations) });
     let changed = apply::apply(context, state, &observations, keep)?;
@@ -134,17 +146,22 @@ fn run_apply(context: Context<'_>, state: &HostState, keep: Keep) -> Result<Even
 }
 
 fn run_amend(context: Context<'_>, state: &HostState) -> Result<Event, Failure> {
-    refuse_other_cluster(context, state)?;
+    refuse_other_cluster(context, &state.cluster)?;
     let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
     let changed = apply::amend(context, state, &observations)?;
     Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
 }
 
+fn run_place(context: Context<'_>, placement: &Placement) -> Result<Event, Failure> {
+    refuse_other_cluster(context, &placement.cluster)?;
+    backup::place(context, placement)
+}
+
 /// The installer has checked this too; here it holds even when two operators come at once.
-fn refuse_other_cluster(context: Context<'_>, state: &HostState) -> Result<(), Failure> {
+fn refuse_other_cluster(context: Context<'_>, cluster: &ClusterRef) -> Result<(), Failure> {
     let there = manifest::load(context.root).map_err(|error| resources::io("manifest", &error))?;
     match there {
-        Some(manifest) if manifest.cluster.id != state.cluster.id => Err(Failure {
+        Some(manifest) if manifest.cluster.id != cluster.id => Err(Failure {
             hint: Some(
                 "run `kinstall down` with that cluster's inventory first, or take this host out of this one".into(),
             ),
@@ -164,7 +181,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Mutex;
 
-    use hoststate::resource::{ClusterRef, Contents};
+    use hoststate::resource::Contents;
     use hoststate::{Action, Content, HostManifest, Resource, sha256_hex};
 
     use super::*;

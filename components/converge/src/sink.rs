@@ -23,4 +23,14 @@ impl Sink {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = out.write_all(&line).and_then(|()| out.flush());
     }
+
+    /// Raw bytes. Here it matters whether somebody reads: without a reader the work is in vain.
+    pub fn chunk(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(&Event::Chunk { size: bytes.len() as u64 })?;
+        line.push(b'\n');
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        out.write_all(&line)?;
+        out.write_all(bytes)?;
+        out.flush()
+    }
 }

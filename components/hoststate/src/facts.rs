@@ -53,6 +53,8 @@ pub struct Facts {
     pub selinux_enforcing: bool,
     pub store: StoreFacts,
     pub certificates: Vec<CertificateFile>,
+    /// SHA-256 of the operator's files that are kept here.
+    pub operator_copy: Option<String>,
 }
 
 /// What this host keeps of the cluster's store, and as what it was configured.

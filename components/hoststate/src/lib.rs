@@ -3,6 +3,7 @@
 //! Pure data: no IO, nothing that only Linux has, so that the installer also builds elsewhere. In: a resolved cluster
 //! (the installer computes a [`HostState`] from it). Out: JSON, framed by [`wire`]. Depends on no other crate of ours.
 
+pub mod backup;
 pub mod bundle;
 pub mod certificates;
 pub mod facts;

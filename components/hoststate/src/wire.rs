@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::{Backups, Placement, Taking};
 use crate::facts::Facts;
 use crate::members::Member;
 use crate::resource::{ClusterRef, HostState};
@@ -39,6 +40,16 @@ pub enum Request {
     Members,
     /// Takes a member out of etcd; refused where that could cost the majority. Answered by [`Event::Members`]: those left.
     RemoveMember { id: u64 },
+    /// Data for a backup. Answered by [`Event::Chunk`]s, then [`Event::Taken`] or `Failed`: then what came is of no use.
+    Take { what: Taking },
+    /// Puts a backup's data here. Answered by [`Event::NeedBlobs`], then, as blobs arrive, `Step` events, then `Done` or `Failed`.
+    Place { placement: Placement },
+    /// What the timer's backups have left here. Answered by [`Event::Backups`].
+    Backups,
+    /// Keeps the operator's files here, for root only. Answered by `Done`.
+    Keep { text: String },
+    /// What was kept. Answered by [`Event::Kept`].
+    Kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +88,22 @@ pub enum Event {
     },
     Members {
         members: Vec<Member>,
+    },
+    /// `size` raw bytes follow this line.
+    Chunk {
+        size: u64,
+    },
+    /// All chunks have come: how many bytes, and their SHA-256.
+    Taken {
+        size: u64,
+        sha256: String,
+    },
+    /// `None` where none are scheduled.
+    Backups {
+        backups: Option<Backups>,
+    },
+    Kept {
+        text: Option<String>,
     },
     Done {
         changed: usize,

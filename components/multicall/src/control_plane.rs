@@ -38,8 +38,18 @@ pub async fn run(args: Args) -> Result<()> {
     let config: Config =
         serde_yaml::from_str(&text).with_context(|| format!("cannot understand {}", args.config.display()))?;
 
+    let directory = config.api_server.data_dir.clone();
     let api = ApiServer::start(config.api_server).await?;
     let stop = CancellationToken::new();
+    let backups = tokio::spawn({
+        let store = api.store();
+        async move {
+            // a control plane that cannot be backed up still serves
+            if let Err(error) = backup::serve(store, &directory).await {
+                tracing::error!("no backup can be taken here: {error:#}");
+            }
+        }
+    });
     let mut clients = JoinSet::new();
     let controllers = client(&api, "system:kube-controller-manager");
     let candidate = Candidate::new(controllers.clone(), "kube-controller-manager", api.name());
@@ -61,6 +71,7 @@ pub async fn run(args: Args) -> Result<()> {
     };
     stop.cancel();
     while clients.join_next().await.is_some() {}
+    backups.abort();
     api.shutdown().await;
     ended
 }

@@ -41,6 +41,8 @@ enum Applet {
     Converge(converge::Args),
     /// This host's place among the members of etcd
     EtcdMembers(etcd_members::Args),
+    /// Take the store out for a backup, or put one in place
+    Backup(backup::Args),
     /// A small HTTP server and client for validation pods
     Probe(probe::Args),
 }
@@ -89,6 +91,7 @@ fn run(applet: Applet) -> anyhow::Result<()> {
             Applet::Provisioner(args) => provisioner::run(args).await,
             Applet::Converge(args) => converge::run(args).await,
             Applet::EtcdMembers(args) => etcd_members::run(args).await,
+            Applet::Backup(args) => backup::run(args).await,
             Applet::Probe(args) => probe::run(args).await,
         }
     })

@@ -11,7 +11,7 @@ mod mirror;
 use std::sync::Arc;
 
 pub use compactor::spawn_compactor;
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedStore, contents, create};
 pub use etcd::{EtcdConfig, EtcdStore};
 
 use bytes::Bytes;

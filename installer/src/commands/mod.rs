@@ -1,6 +1,9 @@
 //! One file for each command; here is what they share.
 
+mod adopt;
 mod amend;
+mod ask;
+mod backup;
 mod bundle;
 mod certs;
 mod down;
@@ -84,6 +87,9 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
                 certs::renew::run(&Run::locked(&global, printer, "certs-renew")?, &arguments).await
             }
         },
+        Command::Backup(arguments) => backup::run(&global, printer, arguments).await,
+        Command::Adopt(arguments) => adopt::run(printer, &arguments).await,
+        Command::Restore(arguments) => backup::restore::run(&global, printer, &arguments).await,
         Command::Up(arguments) => up::run(&Run::locked(&global, printer, "up")?, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&Run::locked(&global, printer, "upgrade")?, &arguments).await,
         Command::Down(arguments) => down::run(&Run::locked(&global, printer, "down")?, &arguments).await,
@@ -102,6 +108,8 @@ pub struct Run<'a> {
     pub yes: bool,
     /// As written on the command line, for what we tell people to type.
     pub inventory: String,
+    /// The store is of a time when other hosts may have been nodes: those that the inventory does not name are forgotten.
+    pub restored: bool,
     _lock: Option<Lock>,
 }
 
@@ -116,6 +124,7 @@ impl<'a> Run<'a> {
             printer,
             yes: global.yes,
             inventory: global.inventory.display().to_string(),
+            restored: false,
             _lock: None,
         })
     }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
-use super::{ADMIN_KUBECONFIG, Ended, Run, plan, upgrade};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, plan, upgrade};
 use crate::api::apply::{Applier, Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::bundle::Bundle;
@@ -79,6 +79,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
             return Ok(Ended::Failed);
         }
     };
+    let copies = adopt::Copies::seen(&members);
     let inputs =
         Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest, topology: &topology };
     let planned = plan::tell(printer, plan::plan_all(&fleet, &mut members, inputs).await);
@@ -146,6 +147,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
         }
         wordpress::run(&mut report, client, &run.cluster, &run.state, changed > 0).await;
     }
+    copies.refresh(run, &fleet).await;
     let passed = report.passed();
     summary(run, &hosts, changed, served.ready, &report, !arguments.no_validate);
     Ok(if passed { Ended::Done } else { Ended::Invalid })
@@ -248,6 +250,9 @@ async fn apply_addons(
         Value::Null,
     );
     let client = &server.client;
+    if run.restored {
+        super::backup::gone::forget(run, client).await?;
+    }
     let outcomes = Applier::new(client.clone()).apply(addons).await?;
     let mut changed = tell_outcomes(run, &outcomes);
     let ready = validate::nodes_ready(client, cluster, timeout).await.is_ok().then(|| run.printer.elapsed());

@@ -7,6 +7,7 @@
 mod certificates;
 mod files;
 pub mod render;
+mod timers;
 mod topology;
 mod units;
 
@@ -70,13 +71,16 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     resources.extend(files::configs(inputs, host, &context)?);
     resources.extend(sysctls(facts).map(|(key, value)| Resource::Sysctl { key: key.into(), value: value.into() }));
     resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
+    resources.extend(timers::directories(inputs.cluster, host));
     resources.extend(units::files(inputs, host, &context)?);
+    resources.extend(timers::files(inputs, host, &context)?);
     // the control plane needs no runtime: both start together
     resources.extend(units::units(inputs, host, units::Stage::Base));
     resources.push(executable_image(pause_image(inputs.bundle), version, PAUSE, "/pause"));
     // before the kubelet: a pod whose image is not there yet would be put off for ten seconds
     resources.push(executable_image(components_image(version), version, COMPONENTS, "/kinstall-components"));
     resources.extend(units::units(inputs, host, units::Stage::Node));
+    resources.extend(timers::units(inputs.cluster, host));
     if host.worker {
         resources.extend(inputs.bundle.images.iter().map(|image| Resource::Image {
             name: image.name.clone(),
@@ -116,6 +120,9 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
     };
     Ok(json!({
         "cluster": cluster.name,
+        "id": inputs.identity.id,
+        "version": inputs.bundle.version,
+        "backup": cluster.backup,
         "server": cluster.node_api_url()?,
         "node_name": host.name,
         "node_ip": host.node_address,

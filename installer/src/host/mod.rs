@@ -3,6 +3,7 @@
 //! Round trips: one exec for the probe, one for the upload (only when the executable is not there), one for `converge`
 //! together with its facts, then one for each of plan, apply and blobs.
 
+mod backup;
 mod privileged;
 mod session;
 mod staging;
@@ -11,6 +12,7 @@ use std::fmt;
 
 use hoststate::wire::Failure;
 
+pub use backup::Payload;
 pub use session::{Done, Session};
 pub use staging::{Executable, connect, open_session};
 

@@ -11,9 +11,9 @@ use crate::bundle::Bundle;
 use crate::ssh::{Process, Transport};
 
 pub struct Session {
-    host: String,
-    transport: Box<dyn Transport>,
-    process: Process,
+    pub(super) host: String,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) process: Process,
     greeted: bool,
 }
 
@@ -202,7 +202,7 @@ impl Session {
         count
     }
 
-    async fn send(&mut self, request: &Request, step: &str) -> Result<(), HostError> {
+    pub(super) async fn send(&mut self, request: &Request, step: &str) -> Result<(), HostError> {
         let mut line =
             serde_json::to_vec(request).map_err(|error| HostError::new(&self.host, step, error.to_string()))?;
         line.push(b'\n');
@@ -216,7 +216,7 @@ impl Session {
             .map_err(|error| HostError::new(&self.host, step, format!("the connection to converge broke: {error}")))
     }
 
-    async fn event(&mut self, step: &str) -> Result<Event, HostError> {
+    pub(super) async fn event(&mut self, step: &str) -> Result<Event, HostError> {
         loop {
             match self.process.line().await {
                 Ok(Some(line)) => match serde_json::from_str(&line) {

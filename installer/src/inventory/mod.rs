@@ -3,6 +3,7 @@
 //! In: the text of `inventory.yaml`. Out: an [`Inventory`] whose values know their line and column, or every problem of
 //! the file at once. Defaults and rules that span fields are the business of [`crate::cluster`].
 
+mod backup;
 pub mod decode;
 pub mod edit;
 pub mod yaml;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 
+pub use backup::Backup;
 pub use decode::Sink;
 pub use decode::{At, Problem, Problems};
 use decode::{Fields, pick, text};
@@ -30,6 +32,7 @@ pub struct Inventory {
     pub ingress_enabled: Option<bool>,
     pub storage_default_class: Option<bool>,
     pub wordpress: Option<WordPress>,
+    pub backup: Option<Backup>,
     pub limits: Limits,
 }
 
@@ -175,6 +178,7 @@ pub fn decode(text: &str, sink: &mut Sink) -> Option<Inventory> {
             fields.finish(sink);
             wordpress
         }),
+        backup: root.section("backup", sink).map(|fields| backup::backup(fields, sink)),
         limits: root.section("limits", sink).map(|fields| limits(fields, sink)).unwrap_or_default(),
     };
     root.finish(sink);

@@ -7,6 +7,7 @@ pub mod applied;
 pub mod lock;
 pub mod log;
 pub mod pki;
+mod portable;
 
 use std::fs;
 use std::io::{self, Write as _};

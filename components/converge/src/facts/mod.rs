@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use hoststate::Facts;
 
 use crate::resources::directory;
-use crate::{Root, manifest};
+use crate::{Root, manifest, operator};
 pub use kernel::module_present;
+pub use system::read;
 
 /// Everything preflight and templates ask about; what cannot be read stays at its default.
 pub fn collect(root: &Root) -> Facts {
@@ -54,6 +55,7 @@ pub fn collect(root: &Root) -> Facts {
         selinux_enforcing: system::read(root, "/sys/fs/selinux/enforce") == "1",
         store: store::collect(root),
         certificates: certificates::collect(root),
+        operator_copy: operator::digest(root),
     }
 }
 

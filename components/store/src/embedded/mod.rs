@@ -4,6 +4,7 @@
 //! transaction (WAL, `synchronous=FULL`), and only then publishes and answers: what was acknowledged survives a power cut,
 //! and nobody sees what could still be lost. Readers and watchers never wait for the disk.
 
+mod create;
 mod database;
 mod log;
 mod writer;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+pub use create::create;
 
 use crate::mirror::Mirror;
 use crate::{Error, KeyValue, Range, RangeRequest, Result, Revision, Store, Txn, WatchStream};

@@ -5,7 +5,7 @@ mod inventory;
 pub mod list;
 pub mod remove;
 pub mod replace;
-mod volumes;
+pub mod volumes;
 
 use crate::cluster::Cluster;
 

@@ -1,0 +1,43 @@
+//! What a person at the terminal is asked.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, bail};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+
+/// Asks for the cluster's name before something that cannot be undone. `what`: completes "this …".
+pub fn confirm(yes: bool, cluster: &str, what: &str) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("this {what}; say --yes to do so without being asked");
+    }
+    eprintln!("This {what}. Type the cluster's name to go on:");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() != cluster {
+        bail!("the name does not match; nothing was changed");
+    }
+    Ok(())
+}
+
+/// Reads a secret from the terminal without showing it.
+pub fn secret(prompt: &str) -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        bail!("there is no terminal to ask at");
+    }
+    eprint!("{prompt}: ");
+    std::io::stderr().flush()?;
+    let before = tcgetattr(&stdin).context("cannot read the terminal's settings")?;
+    let mut silent = before.clone();
+    silent.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&stdin, SetArg::TCSANOW, &silent).context("cannot change the terminal's settings")?;
+    let mut text = String::new();
+    let read = stdin.lock().read_line(&mut text);
+    tcsetattr(&stdin, SetArg::TCSANOW, &before).context("cannot change the terminal's settings back")?;
+    eprintln!();
+    read?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
