@@ -11,14 +11,15 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Takes a part of a scenario's name as first argument; what a chosen one needs has to be chosen with it.
+    /// Takes a part of a scenario's name as first argument, or several between `|`; what a chosen one needs has to be chosen
+    /// with it.
     pub fn from_args() -> Self {
         Self { filter: std::env::args().nth(1).filter(|arg| !arg.starts_with('-')), ..Self::default() }
     }
 
     /// True when it ran and passed.
     pub fn run(&mut self, name: &str, scenario: impl FnOnce() -> anyhow::Result<()>) -> bool {
-        if self.filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
+        if self.filter.as_ref().is_some_and(|filter| !filter.split('|').any(|part| name.contains(part))) {
             return false;
         }
         let started = Instant::now();

@@ -1,9 +1,14 @@
 //! One control plane becomes three.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use e2e::operator::Inventory;
+use e2e::scenario::until;
 
 use crate::Story;
+
+const FIVE: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 
 pub fn one_becomes_three(story: &Story) -> Result<()> {
     let one = Inventory::with_control_planes(&story.lab, story.operator.artifacts(), 1);
@@ -18,7 +23,7 @@ pub fn one_becomes_three(story: &Story) -> Result<()> {
     };
     let (uid, before) = (field("old", "uid")?, field("old", "resourceVersion")?);
 
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     story.up(&story.inventory)?;
     println!("        from one to three in {:.1} s", started.elapsed().as_secs_f64());
     story.all_members_are_well(3)?;
@@ -33,13 +38,68 @@ pub fn one_becomes_three(story: &Story) -> Result<()> {
     crate::losing::up_again(story)
 }
 
+fn five(story: &Story) -> Inventory {
+    Inventory { wordpress: false, ..Inventory::with_control_planes(&story.lab, story.operator.artifacts(), 5) }
+}
+
+pub fn three_become_five(story: &Story) -> Result<()> {
+    let started = Instant::now();
+    let said = story.up(&five(story))?;
+    println!("        from three to five in {:.1} s", started.elapsed().as_secs_f64());
+    ensure!(said.contains("works"), "{said}");
+    story.members_are_well(5, &FIVE)?;
+    crate::losing::up_again(story)
+}
+
+pub fn two_of_five_lose_power(story: &Story) -> Result<()> {
+    for host in [1, 3] {
+        story.lab.host(host).poweroff()?;
+    }
+    for host in ["h2", "h4", "h5"] {
+        let write = ["create", "configmap", &format!("three-of-five-at-{host}")];
+        let wrote =
+            until(Duration::from_secs(20), "a write is confirmed", || story.operator.kubectl_at(host, &write).is_ok())?;
+        println!("        a write through {host} after {:.1} s", wrote.as_secs_f64());
+    }
+    // with two dead nobody may go; nothing may be begun either
+    story.operator.fails_saying(&["node", "remove", "h4", "h5", "-i", "inventory.yaml", "--yes"], &["majority"])?;
+    for host in [1, 3] {
+        story.lab.host(host).start()?;
+    }
+    until(Duration::from_secs(90), "every member is well", || story.members_are_well(5, &FIVE).is_ok())?;
+    story.operator.kubectl_at("h5", &["wait", "--for=condition=Ready", "node", "--all", "--timeout=90s"]).map(drop)
+}
+
+/// Also the one that founded everything: no control plane is better than another.
+pub fn five_become_three(story: &Story) -> Result<()> {
+    let started = Instant::now();
+    story.operator.ok(&["node", "remove", "h1", "h2", "-i", "inventory.yaml", "--yes", "--delete-emptydir-data"])?;
+    println!("        h1 and h2 left in {:.1} s", started.elapsed().as_secs_f64());
+    story.members_are_well(5, &["h3", "h4", "h5"])?;
+    let mut three = five(story);
+    three.hosts.drain(..2);
+    let said = story.up(&three)?;
+    ensure!(said.contains("works"), "{said}");
+    let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
+    ensure!(nodes.lines().filter(|line| line.contains(" Ready ")).count() == 3, "{nodes}");
+    for host in [1, 2] {
+        let left =
+            story.lab.host(host).ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+        ensure!(left.trim().is_empty(), "h{host}: {left}");
+    }
+    crate::losing::up_again(story)
+}
+
 /// Its embedded store is of the past: starting with it again would take back everything since.
 pub fn three_do_not_become_one(story: &Story) -> Result<()> {
-    let one = Inventory::with_control_planes(&story.lab, story.operator.artifacts(), 1);
-    story.operator.write(&Inventory { wordpress: false, ..one })?;
+    let mut one = five(story);
+    one.hosts.retain(|(name, ..)| name == "h3");
+    story.operator.write(&one)?;
     let refused = story
         .operator
-        .fails_saying(&["up", "-i", "inventory.yaml", "--yes"], &["h1: store", "in etcd", "nothing was changed"]);
-    story.operator.write(&story.inventory)?;
+        .fails_saying(&["up", "-i", "inventory.yaml", "--yes"], &["h3: store", "in etcd", "nothing was changed"]);
+    let mut three = five(story);
+    three.hosts.drain(..2);
+    story.operator.write(&three)?;
     refused.map(|_| ())
 }

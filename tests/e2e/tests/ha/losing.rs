@@ -114,6 +114,38 @@ pub fn first_comes_back(story: &Story) -> Result<()> {
     story.operator.ok(&["validate", "-i", "inventory.yaml"]).map(|_| ())
 }
 
+/// Whoever leads: it has to give up by itself what it cannot keep, and whoever follows must not wait for its word.
+pub fn leader_is_cut_off(story: &Story) -> Result<()> {
+    let holder = |at: &str| -> Result<String> {
+        let lease = ["-n", "kube-system", "get", "lease", "kube-scheduler", "-o", "jsonpath={.spec.holderIdentity}"];
+        let identity = story.operator.kubectl_at(at, &lease)?;
+        Ok(identity.split('_').next().unwrap_or_default().to_owned())
+    };
+    let leader = holder("h1")?;
+    let others: Vec<_> = ["h1", "h2", "h3"].into_iter().filter(|host| *host != leader).collect();
+    ensure!(others.len() == 2, "{leader:?} leads");
+    let host = story.lab.find(&leader)?;
+    host.cut()?;
+    let after = until(Duration::from_secs(20), "another one leads", || {
+        holder(others[0]).is_ok_and(|now| !now.is_empty() && now != leader)
+    })?;
+    println!("        {leader} was cut off; another scheduler leads after {:.1} s", after.as_secs_f64());
+    ensure!(after < Duration::from_secs(6), "nobody scheduled for {:.1} s", after.as_secs_f64());
+    for other in &others {
+        let write = ["create", "configmap", &format!("without-the-leader-at-{other}")];
+        until(Duration::from_secs(20), "a write is confirmed", || story.operator.kubectl_at(other, &write).is_ok())?;
+    }
+    host.heal()?;
+    let healed = until(Duration::from_secs(60), "it serves what was written without it", || {
+        let names = others.iter().map(|other| format!("without-the-leader-at-{other}")).collect::<Vec<_>>();
+        let args = [vec!["get", "configmap"], names.iter().map(String::as_str).collect()].concat();
+        story.operator.kubectl_at(&leader, &args).is_ok()
+    })?;
+    println!("        {leader} served again {:.1} s after it was connected", healed.as_secs_f64());
+    until(Duration::from_secs(60), "every member is well", || story.all_members_are_well(1).is_ok())?;
+    story.operator.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=90s"]).map(drop)
+}
+
 pub fn replaced(story: &Story) -> Result<()> {
     story.lab.host(2).replace()?;
     let plan = story.operator.run(&["plan", "-i", "inventory.yaml"])?;

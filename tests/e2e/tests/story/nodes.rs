@@ -1,42 +1,22 @@
-//! A node leaves the cluster and comes back; the others do not notice.
+//! A node joins and leaves; the others do not notice.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use e2e::operator::Inventory;
 use e2e::scenario::until;
 use e2e::snapshot::{Snapshot, nft};
 use lab::Host;
 
-use crate::Story;
-
-/// The worker that holds no volume; the cluster's others.
-struct Parts<'a> {
-    leaving: &'a Host,
-    others: Vec<&'a Host>,
-}
-
-fn parts(story: &Story) -> Result<Parts<'_>> {
-    let hosts = story.lab.hosts();
-    let is_empty = |host: &Host| {
-        let found = host.ssh_ok("ls -A /var/lib/kinstall/volumes 2>/dev/null; true")?;
-        anyhow::Ok(found.trim().is_empty())
-    };
-    let mut leaving = None;
-    for host in &hosts[1..] {
-        if leaving.is_none() && is_empty(host)? {
-            leaving = Some(host);
-        }
-    }
-    let leaving = leaving.context("both workers hold volumes of the sample")?;
-    Ok(Parts { leaving, others: hosts.iter().filter(|host| host.name() != leaving.name()).collect() })
-}
+use crate::{NODES, Story};
 
 /// When each host was last applied to, and with what.
-fn manifests(hosts: &[&Host]) -> Result<Vec<String>> {
+fn manifests(hosts: &[Host]) -> Result<Vec<String>> {
     hosts.iter().map(|host| host.ssh_ok("sha256sum /var/lib/kinstall/manifest.json")).collect()
 }
 
-const BUDGETED: &str = "apiVersion: apps/v1
+/// Both pods are on NODE for as long as it takes pods.
+const GUARDED: &str = "apiVersion: apps/v1
 kind: Deployment
 metadata: {name: guarded, namespace: default}
 spec:
@@ -45,8 +25,11 @@ spec:
   template:
     metadata: {labels: {app: guarded}}
     spec:
-      topologySpreadConstraints:
-      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: guarded}}}
+      affinity:
+        nodeAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+          - weight: 100
+            preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [NODE]}]}
       containers:
       - name: web
         image: IMAGE
@@ -59,37 +42,48 @@ metadata: {name: guarded, namespace: default}
 spec: {minAvailable: 1, selector: {matchLabels: {app: guarded}}}
 ";
 
-/// A worker goes while a budget watches; its host is what it was, the others are not touched, and `up` takes it back.
-pub fn leaves_and_comes_back(story: &Story) -> Result<()> {
-    let Parts { leaving, others } = parts(story)?;
-    let name = leaving.name();
-    let path = "jsonpath={.spec.template.spec.containers[0].image}";
-    let image = story.operator.kubectl(&["get", "daemonset", "kinstall-ingress", "-n", "kube-system", "-o", path])?;
-    story.operator.kubectl_with(&["apply", "-f", "-"], &BUDGETED.replace("IMAGE", &image))?;
-    story.operator.kubectl(&["rollout", "status", "deployment/guarded", "--timeout=60s"])?;
-    let before = manifests(&others)?;
+/// A fourth host becomes a node, gets all pods of a Deployment that a budget guards, and goes again.
+pub fn joins_and_leaves(story: &Story) -> Result<()> {
+    let (old, new) = story.lab.hosts().split_at(NODES);
+    let (joining, before) = (&new[0], manifests(old)?);
+    let (name, kubectl) = (joining.name(), |args: &[&str]| story.operator.kubectl(args));
+
+    let larger = Inventory::of(&story.lab, story.operator.artifacts());
+    story.operator.write(&larger)?;
+    let said = story.operator.ok(&["up", "-i", "inventory.yaml", "--yes"])?;
+    ensure!(said.contains("works"), "{said}");
+    ensure!(manifests(old)? == before, "adding one node touched another host");
+    let image = kubectl(&[
+        "get",
+        "daemonset",
+        "kinstall-ingress",
+        "-n",
+        "kube-system",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].image}",
+    ])?;
+    story.operator.kubectl_with(&["apply", "-f", "-"], &GUARDED.replace("IMAGE", &image).replace("NODE", name))?;
+    kubectl(&["rollout", "status", "deployment/guarded", "--timeout=60s"])?;
+    let pods = kubectl(&["get", "pods", "-l", "app=guarded", "-o", "wide", "--no-headers"])?;
+    ensure!(pods.lines().all(|line| line.contains(name)), "not on {name}:\n{pods}");
 
     let started = Instant::now();
     let options = ["-i", "inventory.yaml", "--yes", "--delete-emptydir-data", "--keep-in-inventory"];
     let said = story.operator.ok(&[&["node", "remove", name][..], &options].concat())?;
     println!("        {name} left in {:.1} s", started.elapsed().as_secs_f64());
-    ensure!(said.contains("as long as it stands there"), "{said}");
-    let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
-    ensure!(nodes.lines().count() == 2 && !nodes.contains(name), "{nodes}");
-    let position = story.lab.hosts().iter().position(|host| host.name() == name).context("no such host")?;
-    let left = story.before[position].differences(&Snapshot::take(leaving)?);
+    ensure!(said.contains("waits: "), "the budget held up nobody:\n{said}");
+    let nodes = kubectl(&["get", "nodes", "--no-headers"])?;
+    ensure!(nodes.lines().count() == NODES && !nodes.contains(name), "{nodes}");
+    let left = story.before[NODES].differences(&Snapshot::take(joining)?);
     ensure!(left.is_empty(), "{} differences:\n{}", left.len(), left.join("\n"));
-    ensure!(nft(leaving, &["list", "ruleset"])?.contains("theirs"), "other people's rules are gone");
-    ensure!(manifests(&others)? == before, "another host was touched by the removal");
-    story.operator.kubectl(&["rollout", "status", "deployment/guarded", "--timeout=60s"])?;
+    ensure!(nft(joining, &["list", "ruleset"])?.contains("theirs"), "other people's rules are gone");
+    ensure!(manifests(old)? == before, "another host was touched by the removal");
 
-    let said = story.operator.ok(&["up", "-i", "inventory.yaml", "--yes"])?;
-    ensure!(said.contains("works"), "{said}");
-    ensure!(manifests(&others)? == before, "adding one node touched another host");
-    until(Duration::from_secs(30), "all nodes are Ready", || {
-        let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"]).unwrap_or_default();
-        nodes.lines().filter(|line| line.contains(" Ready ")).count() == 3
+    story.operator.write(&story.inventory)?;
+    kubectl(&["rollout", "status", "deployment/guarded", "--timeout=60s"])?;
+    kubectl(&["delete", "deployment,pdb", "guarded"])?;
+    until(Duration::from_secs(30), "up sees nothing to do", || {
+        story.operator.run(&["plan", "-i", "inventory.yaml"]).is_ok_and(|plan| plan.status.code() == Some(0))
     })?;
-    story.operator.kubectl(&["delete", "deployment,pdb", "guarded"])?;
     Ok(())
 }
