@@ -20,6 +20,7 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         ca: Some(read(&etcd.ca_file)?),
         identity: Some((read(&etcd.cert_file)?, read(&etcd.key_file)?)),
         founder: etcd.founder.then(|| config.data_dir.clone()),
+        cluster: etcd.cluster.clone(),
     };
     let store = EtcdStore::open(&options)
         .await

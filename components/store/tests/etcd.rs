@@ -227,6 +227,21 @@ async fn a_client_that_slept_through_a_compaction_reads_everything_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn another_clusters_store_is_refused() {
+    let cluster = Cluster::start(1).await;
+    let of = |id: &str| EtcdConfig {
+        endpoints: cluster.endpoints(),
+        founder: Some("/nonexistent".into()),
+        cluster: Some(id.into()),
+        ..Default::default()
+    };
+    drop(EtcdStore::open(&of("one")).await.unwrap());
+    drop(EtcdStore::open(&of("one")).await.unwrap());
+    let refused = EtcdStore::open(&of("two")).await.err().unwrap().to_string();
+    assert!(refused.contains("another cluster, one;"), "{refused}");
+}
+
 #[tokio::test]
 async fn without_members_the_error_says_who_does_not_answer() {
     let config = EtcdConfig {

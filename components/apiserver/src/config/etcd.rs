@@ -17,4 +17,7 @@ pub struct Etcd {
     /// empty. The others wait until it is made; afterwards it means nothing.
     #[serde(default)]
     pub founder: bool,
+    /// The cluster's id; a store in etcd that another cluster made is refused.
+    #[serde(default)]
+    pub cluster: Option<String>,
 }

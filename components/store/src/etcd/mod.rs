@@ -43,6 +43,8 @@ pub struct EtcdConfig {
     /// `Some`: this process may make the store if there is none yet, from the embedded store in that directory if there is
     /// one. Others wait until it is made.
     pub founder: Option<PathBuf>,
+    /// The cluster's id. A store that another cluster made is refused.
+    pub cluster: Option<String>,
 }
 
 pub struct EtcdStore {
@@ -59,7 +61,7 @@ impl EtcdStore {
     /// Connects, waits until the store is made, and reads all of it.
     pub async fn open(config: &EtcdConfig) -> Result<Arc<Self>> {
         let members = Arc::new(Members::new(config).await?);
-        let offset = origin::ensure(&members, config.founder.as_deref()).await?;
+        let offset = origin::ensure(&members, config.founder.as_deref(), config.cluster.as_deref()).await?;
         let memory = load::everything(&members, offset).await?;
         let (told, newest) = watch::channel(memory.revision());
         let mirror = Mirror::new(memory);

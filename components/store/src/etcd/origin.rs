@@ -1,7 +1,7 @@
 //! How a store in etcd comes to be: begun empty, or moved over from an embedded one.
 //!
-//! One key says what stands: `importing` while objects are brought over, then `ready` with the offset of revisions. Objects
-//! come in the order of their last changes, each with a revision of its own, so that the order of resourceVersions stays.
+//! One key says what stands: `importing` while objects are brought over, then `ready` with the offset of revisions and whose
+//! store it is. Objects come in the order of their last changes, each with a revision of its own, so that the order of resourceVersions stays.
 
 use std::path::Path;
 
@@ -18,32 +18,59 @@ const OBJECTS: &str = "/";
 /// Progress is told every so many objects.
 const TELL: usize = 10_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Absent,
     /// Somebody began to bring objects over and did not finish.
     Importing,
-    Ready(Offset),
+    Ready {
+        offset: Offset,
+        /// The id of the cluster that made it, if it said so.
+        cluster: Option<String>,
+    },
 }
 
 impl State {
     fn parse(text: &[u8]) -> Result<Self> {
         let strange = || Error::Corrupt(format!("the key {KEY} in etcd reads {:?}", String::from_utf8_lossy(text)));
         let text = std::str::from_utf8(text).map_err(|_| strange())?;
-        match text.split_once(' ') {
-            Some(("ready", offset)) => offset.parse().map(|offset| Self::Ready(Offset(offset))).map_err(|_| strange()),
-            None if text == "importing" => Ok(Self::Importing),
+        let mut words = text.split(' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("importing"), None, ..) => Ok(Self::Importing),
+            (Some("ready"), Some(offset), cluster, None) => {
+                let offset = Offset(offset.parse().map_err(|_| strange())?);
+                Ok(Self::Ready { offset, cluster: cluster.map(str::to_owned) })
+            }
             _ => Err(strange()),
         }
+    }
+
+    fn ready(offset: Offset, cluster: Option<&str>) -> String {
+        let cluster = cluster.map(|id| format!(" {id}")).unwrap_or_default();
+        format!("ready {}{cluster}", offset.0)
+    }
+}
+
+/// Objects of one cluster mean nothing to another: its tokens, certificates and nodes are others.
+fn own(made_by: Option<&str>, cluster: Option<&str>) -> Result<()> {
+    match (made_by, cluster) {
+        (Some(theirs), Some(ours)) if theirs != ours => Err(Error::Unavailable(format!(
+            "etcd holds the objects of another cluster, {theirs}; this is {ours}. give this cluster an etcd of its own, or \
+             remove what is below {OBJECTS} and the key {KEY} if nobody needs it any more"
+        ))),
+        _ => Ok(()),
     }
 }
 
 /// The store's offset, once it is made: by this process if it is the founder, otherwise by another.
-pub async fn ensure(members: &Members, founder: Option<&Path>) -> Result<Offset> {
+///
+/// # Errors
+/// Also when the store is that of a cluster with another id than `cluster`.
+pub async fn ensure(members: &Members, founder: Option<&Path>, cluster: Option<&str>) -> Result<Offset> {
     loop {
         match (state(members).await?, founder) {
-            (State::Ready(offset), _) => return Ok(offset),
-            (found, Some(dir)) => return make(members, dir, found).await,
+            (State::Ready { offset, cluster: made_by }, _) => return own(made_by.as_deref(), cluster).map(|()| offset),
+            (found, Some(dir)) => return make(members, dir, found, cluster).await,
             (_, None) => {
                 tracing::info!("the store in etcd is not made yet; waiting for the control plane that makes it");
                 changed(members).await;
@@ -88,7 +115,7 @@ async fn changed(members: &Members) {
     }
 }
 
-async fn make(members: &Members, dir: &Path, found: State) -> Result<Offset> {
+async fn make(members: &Members, dir: &Path, found: State, cluster: Option<&str>) -> Result<Offset> {
     let embedded = embedded::contents(dir)?;
     if found == State::Importing {
         if embedded.is_none() {
@@ -116,7 +143,7 @@ async fn make(members: &Members, dir: &Path, found: State) -> Result<Offset> {
         tracing::info!(objects = objects.len(), revision, "moving the embedded store into etcd");
         import(members, &objects).await?;
     }
-    put(members, KEY, format!("ready {}", offset.0).as_bytes()).await?;
+    put(members, KEY, State::ready(offset, cluster).as_bytes()).await?;
     embedded::retire(dir)?;
     Ok(offset)
 }
@@ -168,9 +195,21 @@ mod tests {
 
     #[test]
     fn states_are_read_and_strange_ones_refused() {
-        assert_eq!(State::parse(b"ready 1234").unwrap(), State::Ready(Offset(1234)));
+        let ready = |cluster: Option<&str>| State::Ready { offset: Offset(1234), cluster: cluster.map(str::to_owned) };
+        for cluster in [None, Some("0f-12")] {
+            assert_eq!(State::parse(State::ready(Offset(1234), cluster).as_bytes()).unwrap(), ready(cluster));
+        }
         assert_eq!(State::parse(b"importing").unwrap(), State::Importing);
+        assert!(matches!(State::parse(b"ready 1 a b"), Err(Error::Corrupt(_))));
         assert!(matches!(State::parse(b"ready x"), Err(Error::Corrupt(_))));
         assert!(matches!(State::parse(b""), Err(Error::Corrupt(_))));
+    }
+
+    #[test]
+    fn a_cluster_takes_no_other_ones_store_but_one_that_says_nothing() {
+        assert!(own(Some("a"), Some("a")).is_ok());
+        assert!(own(None, Some("a")).is_ok());
+        assert!(own(Some("a"), None).is_ok());
+        assert!(own(Some("a"), Some("b")).is_err_and(|error| error.to_string().contains("another cluster, a;")));
     }
 }

@@ -76,3 +76,15 @@ pub fn one_of_two_is_lost(story: &Story) -> Result<()> {
     })?;
     story.operator.kubectl_at("h2", &["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]).map(drop)
 }
+
+/// What is in somebody else's etcd is theirs to remove, and no new cluster takes it for its own.
+pub fn theirs_stays_theirs(story: &Story) -> Result<()> {
+    crate::losing::down(story)?;
+    let host = story.lab.host(THEIRS);
+    host.ssh_ok("systemctl is-active their-etcd && ls /root/etcd-data/member")?;
+    story.operator.write(&inventory(story))?;
+    let refused = story.operator.fails_saying(&["up", "-i", "inventory.yaml", "--yes"], &["etcd", "another cluster"]);
+    story.operator.ok(&["down", "-i", "inventory.yaml", "--yes"])?;
+    host.ssh_ok("systemctl stop their-etcd; rm -r /root/etcd-data")?;
+    refused.map(drop)
+}

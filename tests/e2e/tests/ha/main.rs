@@ -99,9 +99,10 @@ const GROWING: [(&str, Scenario); 6] = [
     ("down takes back what has grown", losing::down),
 ];
 
-const EXTERNAL: [(&str, Scenario); 2] = [
+const EXTERNAL: [(&str, Scenario); 3] = [
     ("two control planes live on somebody else's etcd", external::born),
     ("one of two loses power and nothing stops", external::one_of_two_is_lost),
+    ("somebody else's etcd stays theirs", external::theirs_stays_theirs),
 ];
 
 fn tell(story: Story) -> ExitCode {
