@@ -81,10 +81,12 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         Command::Certs(certs) => match certs.command {
             CertsSubcommand::Check(arguments) => certs::check::run(&Run::reading(&global, printer)?, &arguments).await,
             CertsSubcommand::RotateCa(arguments) => {
-                certs::rotate::run(&Run::locked(&global, printer, "certs-rotate-ca")?, &arguments).await
+                let run = Run::locked(&global, printer, "certs-rotate-ca")?;
+                adopt::keeping(&run, certs::rotate::run(&run, &arguments)).await
             }
             CertsSubcommand::Renew(arguments) => {
-                certs::renew::run(&Run::locked(&global, printer, "certs-renew")?, &arguments).await
+                let run = Run::locked(&global, printer, "certs-renew")?;
+                adopt::keeping(&run, certs::renew::run(&run, &arguments)).await
             }
         },
         Command::Backup(arguments) => backup::run(&global, printer, arguments).await,

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 pub use run::run;
 
-use super::Run;
 use super::fleet::{Fleet, Member};
+use super::{Ended, Run};
 use crate::host::Executable;
 use copy::Copy;
 
@@ -50,4 +50,17 @@ impl Copies {
         }
         Ok(())
     }
+}
+
+/// Runs a command that changes keys or state without `up`; then control planes get the copy of today. After a failure, too: keys that
+/// were issued by then may be in use. Control planes that cannot be reached the command has told itself.
+pub async fn keeping(run: &Run<'_>, command: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
+    let ended = command.await;
+    let fleet = Fleet::new(run);
+    let opened = fleet.open_some(run, run.cluster.control_planes(), Executable::Installed(None)).await;
+    let members: Vec<_> = opened.into_iter().filter_map(|(_, member)| member.ok().flatten()).collect();
+    let copies = Copies::seen(&members);
+    super::fleet::close(members).await;
+    copies.refresh(run, &fleet).await;
+    ended
 }
