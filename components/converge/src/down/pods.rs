@@ -133,7 +133,8 @@ fn processes_in_pods() -> Vec<Pid> {
     pids.into_iter().map(Pid::from_raw).collect()
 }
 
-/// Processes that run an executable of ours (shims above all), except this one.
+/// Processes that run an executable of ours (shims above all), except this one and those that wait for it: the installer of a
+/// run that was killed is gone, its work goes on, and the next one's session waits for the host's lock.
 fn our_processes() -> Vec<Pid> {
     let own = std::process::id();
     fs::read_dir("/proc")
@@ -143,8 +144,14 @@ fn our_processes() -> Vec<Pid> {
         .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
         .filter(|pid| *pid != own)
         .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with("/opt/kinstall")))
+        .filter(|pid| !fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| is_session(&line)))
         .filter_map(|pid| i32::try_from(pid).ok().map(Pid::from_raw))
         .collect()
+}
+
+/// `converge`, by its command line as the kernel tells it.
+fn is_session(command_line: &[u8]) -> bool {
+    command_line.split(|byte| *byte == 0).nth(1) == Some(b"converge")
 }
 
 /// The files below /run/netns whose namespace one of these processes is in.
@@ -175,4 +182,17 @@ fn remove_cgroup(path: &Path) {
         remove_cgroup(&child);
     }
     let _: io::Result<()> = fs::remove_dir(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_waits_for_its_turn_is_not_one_of_those_that_are_ended() {
+        assert!(is_session(b"/opt/kinstall/current/bin/kinstall-components\0converge\0"));
+        assert!(!is_session(b"/opt/kinstall/current/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0"));
+        assert!(!is_session(b"/opt/kinstall/current/bin/kinstall-components\0kubelet\0--config\0converge\0"));
+        assert!(!is_session(b""));
+    }
 }
