@@ -79,8 +79,7 @@ pub async fn open_session(
         }
         (None, None) if !probe.manifest => {
             if probe.staged {
-                let script = format!("rm -rf {STAGE}");
-                privileged::start(host, transport.as_ref(), is_root, "clean up", &script).await?.finish().await;
+                privileged::start(host, transport.as_ref(), is_root, "clean up", &clean_up(STAGE)).await?.finish().await;
             }
             transport.close().await;
             return Ok(None);
@@ -90,9 +89,18 @@ pub async fn open_session(
                 .hint("name a bundle with --bundle, so that it can be sent again"));
         }
     };
-    let script = format!("{executable} converge; s=$?; [ $s -eq 0 ] && rm -rf {STAGE}; exit $s");
+    let script = format!("{executable} converge; s=$?; if [ $s -eq 0 ]; then {}; fi; exit $s", clean_up(STAGE));
     let process = privileged::start(host, transport.as_ref(), is_root, "converge", &script).await?;
     Ok(Some(Session::new(host.name.clone(), transport, process)))
+}
+
+/// Removes what was staged, but not what another installer uploads at this moment: one that was killed goes on with its work on the
+/// host, and ends it while the next one has come already.
+fn clean_up(stage: &str) -> String {
+    format!(
+        "for t in {stage}/tmp.*; do [ -e \"/proc/${{t##*.}}\" ] || rm -f \"$t\"; done; rm -f {stage}/[0-9a-f]*; \
+         rmdir {stage} 2>/dev/null || :"
+    )
 }
 
 /// One script for all that must be known before: who we are, the architecture, which executable is there.
@@ -158,7 +166,8 @@ async fn upload(
     };
     let target = format!("{STAGE}/{}", &file.sha256[..12]);
     let script = format!(
-        "set -e; umask 022; mkdir -p {STAGE}; t={STAGE}/tmp.$$; trap \"rm -f $t; rmdir {STAGE} 2>/dev/null || :\" EXIT; head -c {size} > $t; \
+        "set -e; umask 022; t={STAGE}/tmp.$$; \
+         mkdir -p {STAGE}; touch $t 2>/dev/null || {{ mkdir -p {STAGE}; touch $t; }}; trap \"rm -f $t; rmdir {STAGE} 2>/dev/null || :\" EXIT; head -c {size} > $t; \
          echo \"{sha256}  $t\" | sha256sum -c >/dev/null; chmod 755 $t; mv -f $t {target}",
         size = file.size,
         sha256 = file.sha256
@@ -199,6 +208,28 @@ pub(super) async fn send_file(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cleaning_up_leaves_what_is_being_uploaded() -> std::io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let stage = directory.path().join("stage");
+        std::fs::create_dir(&stage)?;
+        let uploading = stage.join(format!("tmp.{}", std::process::id()));
+        // no process has this number
+        let left = stage.join("tmp.999999999");
+        let executable = stage.join("0123456789ab");
+        for file in [&uploading, &left, &executable] {
+            std::fs::write(file, "")?;
+        }
+        let script = clean_up(&stage.display().to_string());
+        let clean = || std::process::Command::new("sh").args(["-c", &script]).status();
+        assert!(clean()?.success());
+        assert!(uploading.exists() && !left.exists() && !executable.exists());
+        std::fs::remove_file(uploading)?;
+        assert!(clean()?.success() && !stage.exists());
+        assert!(clean()?.success(), "nothing is there");
+        Ok(())
+    }
 
     #[test]
     fn the_probe_is_read_through_what_a_login_shell_prints() {
