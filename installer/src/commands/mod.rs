@@ -9,6 +9,7 @@ mod certs;
 mod down;
 mod fleet;
 mod kubeconfig;
+mod lost;
 mod membership;
 mod node;
 mod plan;

@@ -35,6 +35,8 @@ struct State {
     left: usize,
     restarting: usize,
     founder_failed: bool,
+    /// Some host's work failed.
+    failed: bool,
 }
 
 pub struct Progress {
@@ -61,13 +63,18 @@ impl Progress {
             true => (all / 2 + 1, topology.founder.clone()),
             false => (left.min(1), None),
         };
-        Self { state: watch::Sender::new(State { left, restarting, founder_failed: false }), needed, founder }
+        Self {
+            state: watch::Sender::new(State { left, restarting, founder_failed: false, failed: false }),
+            needed,
+            founder,
+        }
     }
 
     /// One host's work is over.
     pub fn ended(&self, host: &Host, restarts: bool, good: bool) {
         self.state.send_modify(|state| {
             state.restarting -= usize::from(restarts);
+            state.failed |= !good;
             if host.control_plane && !good {
                 state.left -= 1;
                 state.founder_failed |= self.founder.as_ref() == Some(&host.name);
@@ -80,6 +87,14 @@ impl Progress {
         let mut watched = self.state.subscribe();
         let is_hopeless = |state: &State| state.left < self.needed || state.founder_failed;
         if watched.wait_for(is_hopeless).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns when some host's work has failed: its node need not come.
+    pub async fn failed(&self) {
+        let mut watched = self.state.subscribe();
+        if watched.wait_for(|state| state.failed).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -124,6 +139,16 @@ mod tests {
         assert!(hopeless(3, true, &[0]), "nobody makes the store");
         // etcd works: whoever is left serves
         assert!(!hopeless(3, false, &[0, 1]) && hopeless(3, false, &[0, 1, 2]));
+    }
+
+    #[test]
+    fn nobody_waits_for_the_node_of_a_host_that_failed() {
+        let cluster = cluster(1);
+        let progress = Progress::of(&cluster, &Topology::default(), 1, 0);
+        progress.ended(&cluster.hosts[1], false, true);
+        assert!(progress.failed().now_or_never().is_none());
+        progress.ended(&cluster.hosts[2], false, false);
+        assert!(progress.failed().now_or_never().is_some());
     }
 
     #[test]

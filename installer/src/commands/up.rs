@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, plan, upgrade};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, lost, plan, upgrade};
 use crate::api::apply::{Applier, Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::bundle::Bundle;
@@ -67,6 +67,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
         return Ok(Ended::Failed);
     }
     let settled = async {
+        lost::refuse(run, &members)?;
         let topology = fleet::topology(run, &members)?;
         let membership = Membership::ask(run, &mut members, &topology).await?;
         anyhow::Ok((topology, membership))
@@ -112,6 +113,9 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
     save_applied(run, inputs)?;
+    if objects.is_ok() {
+        lost::remember_served(run)?;
+    }
     let mut changed = hosts.changed + removed;
     let served = match objects {
         Ok(served) => served,
@@ -255,7 +259,11 @@ async fn apply_addons(
     }
     let outcomes = Applier::new(client.clone()).apply(addons).await?;
     let mut changed = tell_outcomes(run, &outcomes);
-    let ready = validate::nodes_ready(client, cluster, timeout).await.is_ok().then(|| run.printer.elapsed());
+    // a host that failed fails the run, and its node may never come
+    let ready = tokio::select! {
+        ready = validate::nodes_ready(client, cluster, timeout) => ready.is_ok().then(|| run.printer.elapsed()),
+        () = progress.failed() => None,
+    };
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
         changed += tell_outcomes(run, &api::node::bring(client, cluster).await?);

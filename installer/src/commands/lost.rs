@@ -1,0 +1,74 @@
+//! A cluster whose store is gone: to begin with an empty one would bury what it held under a new cluster of the same name.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use hoststate::Facts;
+
+use super::Run;
+use super::fleet::Member;
+use crate::cluster::Cluster;
+
+/// In the state directory: an API server has answered, so that there is a store. It goes with `down`.
+const SERVED: &str = "served.json";
+
+pub fn remember_served(run: &Run<'_>) -> anyhow::Result<()> {
+    run.state.write(SERVED, &true).context("cannot remember that the cluster has a store")
+}
+
+/// # Errors
+/// When the cluster had a store on its hosts and none of those that can be reached has it: says what a person has to decide.
+pub fn refuse(run: &Run<'_>, members: &[Member<'_>]) -> anyhow::Result<()> {
+    let facts = members.iter().map(|member| (member.host.name.as_str(), &member.facts)).collect();
+    check(&run.cluster, &facts, run.state.read(SERVED)?.unwrap_or(false))
+}
+
+fn check(cluster: &Cluster, facts: &BTreeMap<&str, &Facts>, served: bool) -> anyhow::Result<()> {
+    let keeps = |name: &str| facts.get(name).is_some_and(|facts| facts.store.embedded || facts.store.joined);
+    if !served || cluster.external_etcd.is_some() || cluster.control_planes().any(|host| keeps(&host.name)) {
+        return Ok(());
+    }
+    let names: Vec<_> = cluster.control_planes().map(|host| host.name.as_str()).collect();
+    bail!(
+        "this cluster's store was on a control plane, and {} without it: all its objects are gone, and `up` would begin with an \
+         empty store; bring back the disk that had it or run `kinstall restore` with a backup, or give the old cluster up with `kinstall down` and \
+         then begin a new one",
+        match names.as_slice() {
+            [one] => format!("{one} is"),
+            several => format!("those that can be reached of {} are", several.join(", ")),
+        }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hoststate::facts::StoreFacts;
+
+    use super::*;
+
+    fn refused(control_planes: usize, more: &str, served: bool, store: StoreFacts) -> Option<String> {
+        let role = |index| if index <= control_planes { "controlPlane" } else { "worker" };
+        let hosts: String = (1..5)
+            .map(|index| format!("- {{name: h{index}, address: 10.0.0.{index}, role: {}}}\n", role(index)))
+            .collect();
+        let cluster =
+            Cluster::parse(&format!("cluster: c\nhosts:\n{hosts}{more}"), "i", std::path::Path::new("/")).unwrap();
+        let (bare, first) = (Facts::default(), Facts { store, ..Facts::default() });
+        let facts = BTreeMap::from([("h1", &first), ("h2", &bare), ("h4", &bare)]);
+        check(&cluster, &facts, served).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_cluster_that_lost_its_store_does_not_begin_again_with_an_empty_one() {
+        const ETCD: &str = "etcd: {endpoints: ['https://e:2379'], caFile: a, certFile: b, keyFile: c}\n";
+        let (none, embedded) = (StoreFacts::default, || StoreFacts { embedded: true, ..StoreFacts::default() });
+        let joined = || StoreFacts { joined: true, ..StoreFacts::default() };
+        assert!(refused(1, "", true, none()).is_some_and(|text| text.contains("h1 is without it")));
+        assert!(refused(3, "", true, none()).is_some_and(|text| text.contains("h1, h2, h3")));
+        assert_eq!(refused(1, "", false, none()), None, "it never had one");
+        assert_eq!(refused(1, "", true, embedded()), None);
+        assert_eq!(refused(3, "", true, joined()), None);
+        assert_eq!(refused(1, ETCD, true, none()), None, "it is elsewhere");
+    }
+}
