@@ -15,6 +15,7 @@ mod command;
 mod down;
 mod facts;
 mod files;
+mod input;
 mod kept;
 mod lock;
 mod manifest;
@@ -68,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string_pretty(&facts)?);
             return Ok(());
         }
-        session::serve(&Root::default(), std::io::stdin().lock(), std::io::stdout())
+        session::serve(&Root::default(), input::Arriving::stdin()?, std::io::stdout())
     })
     .await?
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hoststate::wire::Failure;
+use hoststate::wire::{Failure, SILENCE};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::{Root, resources};
@@ -16,7 +16,7 @@ use crate::{Root, resources};
 const DIRECTORY: &str = "/var/lib";
 
 /// How long a session that lost its installer may take to notice and end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = SILENCE.saturating_add(Duration::from_secs(5));
 
 /// Held until it is dropped.
 pub struct HostLock {

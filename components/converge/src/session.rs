@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use hoststate::backup::Placement;
@@ -12,6 +13,7 @@ use hoststate::{Event, HostState, Request};
 use crate::abandon::Abandon;
 use crate::apply::Keep;
 use crate::blobs::Blobs;
+use crate::input::Input;
 use crate::lock::HostLock;
 use crate::resources::{self, Context};
 use crate::sink::Sink;
@@ -21,7 +23,7 @@ use crate::{Root, STATE_DIR, apply, backup, down, facts, manifest, members, oper
 const LINE_LIMIT: u64 = 64 << 20;
 
 /// Serves requests until the input ends.
-pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static) -> anyhow::Result<()> {
+pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static) -> anyhow::Result<()> {
     let sink = Sink::new(output);
     sink.send(&Event::Hello { version: env!("CARGO_PKG_VERSION").to_owned() });
     let blobs = Arc::new(Blobs::new(root.path(STATE_DIR).join("blobs")));
@@ -31,6 +33,8 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
     // From the first request that changes something until the session ends.
     let mut lock: Option<HostLock> = None;
     let mut abandon = Abandon::default();
+    // a state is being applied
+    let mut working = Arc::new(AtomicBool::new(false));
     while let Some(request) = next(&mut input)? {
         match request {
             Request::Blob { sha256, size } => {
@@ -38,6 +42,10 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
                     blobs.end(&format!("the connection ended while blob {sha256} was sent: {error}"));
                     break;
                 }
+                continue;
+            }
+            Request::Alive => {
+                input.get_mut().expect_while(&working);
                 continue;
             }
             // One thing at a time; a new request waits for the work before it.
@@ -56,7 +64,9 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
             // what takes blobs or goes on for long works beside this thread
             Request::Apply { .. } | Request::Rollback | Request::Place { .. } => {
                 abandon = Abandon::default();
+                working = Arc::new(AtomicBool::new(true));
                 let (root, sink, blobs, abandon) = (root.clone(), sink.clone(), blobs.clone(), abandon.clone());
+                let working = working.clone();
                 applying = Some(std::thread::spawn(move || {
                     let context = Context { root: &root, sink: &sink, blobs: &blobs, abandon: &abandon };
                     let result = match request {
@@ -66,6 +76,7 @@ pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static)
                         _ => rollback::rollback(context),
                     };
                     let good = result.is_ok();
+                    working.store(false, Ordering::Relaxed);
                     sink.send(&result.unwrap_or_else(Event::Failed));
                     good
                 }));
@@ -131,7 +142,7 @@ fn answer(context: Context<'_>, request: Request) -> Event {
         Request::Kept => operator::kept(context).unwrap_or_else(Event::Failed),
         Request::Backups => backup::list(context).unwrap_or_else(Event::Failed),
         Request::Take { what } => backup::take(context, what).unwrap_or_else(Event::Failed),
-        Request::Apply { .. } | Request::Rollback | Request::Place { .. } | Request::Blob { .. } => {
+        Request::Apply { .. } | Request::Rollback | Request::Place { .. } | Request::Blob { .. } | Request::Alive => {
             unreachable!("handled by the caller")
         }
     }

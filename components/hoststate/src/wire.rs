@@ -3,12 +3,19 @@
 //! Each message is one line of JSON. The installer's [`Request::Blob`] line is followed by exactly `size` raw bytes.
 //! `kinstall-components converge` reads requests from stdin until its end and writes events to stdout.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{Backups, Placement, Taking};
 use crate::facts::Facts;
 use crate::members::Member;
 use crate::resource::{ClusterRef, HostState};
+
+/// How often the installer says [`Request::Alive`] where it has nothing else to send.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(4);
+/// A side that hears nothing of the other for so long takes it for gone.
+pub const SILENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -38,6 +45,9 @@ pub enum Request {
     Manifest,
     /// Who is in etcd, asked from here. Answered by [`Event::Members`].
     Members,
+    /// The installer is still there; not answered. Sent while a state is applied: a session that has heard it and then nothing for
+    /// [`SILENCE`] ends as if its input had, and the next installer can work on the host.
+    Alive,
     /// Takes a member out of etcd; refused where that could cost the majority. Answered by [`Event::Members`]: those left.
     RemoveMember { id: u64 },
     /// Data for a backup. Answered by [`Event::Chunk`]s, then [`Event::Taken`] or `Failed`: then what came is of no use.

@@ -1,6 +1,6 @@
 //! A conversation with `kinstall-components converge` on one host; [`hoststate::wire`] describes it.
 
-use hoststate::wire::{Change, HostManifest};
+use hoststate::wire::{ALIVE_EVERY, Change, HostManifest};
 use hoststate::{Event, Facts, HostState, Member, Request};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, oneshot};
@@ -131,7 +131,11 @@ impl Session {
         let sending = async {
             let Ok(wanted) = wanted.await else { return };
             // what goes wrong here shows on the other side as a connection that ended
-            let _ = send_blobs(wanted, bundle, uploads, &mut stdin).await;
+            let mut good = send_blobs(wanted, bundle, uploads, &mut stdin).await.is_ok();
+            while good {
+                tokio::time::sleep(ALIVE_EVERY).await;
+                good = alive(&mut stdin).await.is_ok();
+            }
         };
         let reading = async {
             loop {
@@ -243,6 +247,15 @@ impl Session {
     }
 }
 
+/// Says that this side is still there.
+async fn alive(stdin: &mut Stdin) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(&Request::Alive)?;
+    line.push(b'\n');
+    let stdin = stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+    stdin.write_all(&line).await?;
+    stdin.flush().await
+}
+
 async fn send_blobs(
     wanted: Vec<String>,
     bundle: &Bundle,
@@ -252,7 +265,13 @@ async fn send_blobs(
     if wanted.is_empty() {
         return Ok(());
     }
-    let _permit = uploads.acquire().await.map_err(std::io::Error::other)?;
+    let _permit = loop {
+        tokio::select! {
+            permit = uploads.acquire() => break permit.map_err(std::io::Error::other)?,
+            () = tokio::time::sleep(ALIVE_EVERY) => {}
+        }
+        alive(stdin).await?;
+    };
     for sha256 in wanted {
         let path = bundle.blob(&sha256);
         let size = tokio::fs::metadata(&path).await?.len();

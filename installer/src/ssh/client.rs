@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hoststate::wire::SILENCE;
 use parking_lot::Mutex;
 
 use russh::client::{self, Handle, Handler};
@@ -69,6 +70,7 @@ async fn connect(host: &Host, target: &str) -> Result<SshClient, SshError> {
         .await
         .map_err(|error| unreachable(error.to_string()))?;
     stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+    notice_silence(&stream).map_err(|error| unreachable(error.to_string()))?;
     let mut handle = match client::connect_stream(Arc::new(config(&known)), stream, check).await {
         Ok(handle) => handle,
         Err(error) => return Err(verdict.lock().take().unwrap_or(error)),
@@ -83,10 +85,27 @@ async fn connect(host: &Host, target: &str) -> Result<SshClient, SshError> {
     Ok(SshClient { handle, target: target.to_owned(), user: ssh.user.clone(), round_trips: RoundTrips::default() })
 }
 
+/// A host that leaves so many without an answer is gone, after [`SILENCE`].
+const KEEPALIVES: u32 = 5;
+
+/// A host that loses power takes nothing any more: an upload would wait in `write` for a quarter of an hour, and keepalives
+/// behind it. The kernel is told to give up when nothing of what was sent is acknowledged (`TCP_USER_TIMEOUT`, tcp(7)).
+#[cfg(target_os = "linux")]
+fn notice_silence(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+    setsockopt(stream, TcpUserTimeout, &u32::try_from(SILENCE.as_millis()).unwrap_or(u32::MAX)).map_err(Into::into)
+}
+
+/// Other systems have no such limit for each connection.
+#[cfg(not(target_os = "linux"))]
+fn notice_silence(_: &tokio::net::TcpStream) -> std::io::Result<()> {
+    Ok(())
+}
+
 fn config(known: &KnownHosts) -> client::Config {
     client::Config {
-        keepalive_interval: Some(Duration::from_secs(15)),
-        keepalive_max: 4,
+        keepalive_interval: Some(SILENCE / KEEPALIVES),
+        keepalive_max: KEEPALIVES as usize,
         nodelay: true,
         window_size: 8 * 1024 * 1024,
         preferred: Preferred { key: key_order(known), ..Preferred::default() },
