@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::Current;
+use crate::suspects::Suspects;
 use crate::table::Backend;
 
 type AnyBody = BoxBody<Bytes, hyper::Error>;
@@ -27,7 +28,11 @@ type AnyBody = BoxBody<Bytes, hyper::Error>;
 const CONNECT: Duration = Duration::from_secs(2);
 /// Silence of both sides until the endpoint's headers come: an upload may take as long as it goes on.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Endpoints tried when connections are refused.
+/// A connection whose other side acknowledges nothing for so long is dead: that of a node which lost its power.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How often a connection that waits for an answer is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+/// Endpoints tried when connections fail.
 const ATTEMPTS: usize = 3;
 
 /// Connections to endpoints, kept for reuse and shared by all requests.
@@ -36,6 +41,7 @@ pub struct Client {
     inner: hyper_util::client::legacy::Client<HttpConnector, SharedBody>,
     /// Endpoints take turns.
     turn: Arc<AtomicUsize>,
+    suspects: Suspects,
 }
 
 impl Client {
@@ -43,10 +49,13 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEEPALIVE));
+        connector.set_keepalive_interval(Some(KEEPALIVE));
+        connector.set_tcp_user_timeout(Some(SILENCE));
         let inner = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(30))
             .build(connector);
-        Self { inner, turn: Arc::default() }
+        Self { inner, turn: Arc::default(), suspects: Suspects::default() }
     }
 }
 
@@ -83,8 +92,7 @@ impl Forwarder {
         let body = SharedBody::new(body);
         let start = self.client.turn.fetch_add(1, Ordering::Relaxed);
         let mut last = String::new();
-        for attempt in 0..ATTEMPTS.min(backend.endpoints.len()) {
-            let endpoint = backend.endpoints[(start + attempt) % backend.endpoints.len()];
+        for endpoint in self.client.suspects.order(&backend.endpoints, start).into_iter().take(ATTEMPTS) {
             let Ok(uri) = endpoint_uri(endpoint, &parts.uri) else {
                 return text(StatusCode::BAD_REQUEST, "the request's target is malformed\n");
             };
@@ -94,12 +102,16 @@ impl Forwarder {
             *outgoing.version_mut() = Version::HTTP_11;
             *outgoing.headers_mut() = headers.clone();
             match body.unless_silent(self.client.inner.request(outgoing)).await {
-                Some(Ok(response)) => return respond(response, client_side),
+                Some(Ok(response)) => {
+                    self.client.suspects.clear(endpoint);
+                    return respond(response, client_side);
+                }
                 Some(Err(error)) => {
                     tracing::debug!(backend = backend.name, %endpoint, "{error:?}");
                     last = error.to_string();
-                    // Only what never reached an endpoint may be sent again: it could have been done already.
-                    if !error.is_connect() || body.touched() {
+                    self.client.suspects.add(endpoint);
+                    // What reached an endpoint could have been done already: it is sent again only where twice is as once.
+                    if !(error.is_connect() || parts.method.is_idempotent()) || body.is_spent() {
                         break;
                     }
                 }
@@ -243,6 +255,11 @@ impl SharedBody {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// It cannot be sent once more.
+    fn is_spent(&self) -> bool {
+        self.touched() && !self.empty
     }
 
     fn touched(&self) -> bool {

@@ -9,6 +9,7 @@ mod forward;
 mod listen;
 pub mod paths;
 mod status;
+mod suspects;
 pub mod table;
 mod tls;
 mod watched;

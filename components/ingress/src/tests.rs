@@ -188,6 +188,46 @@ async fn a_body_reaches_another_endpoint_when_the_first_refuses() {
     }
 }
 
+/// Takes every connection, reads what is asked, and goes away without an answer.
+async fn dying() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 64]).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_endpoint_that_dies_over_a_request_is_followed_by_another_where_twice_is_as_once() {
+    // two turns: whichever comes first
+    let endpoints = [dying().await, endpoint("web").await];
+    let proxy = proxy(&snapshot(&[("web", &endpoints)], &[("a.example", "Prefix", "/", "web")])).await;
+    for _ in 0..2 {
+        let (status, told) = send(proxy.http, get("a.example", "/")).await;
+        assert_eq!(status, StatusCode::OK, "{told}");
+    }
+    let dead = [dying().await];
+    let proxy = super::tests::proxy(&snapshot(&[("web", &dead)], &[("a.example", "Prefix", "/", "web")])).await;
+    let (status, _) = send(proxy.http, get("a.example", "/")).await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_done_again() {
+    let endpoints = [dying().await, endpoint("web").await];
+    let proxy = proxy(&snapshot(&[("web", &endpoints)], &[("a.example", "Prefix", "/", "web")])).await;
+    let post = || Request::post("/").header("host", "a.example").body(Full::new(Bytes::from("order"))).unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        seen.push(send(proxy.http, post()).await.0);
+    }
+    assert!(seen.contains(&StatusCode::BAD_GATEWAY), "{seen:?}");
+}
+
 #[tokio::test]
 async fn upgraded_connections_are_joined() {
     let echo = endpoint("echo").await;
