@@ -79,7 +79,10 @@ pub async fn open_session(
         }
         (None, None) if !probe.manifest => {
             if probe.staged {
-                privileged::start(host, transport.as_ref(), is_root, "clean up", &clean_up(STAGE)).await?.finish().await;
+                privileged::start(host, transport.as_ref(), is_root, "clean up", &clean_up(STAGE))
+                    .await?
+                    .finish()
+                    .await;
             }
             transport.close().await;
             return Ok(None);
