@@ -9,7 +9,7 @@ export KINSTALL_BUNDLE_NEXT := $(CURDIR)/target/bundle/next.tar.zst
 export KINSTALL_BUNDLE_RUNTIME := $(CURDIR)/target/bundle/runtime.tar.zst
 export KINSTALL_BUNDLE_BROKEN := $(CURDIR)/target/bundle/broken.tar.zst
 
-.PHONY: help deps space build drivers bundle bundles demo demo-down test lint unit e2e conformance conformance-cluster clients prune bench bench-api
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test lint unit e2e faults faults-short faults-load conformance conformance-cluster clients prune bench bench-api
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -24,7 +24,7 @@ build: deps ## release build of the executables and the lab
 	cargo build --release -p kinstall -p multicall -p pause -p lab
 
 drivers: deps ## the release build, and with it what drives an API server in tests
-	cargo build --release -p kinstall -p multicall -p pause -p lab -p conformance -p clients
+	cargo build --release -p kinstall -p multicall -p pause -p lab -p conformance -p clients -p faults
 
 bundle: build ## everything that goes to hosts, in one file, with the sample's images
 	tests/lab/bundle.sh
@@ -34,6 +34,9 @@ bundles: bundle ## newer ones of the same build, and a broken one, to upgrade to
 
 demo: bundle ## boot three hosts, install a cluster with WordPress on them, validate it
 	tests/lab/demo.sh
+
+demo-ha: bundle ## three control planes and two workers: born, one dies, a new machine takes its place, and WordPress keeps its post
+	tests/lab/demo-ha.sh
 
 demo-down: ## remove the demo's hosts and everything on them
 	if [ -x "$(LAB)" ]; then "$(LAB)" down; fi
@@ -50,6 +53,15 @@ unit: deps ## tests of every crate, and of the lab itself
 e2e: bundles drivers ## the whole way, on hosts of the lab
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release -p e2e
 
+faults: bundle drivers ## what breaks while kinstall works: every event, every stage, every host; hours (says how many at its start)
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" $(ARGS)
+
+faults-short: bundle drivers ## the same at a spread of the steps
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --short $(ARGS)
+
+faults-load: bundle drivers ## requests that fail while the cluster below an application is disturbed
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --load --out target/faults/load.json $(ARGS)
+
 conformance: drivers ## the required behaviours of Kubernetes, one test an entry, against a server started for it
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/conformance" run --start "$(RELEASE)/kinstall-components" $(ARGS)
 
@@ -64,7 +76,7 @@ clients: drivers ## kubectl of every version found, Python, JavaScript and Rust 
 prune: drivers ## remove what the cache holds for recipes of the past
 	"$(LAB)" prune
 
-test: space deps lint unit conformance clients e2e prune ## everything
+test: space deps lint unit conformance clients e2e faults-short prune ## everything
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh

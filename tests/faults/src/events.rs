@@ -1,0 +1,174 @@
+//! One run of the installer, followed by its JSON events; at a mark something strikes.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Child;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// A place in a run.
+#[derive(Clone, Debug)]
+pub enum Mark {
+    /// The n-th event, counted from 1.
+    Nth(usize),
+    /// The first event of this kind whose text begins so.
+    Event(&'static str, &'static str),
+    /// A host begins, or has done, a step whose resource begins so.
+    Step(String, &'static str),
+}
+
+impl Mark {
+    fn is_at(&self, number: usize, event: &Value) -> bool {
+        let begins =
+            |field: &str, start: &str| event[field].as_str().is_some_and(|text| text.trim_start().starts_with(start));
+        match self {
+            Mark::Nth(wanted) => number == *wanted,
+            Mark::Event(kind, text) => event["event"] == *kind && begins("text", text),
+            Mark::Step(host, resource) => {
+                event["event"] == "step" && event["host"] == *host && begins("resource", resource)
+            }
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// How many events it had.
+    pub events: usize,
+    /// When the blow fell, seconds before the end; none when the mark never came.
+    pub struck: Option<f64>,
+    /// None: it was killed.
+    pub code: Option<i32>,
+    /// Everything it printed.
+    pub said: String,
+}
+
+impl Ran {
+    /// What it reported as errors.
+    pub fn errors(&self) -> String {
+        let events = self.said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events
+            .filter(|event| event["event"] == "error")
+            .filter_map(|event| event["text"].as_str().map(str::to_owned))
+            .collect()
+    }
+}
+
+/// Follows a run to its end. `strike` is called once, at the mark.
+///
+/// # Errors
+/// When it does not end within `limit`, or when the blow itself fails; then it is ended.
+pub fn follow(
+    mut child: Child,
+    mark: &Mark,
+    limit: Duration,
+    strike: impl FnOnce(&mut Child) -> Result<()>,
+) -> Result<Ran> {
+    let started = Instant::now();
+    let (lines, received) = mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+    let reading = std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let mut stderr = child.stderr.take().context("no stderr")?;
+    let complaints = std::thread::spawn(move || {
+        let mut text = String::new();
+        // what was read until an error is all that can be told
+        let _ = stderr.read_to_string(&mut text);
+        text
+    });
+    let mut strike = Some(strike);
+    let mut struck: Option<Instant> = None;
+    let (mut events, mut said) = (0, String::new());
+    loop {
+        match received.recv_timeout(limit.saturating_sub(started.elapsed())) {
+            Ok(line) => {
+                said += &line;
+                said.push('\n');
+                let Ok(event) = serde_json::from_str::<Value>(&line) else { bail!("not JSON: {line}") };
+                events += 1;
+                if mark.is_at(events, &event)
+                    && let Some(strike) = strike.take()
+                {
+                    struck = Some(Instant::now());
+                    if let Err(error) = strike(&mut child) {
+                        let _ = child.kill();
+                        return Err(error.context("cannot make the fault"));
+                    }
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                child.kill()?;
+                child.wait()?;
+                bail!("it did not end within {} s; it said:\n{}", limit.as_secs(), tail(&said, 15));
+            }
+        }
+    }
+    let status = child.wait()?;
+    let ended = struck.map(|at| at.elapsed().as_secs_f64());
+    if reading.join().is_err() {
+        bail!("reading the installer's output panicked");
+    }
+    said += &complaints.join().unwrap_or_default();
+    Ok(Ran { events, struck: ended, code: status.code(), said })
+}
+
+/// The last lines.
+pub fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const EVENTS: &str = r#"
+        echo '{"event":"phase","text":"connecting"}'
+        echo '{"event":"step","host":"h1","resource":"unit a.service"}'
+        echo '{"event":"step","host":"h2","resource":"unit a.service"}'
+        echo '{"event":"error","text":"h2: broken"}'
+        exec sleep 0.2; exit 3"#;
+
+    fn run(mark: &Mark, script: &str, limit: f64) -> (Result<Ran>, bool) {
+        let mut command = Command::new("sh");
+        let child = command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut fell = false;
+        let ran = follow(child, mark, Duration::from_secs_f64(limit), |child| {
+            fell = true;
+            Ok(child.kill()?)
+        });
+        (ran, fell)
+    }
+
+    #[test]
+    fn the_blow_falls_at_its_mark_and_nowhere_else() {
+        for mark in [Mark::Nth(3), Mark::Event("phase", "conn"), Mark::Step("h2".into(), "unit a")] {
+            let (ran, fell) = run(&mark, EVENTS, 10.0);
+            assert!(fell && ran.unwrap().struck.is_some(), "{mark:?}");
+        }
+        for mark in [Mark::Nth(5), Mark::Event("phase", "hosts"), Mark::Step("h3".into(), "unit a")] {
+            let (ran, fell) = run(&mark, EVENTS, 10.0);
+            let ran = ran.unwrap();
+            assert!(!fell && ran.struck.is_none() && ran.events == 4, "{mark:?}: {ran:?}");
+            assert_eq!(ran.errors(), "h2: broken");
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_end_is_ended() {
+        let (ran, _) = run(&Mark::Nth(9), "echo '{}'; exec sleep 60", 0.3);
+        assert!(ran.unwrap_err().to_string().contains("did not end"));
+    }
+}

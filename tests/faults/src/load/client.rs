@@ -1,0 +1,199 @@
+//! A client that asks at a constant rate, whatever the answers take, and checks every one of them.
+//!
+//! Open loop: requests begin when their time comes, so that a server that stalls is asked as often as one that does not. Connections
+//! are kept and used again, as browsers and balancers do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Then a person has gone away.
+const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(3);
+const BODY_LIMIT: usize = 1 << 20;
+
+/// What is asked, where, and what has to be in the answer.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub name: String,
+    /// The `Host` of the requests.
+    pub host: String,
+    pub path: String,
+    pub expected: String,
+    /// Asked in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// Requests a second.
+    pub rate: u32,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub target: usize,
+    pub address: SocketAddr,
+    pub sent: Instant,
+    pub took: Duration,
+    /// What was wrong with it.
+    pub error: Option<String>,
+}
+
+/// Requests that are being sent until [`Load::stop`].
+pub struct Load {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<Result<Vec<Sample>>>,
+}
+
+type Http = Client<HttpConnector, Empty<Bytes>>;
+
+impl Load {
+    pub fn start(targets: Vec<Target>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let thread = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(send(targets, stopped))
+        });
+        Self { stop, thread }
+    }
+
+    /// Waits for the requests in flight; gives all there were, in the order in which they were sent.
+    pub fn stop(self) -> Result<Vec<Sample>> {
+        self.stop.send_replace(true);
+        let mut samples = self.thread.join().map_err(|_| anyhow!("the client panicked"))??;
+        samples.sort_by_key(|sample| sample.sent);
+        Ok(samples)
+    }
+}
+
+async fn send(targets: Vec<Target>, stopped: watch::Receiver<bool>) -> Result<Vec<Sample>> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT));
+    let client: Http = Client::builder(TokioExecutor::new()).build(connector);
+    let mut senders = JoinSet::new();
+    for (index, target) in targets.into_iter().enumerate() {
+        ensure!(target.rate > 0 && !target.addresses.is_empty(), "{}: nothing to send", target.name);
+        senders.spawn(send_to(client.clone(), index, Arc::new(target), stopped.clone()));
+    }
+    let mut samples = Vec::new();
+    while let Some(sent) = senders.join_next().await {
+        samples.extend(sent?);
+    }
+    Ok(samples)
+}
+
+async fn send_to(client: Http, index: usize, target: Arc<Target>, mut stopped: watch::Receiver<bool>) -> Vec<Sample> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / target.rate);
+    let mut addresses = target.addresses.clone().into_iter().cycle();
+    let (mut running, mut samples) = (JoinSet::new(), Vec::new());
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => break,
+            _ = ticks.tick() => {}
+        }
+        let Some(address) = addresses.next() else { break };
+        let (client, target) = (client.clone(), target.clone());
+        running.spawn(async move {
+            let sent = Instant::now();
+            let error = match tokio::time::timeout(PATIENCE, ask(&client, &target, address)).await {
+                Ok(result) => result.err().map(|error| format!("{error:#}")),
+                Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+            };
+            Sample { target: index, address, sent, took: sent.elapsed(), error }
+        });
+        while let Some(Ok(sample)) = running.try_join_next() {
+            samples.push(sample);
+        }
+    }
+    while let Some(Ok(sample)) = running.join_next().await {
+        samples.push(sample);
+    }
+    samples
+}
+
+async fn ask(client: &Http, target: &Target, address: SocketAddr) -> Result<()> {
+    let request = Request::get(format!("http://{address}{}", target.path))
+        .header(header::HOST, &target.host)
+        .body(Empty::new())?;
+    let response = client.request(request).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        anyhow!("{error}{cause}")
+    })?;
+    let status = response.status();
+    let body =
+        Limited::new(response.into_body(), BODY_LIMIT).collect().await.map_err(|error| anyhow!("{error}"))?.to_bytes();
+    ensure!(status == 200, "status {status}");
+    let text = String::from_utf8_lossy(&body);
+    ensure!(text.contains(&target.expected), "{:?} is not in the answer of {} bytes", target.expected, body.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers so many requests with each of these, one connection a request.
+    fn server(answers: &'static [&'static str]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for answer in answers.iter().cycle() {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        address
+    }
+
+    fn target(address: SocketAddr) -> Target {
+        let text = |text: &str| text.to_owned();
+        Target {
+            name: text("web"),
+            host: text("web.lab"),
+            path: text("/"),
+            expected: text("fine"),
+            addresses: vec![address],
+            rate: 100,
+        }
+    }
+
+    #[test]
+    fn every_answer_is_checked() {
+        let address = server(&[
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nI am fine",
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmeh!",
+            "HTTP/1.1 503 Gone\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine",
+        ]);
+        let load = Load::start(vec![target(address)]);
+        std::thread::sleep(Duration::from_millis(400));
+        let samples = load.stop().unwrap();
+        assert!(samples.len() >= 15, "{}", samples.len());
+        for words in ["is not in the answer", "status 503"] {
+            assert!(samples.iter().any(|s| s.error.as_ref().is_some_and(|error| error.contains(words))), "{words}");
+        }
+        assert!(samples.iter().any(|sample| sample.error.is_none()));
+    }
+
+    #[test]
+    fn nobody_there_is_a_failure() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let load = Load::start(vec![target(address)]);
+        std::thread::sleep(Duration::from_millis(60));
+        let samples = load.stop().unwrap();
+        assert!(!samples.is_empty() && samples.iter().all(|sample| sample.error.is_some()));
+    }
+}
