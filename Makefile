@@ -53,13 +53,13 @@ unit: deps ## tests of every crate, and of the lab itself
 e2e: bundles drivers ## the whole way, on hosts of the lab
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release -p e2e
 
-faults: bundle drivers ## what breaks while kinstall works: every event, every stage, every host; hours (says how many at its start)
+faults: bundles drivers ## what breaks while kinstall works: every event, every stage, every host; hours (says how many at its start)
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" $(ARGS)
 
-faults-short: bundle drivers ## the same at a spread of the steps
+faults-short: bundles drivers ## the same at a spread of the steps
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --short $(ARGS)
 
-faults-load: bundle drivers ## requests that fail while the cluster below an application is disturbed
+faults-load: bundles drivers ## requests that fail while the cluster below an application is disturbed
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --load --out target/faults/load.json $(ARGS)
 
 conformance: drivers ## the required behaviours of Kubernetes, one test an entry, against a server started for it

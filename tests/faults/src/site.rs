@@ -21,6 +21,8 @@ pub enum State {
     Whole,
     /// All but [`LEAVING`].
     Smaller,
+    /// All of it, with newer components.
+    Newer,
     /// A case failed half-way.
     Unknown,
 }
@@ -29,6 +31,8 @@ pub struct Site {
     pub lab: Lab,
     pub operator: Operator,
     pub inventory: Inventory,
+    /// The bundle with newer components.
+    next: String,
     pub state: State,
     /// The hosts before kinstall was ever there.
     before: Vec<Snapshot>,
@@ -39,16 +43,22 @@ pub struct Site {
 impl Site {
     pub fn new() -> Result<Self> {
         let artifacts = Artifacts::from_env()?;
+        let next =
+            std::env::var("KINSTALL_BUNDLE_NEXT").context("KINSTALL_BUNDLE_NEXT is not set: run `make faults`")?;
         let lab = Lab::up(HOSTS)?;
         let inventory = Inventory { wordpress: false, ..Inventory::of(&lab, &artifacts) };
         let operator = Operator::new(&lab, "faults", artifacts)?;
         operator.write(&inventory)?;
         let before = lab.hosts().iter().map(Snapshot::take).collect::<Result<_>>()?;
-        Ok(Self { lab, operator, inventory, state: State::Bare, before, made: None })
+        Ok(Self { lab, operator, inventory, next, state: State::Bare, before, made: None })
     }
 
     pub fn end(self) -> Result<()> {
         self.lab.down()
+    }
+
+    pub fn upgrade(&self) -> Vec<&str> {
+        vec!["upgrade", "-i", "inventory.yaml", "--yes", "--output", "json", "--no-validate", "--bundle", &self.next]
     }
 
     /// Names of the nodes that there have to be.
@@ -64,13 +74,17 @@ impl Site {
         }
         while self.state != wanted {
             match (self.state, wanted) {
-                (State::Whole | State::Smaller, State::Bare) => {
+                (State::Whole | State::Smaller | State::Newer, State::Bare) | (State::Newer, _) => {
                     self.operator.ok(&DOWN)?;
                     self.is_bare()?;
                 }
                 (State::Whole, State::Smaller) => {
                     self.operator.ok(&REMOVE)?;
                     self.is_smaller()?;
+                }
+                (State::Whole, State::Newer) => {
+                    self.operator.ok(&self.upgrade())?;
+                    self.is_newer()?;
                 }
                 (_, State::Unknown) => bail!("nothing begins with a broken site"),
                 _ => {
@@ -107,6 +121,12 @@ impl Site {
     /// Every part works, nothing is there twice, and what was made before is there. Makes something where nothing was.
     pub fn is_whole(&mut self) -> Result<()> {
         self.state = State::Whole;
+        self.holds()
+    }
+
+    /// The same, with newer components.
+    pub fn is_newer(&mut self) -> Result<()> {
+        self.state = State::Newer;
         self.holds()
     }
 

@@ -87,7 +87,7 @@ pub fn all(site: &mut Site, form: Form) -> Result<Vec<Case>> {
             cases.push(at(Command::Up, "images", Fault::DiskFull(3))?);
         }
         Form::Long { every } => {
-            for command in [Command::Up, Command::Remove, Command::Down] {
+            for command in [Command::Up, Command::Remove, Command::Upgrade, Command::Down] {
                 let events = struck::count(site, command)?;
                 cases.extend((1..=events).step_by(every).map(|n| {
                     let step = format!("event {n} of {events}");
@@ -102,7 +102,7 @@ pub fn all(site: &mut Site, form: Form) -> Result<Vec<Case>> {
                 |_, _| Fault::SessionsDropped,
                 |n, _| Fault::DiskFull(n),
             ];
-            for command in [Command::Up, Command::Remove, Command::Down] {
+            for command in [Command::Up, Command::Remove, Command::Upgrade, Command::Down] {
                 for fault in faults {
                     for host in command.hosts() {
                         cases.extend(stages::all(command, fault(*host, brief), *host).into_iter().map(Case::Struck));

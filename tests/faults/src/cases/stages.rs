@@ -26,6 +26,15 @@ const UP: [(&str, When); 8] = [
     ("nodes Ready", Event("nodesReady", "")),
 ];
 
+const UPGRADE: [(&str, When); 6] = [
+    ("connecting", Event("phase", "connecting")),
+    ("hosts begin", Event("phase", "upgrading")),
+    ("files", Step("file ")),
+    ("the control plane restarts", Step("unit kinstall-control-plane")),
+    ("the kubelet restarts", Step("unit kinstall-kubelet")),
+    ("addons", Event("phase", "addons")),
+];
+
 const REMOVE: [(&str, When); 6] = [
     ("removing", Event("phase", "removing")),
     ("drained", Event("node", "drained")),
@@ -49,6 +58,7 @@ const DOWN: [(&str, When); 8] = [
 fn of(command: Command) -> &'static [(&'static str, When)] {
     match command {
         Command::Up => &UP,
+        Command::Upgrade => &UPGRADE,
         Command::Remove => &REMOVE,
         Command::Down => &DOWN,
     }
@@ -64,7 +74,8 @@ fn struck(command: Command, (step, when): &(&'static str, When), fault: Fault, h
 
 /// The fault in every stage of the command; stages of hosts are those of `host`.
 pub fn all(command: Command, fault: Fault, host: u32) -> Vec<Struck> {
-    of(command).iter().map(|stage| struck(command, stage, fault, host)).collect()
+    let has = |step: &str| step != "the control plane restarts" || host == 1;
+    of(command).iter().filter(|(step, _)| has(step)).map(|stage| struck(command, stage, fault, host)).collect()
 }
 
 /// The fault in one stage.

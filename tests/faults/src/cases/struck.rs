@@ -16,6 +16,7 @@ const LIMIT: Duration = Duration::from_secs(150);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Up,
+    Upgrade,
     Remove,
     Down,
 }
@@ -24,6 +25,7 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Command::Up => "up",
+            Command::Upgrade => "upgrade",
             Command::Remove => "node remove",
             Command::Down => "down",
         })
@@ -31,18 +33,19 @@ impl fmt::Display for Command {
 }
 
 impl Command {
-    fn args(self) -> &'static [&'static str] {
+    fn args(self, site: &Site) -> Vec<&str> {
         match self {
-            Command::Up => &site::UP,
-            Command::Remove => &site::REMOVE,
-            Command::Down => &site::DOWN,
+            Command::Up => site::UP.to_vec(),
+            Command::Upgrade => site.upgrade(),
+            Command::Remove => site::REMOVE.to_vec(),
+            Command::Down => site::DOWN.to_vec(),
         }
     }
 
     fn begins(self) -> State {
         match self {
             Command::Up => State::Bare,
-            Command::Remove | Command::Down => State::Whole,
+            Command::Upgrade | Command::Remove | Command::Down => State::Whole,
         }
     }
 
@@ -50,7 +53,7 @@ impl Command {
     pub fn hosts(self) -> &'static [u32] {
         match self {
             Command::Remove => &[3],
-            Command::Up | Command::Down => &[1, 2, 3],
+            Command::Up | Command::Upgrade | Command::Down => &[1, 2, 3],
         }
     }
 
@@ -58,6 +61,7 @@ impl Command {
     fn is_done(self, site: &mut Site) -> Result<()> {
         match self {
             Command::Up => site.is_whole(),
+            Command::Upgrade => site.is_newer(),
             Command::Remove => site.is_smaller(),
             Command::Down => site.is_bare(),
         }
@@ -74,11 +78,14 @@ pub struct Struck {
 
 impl Struck {
     pub fn run(&self, site: &mut Site) -> Result<Outcome> {
-        site.bring(self.command.begins())?;
+        // newer or not is all the same to what is taken down
+        if (self.command, site.state) != (Command::Down, State::Newer) {
+            site.bring(self.command.begins())?;
+        }
         let mut outcome = Outcome::default();
         let mut blows = 0;
         for mark in &self.marks {
-            let child = site.operator.start(self.command.args())?;
+            let child = site.operator.start(&self.command.args(site))?;
             let ran = follow(child, mark, LIMIT, |child| self.fault.strike(&site.lab, child));
             self.fault.lift(&site.lab).context("the fault cannot be lifted")?;
             let ran = ran.context("the struck run")?;
@@ -91,7 +98,7 @@ impl Struck {
             outcome.first = format!("{blows} runs struck");
         }
         let started = Instant::now();
-        site.operator.ok(self.command.args()).context("run again")?;
+        site.operator.ok(&self.command.args(site)).context("run again")?;
         self.command.is_done(site).context("after it was run again")?;
         outcome.healed = started.elapsed().as_secs_f64();
         Ok(outcome)
@@ -120,7 +127,7 @@ impl Struck {
 /// How many events a command has that nothing disturbs.
 pub fn count(site: &mut Site, command: Command) -> Result<usize> {
     site.bring(command.begins())?;
-    let ran = follow(site.operator.start(command.args())?, &Mark::Nth(0), LIMIT, |_| Ok(()))?;
+    let ran = follow(site.operator.start(&command.args(site))?, &Mark::Nth(0), LIMIT, |_| Ok(()))?;
     ensure!(ran.code == Some(0), "{command} ended with {:?}:\n{}", ran.code, tail(&ran.said, 10));
     command.is_done(site)?;
     Ok(ran.events)

@@ -82,7 +82,7 @@ struct Disturbance {
     wordpress: Option<f64>,
 }
 
-const DISTURBANCES: [Disturbance; 2] = [
+const DISTURBANCES: [Disturbance; 4] = [
     Disturbance {
         name: "a control plane dies",
         run: |cluster| {
@@ -104,6 +104,21 @@ const DISTURBANCES: [Disturbance; 2] = [
         },
         mend: |cluster| WORKERS.iter().try_for_each(|host| cluster.back(*host)),
         stateless: 5.0,
+        wordpress: None,
+    },
+    Disturbance {
+        name: "components alone are upgraded, on every host",
+        run: |cluster| cluster.upgrade("KINSTALL_BUNDLE_NEXT"),
+        mend: |cluster| cluster.back(1),
+        stateless: 0.0,
+        wordpress: Some(0.0),
+    },
+    Disturbance {
+        // the database goes with its worker and comes back on it
+        name: "the container runtime is upgraded too: control planes, then workers, drained",
+        run: |cluster| cluster.upgrade("KINSTALL_BUNDLE_RUNTIME"),
+        mend: |cluster| cluster.back(1),
+        stateless: 0.0,
         wordpress: None,
     },
 ];
@@ -165,6 +180,22 @@ impl Cluster {
         })?;
         self.operator.kubectl(&["rollout", "status", "deployment/stateless", "--timeout=90s"])?;
         self.operator.ok(&["validate", "-i", "inventory.yaml", "--no-restart"]).map(drop)
+    }
+
+    /// To the bundle that this variable names.
+    fn upgrade(&self, bundle: &str) -> Result<Option<u32>> {
+        let bundle = std::env::var(bundle).with_context(|| format!("{bundle} is not set: run `make faults-load`"))?;
+        let args = [
+            "upgrade",
+            "-i",
+            "inventory.yaml",
+            "--yes",
+            "--no-validate",
+            "--delete-emptydir-data",
+            "--bundle",
+            &bundle,
+        ];
+        self.operator.ok(&args).map(|_| None)
     }
 
     fn disturb(&self, disturbance: &Disturbance) -> Result<(Value, bool)> {
