@@ -49,6 +49,7 @@ struct Etcd {
     ca_file: PathBuf,
     cert_file: PathBuf,
     key_file: PathBuf,
+    cluster: Option<String>,
 }
 
 impl Source {
@@ -83,6 +84,7 @@ async fn in_etcd(etcd: Etcd) -> anyhow::Result<(Vec<KeyValue>, u64)> {
         identity: Some((read(&etcd.cert_file)?, read(&etcd.key_file)?)),
         endpoints: etcd.endpoints,
         founder: None,
+        cluster: etcd.cluster,
     };
     let store = EtcdStore::open(&config).await.context("cannot read the store in etcd")?;
     let all = store.range(RangeRequest::default()).await?;
