@@ -58,6 +58,8 @@ pub async fn prepare(config: &Config) -> Result<()> {
                     tokio::time::sleep(AGAIN).await;
                     continue;
                 }
+                // etcd compares its list with that of one of the others, which may not have heard of this one yet
+                Speakers::new(config)?.everybody_knows().await?;
                 Some(joining(config, &members))
             }
             (Place::Added | Place::Join, Err(error)) => return Err(error),

@@ -60,6 +60,15 @@ impl Speakers {
         Ok((client, join_all(looking).await))
     }
 
+    /// Returns when every member that answers knows of its own what the majority has confirmed so far.
+    pub async fn everybody_knows(&self) -> Result<()> {
+        let (_, found) = self.ask().await?;
+        let urls = found.iter().filter_map(|member| member.client_urls().first());
+        // who does not answer now is not asked by the one that starts either
+        join_all(urls.map(|url| self.confirmed(url))).await;
+        Ok(())
+    }
+
     async fn ask(&self) -> Result<(Client, Vec<etcd_client::Member>)> {
         let asking = self.urls.iter().map(|url| self.told_by(url).boxed());
         let (answer, _) =

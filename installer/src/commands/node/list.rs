@@ -14,6 +14,7 @@ use crate::cluster::Host;
 use crate::commands::fleet::Fleet;
 use crate::commands::{Ended, Run};
 use crate::host::Executable;
+use crate::state::applied::Applied;
 
 const ROLE: &str = "node-role.kubernetes.io/";
 
@@ -46,8 +47,20 @@ pub async fn run(run: &Run<'_>) -> anyhow::Result<Ended> {
     }
     let known = |node: &&Node| !run.cluster.hosts.iter().any(|host| host.name == node.name_any());
     rows.extend(nodes.iter().filter(known).map(|node| row(Some(node), None, Value::Null)));
-    run.printer.result(&table(&rows), &json!({"event": "nodes", "nodes": rows}));
+    let beside = Applied::load(&run.state)?.unwrap_or_default();
+    let beside: Vec<&str> = beside.beside(&run.cluster).into_iter().map(|host| host.host.as_str()).collect();
+    let text = format!("{}{}", table(&rows), never_taken_back(&beside));
+    run.printer.result(&text, &json!({"event": "nodes", "nodes": rows, "notTakenBack": beside}));
     Ok(Ended::Done)
+}
+
+fn never_taken_back(hosts: &[&str]) -> String {
+    let line = |host: &&str| {
+        format!(
+            "{host} was a host of the cluster and was never taken back: `kinstall node remove {host}` does it when it can be reached\n"
+        )
+    };
+    hosts.iter().map(line).collect()
 }
 
 async fn nodes(run: &Run<'_>) -> anyhow::Result<Vec<Node>> {

@@ -1,4 +1,4 @@
-//! `kinstall node remove`: seen off by the API, taken out of etcd, brought back to what it was, forgotten.
+//! `kinstall node remove`: seen off by the API, brought back to what it was, taken out of etcd, forgotten.
 //!
 //! The order makes each step repeatable: the kubelet is stopped before its Node goes, so that it cannot register again, and
 //! keys are forgotten last. What was done already is found done.
@@ -182,16 +182,17 @@ impl<'a> Removal<'a> {
         if let Some(node) = &subject.node {
             self.empty(node, reach).await?;
         }
+        if let Some(host) = subject.host.as_ref().filter(|_| reach == Reach::Ours) {
+            self.take_back(host).await.context("the node stays cordoned, its host is not what it was")?;
+        }
+        // a member that is taken out while its etcd runs starts once more and joins anew
         if let Some(url) = &peer_url {
             let mut others = self.others().await;
             let result = membership::leave(&mut others, url).await;
             fleet::close(others).await;
-            if let Some(member) = result.context("the node stays cordoned")? {
+            if let Some(member) = result.context("the node stays cordoned and its member in etcd")? {
                 self.tell(&subject.name, &format!("etcd: took the member {} out", member.title()));
             }
-        }
-        if let Some(host) = subject.host.as_ref().filter(|_| reach == Reach::Ours) {
-            self.take_back(host).await.context("the node stays cordoned, its host is not what it was")?;
         }
         self.forget(subject, reach != Reach::Nobody).await?;
         if reach == Reach::Nobody {

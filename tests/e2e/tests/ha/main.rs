@@ -3,6 +3,7 @@
 mod external;
 mod growing;
 mod losing;
+mod replacing;
 
 use std::process::ExitCode;
 
@@ -80,13 +81,14 @@ fn begin() -> Result<Story> {
 type Scenario = fn(&Story) -> Result<()>;
 
 /// Three at once. What follows a failed birth would only fail again.
-const TOGETHER: [(&str, Scenario); 7] = [
+const TOGETHER: [(&str, Scenario); 8] = [
     ("three control planes are born together, and every one serves", losing::born_together),
     ("a second up changes nothing on three control planes", losing::up_again),
     ("the first control plane loses power and nothing stops", losing::first_loses_power),
     ("the first control plane comes back and all is well", losing::first_comes_back),
     ("the leader is cut off from the network, another one follows", losing::leader_is_cut_off),
     ("a control plane whose disk is gone is replaced by up", losing::replaced),
+    ("node replace puts another host in the place of a control plane that lives", replacing::replaced_alive),
     ("down takes three control planes back", losing::down),
 ];
 
