@@ -35,7 +35,7 @@ bundles: bundle ## newer ones of the same build, and a broken one, to upgrade to
 demo: bundle ## boot three hosts, install a cluster with WordPress on them, validate it
 	tests/lab/demo.sh
 
-demo-ha: bundle ## three control planes and two workers: born, one dies, a new machine takes its place, and WordPress keeps its post
+demo-ha: bundle ## three control planes and two workers: born, one dies and is replaced, upgraded under load, backed up, destroyed, restored
 	tests/lab/demo-ha.sh
 
 demo-down: ## remove the demo's hosts and everything on them

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A cluster's life on three control planes and two workers, with WordPress and a published post: born, one control plane dies, a new
-# machine takes its place. Everything it writes is in target/demo and goes with `make demo-down`.
+# machine takes its place, everything is upgraded while visitors read, backed up, destroyed, and restored on fresh hosts.
+# Everything it writes is in target/demo and goes with `make demo-down`.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 demo=$here/../../target/demo
@@ -28,6 +29,37 @@ post_is_there() {
   echo "WordPress shows its post: $(remembered title)"
 }
 
+# visited COMMAND…: visitors ask for the post twenty times a second meanwhile
+visited() {
+  rm -f visited left
+  (
+    while [ ! -e left ]; do
+      if post_is_there > /dev/null 2>> failed; then echo ok; else echo failed; fi >> visited
+      sleep 0.05
+    done
+  ) &
+  local visitors=$! status=0
+  "$@" || status=$?
+  touch left
+  wait "$visitors"
+  echo "visitors asked $(wc -l < visited) times, $(grep -c failed visited || true) times in vain"
+  return "$status"
+}
+
+# The same release build as a newer version: bytes that change nothing behind the end of the executable.
+newer_bundle() {
+  cp "$RELEASE/kinstall-components" components
+  printf newer >> components
+  COMPONENTS=$PWD/components VERSION=$1 KINSTALL_BUNDLE=$PWD/newer.tar.zst "$here/bundle.sh" > /dev/null
+  rm components
+}
+
+# Five machines with nothing on them, at the addresses of those that were.
+fresh_hosts() {
+  for host in h1 h2 h3 h4 h5; do "$LAB" destroy "$host"; done
+  for _ in 1 2 3 4 5; do "$LAB" add; done
+}
+
 kinstall() { "$KINSTALL_BIN" "$@"; }
 
 say 'Five bare hosts'
@@ -50,6 +82,24 @@ kubectl get nodes
 
 act 'another machine at its address' "$LAB" add
 act 'and it is a control plane again' "$KINSTALL_BIN" up -i inventory.yaml --yes
+post_is_there
+kinstall kubeconfig -i inventory.yaml --out admin.kubeconfig
+kubectl get nodes -o wide
+
+version=$("$KINSTALL_BIN" --version | cut -d' ' -f2)
+newer_bundle "${version%.*}.$((${version##*.} + 1))"
+act 'everything is upgraded while visitors read' visited "$KINSTALL_BIN" upgrade -i inventory.yaml --bundle newer.tar.zst --workers 1 --yes
+sed -i "s|^bundle: .*|bundle: $PWD/newer.tar.zst|" inventory.yaml
+kubectl get nodes -o wide
+
+head -c 24 /dev/urandom | base64 > passphrase
+rm -f demo.backup
+act 'store, keys and volumes into one encrypted file' "$KINSTALL_BIN" backup -i inventory.yaml --volumes --passphrase-file passphrase --out demo.backup
+cp .kinstall/demo/wordpress.json published.json
+act 'every host is destroyed; five fresh ones' fresh_hosts
+rm -rf .kinstall
+act 'the cluster from the backup, on the fresh hosts' "$KINSTALL_BIN" restore demo.backup --passphrase-file passphrase -i inventory.yaml --yes
+cmp .kinstall/demo/wordpress.json published.json
 post_is_there
 kinstall kubeconfig -i inventory.yaml --out admin.kubeconfig
 kubectl get nodes -o wide
