@@ -178,17 +178,20 @@ async fn upload(
     let mut process = privileged::start(host, transport, is_root, STEP, &script).await?;
     let sent = send_file(source, &mut process.stdin).await;
     let exit = process.finish().await;
-    if !exit.ok() {
-        let error = HostError::exit(&host.name, STEP, "the executable did not arrive whole", &exit);
-        let full = exit.stderr.contains("No space left on device");
-        return Err(if full {
-            error.hint("the disk is full: free some space below /var/lib, then run the command again")
-        } else {
-            error
-        });
+    // the host has compared the digest: that it had ended before we were told that all was sent is no failure
+    if exit.ok() {
+        return Ok(target);
     }
-    sent.map_err(|error| HostError::new(&host.name, STEP, format!("cannot send {}: {error}", source.display())))?;
-    Ok(target)
+    let mut message = "the executable did not arrive whole".to_owned();
+    if let Err(error) = sent {
+        message.push_str(&format!(": cannot send {}: {error}", source.display()));
+    }
+    let error = HostError::exit(&host.name, STEP, &message, &exit);
+    Err(if exit.stderr.contains("No space left on device") {
+        error.hint("the disk is full: free some space below /var/lib, then run the command again")
+    } else {
+        error
+    })
 }
 
 /// Copies a file to a command's stdin.
