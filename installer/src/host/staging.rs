@@ -101,7 +101,7 @@ pub async fn open_session(
 /// host, and ends it while the next one has come already.
 fn clean_up(stage: &str) -> String {
     format!(
-        "for t in {stage}/tmp.*; do [ -e \"/proc/${{t##*.}}\" ] || rm -f \"$t\"; done; rm -f {stage}/[0-9a-f]*; \
+        "for t in {stage}/*; do case $t in */tmp.*) [ -e \"/proc/${{t##*.}}\" ] && continue;; esac; rm -f \"$t\"; done; \
          rmdir {stage} 2>/dev/null || :"
     )
 }
