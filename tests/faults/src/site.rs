@@ -88,6 +88,8 @@ impl Site {
                 }
                 (_, State::Unknown) => bail!("nothing begins with a broken site"),
                 _ => {
+                    // a removal struck its node out of it
+                    self.operator.write(&self.inventory)?;
                     self.operator.ok(&UP)?;
                     self.is_whole()?;
                 }
