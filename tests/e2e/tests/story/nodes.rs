@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use e2e::operator::Inventory;
+use e2e::operator::{Inventory, both};
 use e2e::scenario::until;
 use e2e::snapshot::{Snapshot, nft};
 use lab::Host;
@@ -71,7 +71,9 @@ pub fn joins_and_leaves(story: &Story) -> Result<()> {
 
     let started = Instant::now();
     let options = ["-i", "inventory.yaml", "--yes", "--delete-emptydir-data", "--keep-in-inventory"];
-    let said = story.operator.ok(&[&["node", "remove", name][..], &options].concat())?;
+    let removed = story.operator.run(&[&["node", "remove", name][..], &options].concat())?;
+    let said = both(&removed);
+    ensure!(removed.status.success(), "{said}");
     println!("        {name} left in {:.1} s", started.elapsed().as_secs_f64());
     ensure!(said.contains("waits: "), "the budget held up nobody:\n{said}");
     let nodes = kubectl(&["get", "nodes", "--no-headers"])?;
