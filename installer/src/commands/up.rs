@@ -112,7 +112,8 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     let objects = apply_addons(run, &workable, &servers, &addons, &progress);
     let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
-    save_applied(run, inputs)?;
+    // a host that could not be reached has nothing new of ours: `down` would go there for nothing, and wait for it
+    remember(run, inputs, &workable.hosts.iter().collect::<Vec<_>>())?;
     if objects.is_ok() {
         lost::remember_served(run)?;
     }

@@ -50,7 +50,13 @@ pub fn without_an_unreachable_host(story: &Story) -> Result<()> {
     let arguments = ["up", "-i", "inventory.yaml", "--yes", "--ignore-preflight"];
     let result = story.operator.fails_saying(&arguments, &["h9", "cannot connect", "h3: nothing changed"]);
     story.operator.write(&story.inventory)?;
-    result.map(|_| ())
+    result?;
+    let applied = fs::read_to_string(story.operator.path(".kinstall/lab/applied.json"))?;
+    ensure!(
+        applied.contains("\"h3\"") && !applied.contains("\"h9\""),
+        "a host nobody has seen is noted as ours:\n{applied}"
+    );
+    Ok(())
 }
 
 pub fn changed_host_key(story: &Story) -> Result<()> {
