@@ -8,3 +8,4 @@ pub mod load;
 pub mod operator;
 pub mod scenario;
 pub mod snapshot;
+pub mod wordpress;

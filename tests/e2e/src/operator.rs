@@ -186,9 +186,26 @@ impl Operator {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Of kinstall's own components: every node has it, so a test's pods need nothing from elsewhere.
+    pub fn components_image(&self) -> Result<String> {
+        let path = "jsonpath={.spec.template.spec.containers[0].image}";
+        self.kubectl(&["get", "daemonset", "kinstall-ingress", "-n", "kube-system", "-o", path])
+    }
+
+    /// Names of the nodes that are Ready and take pods; none while nobody answers, so that it can be waited for.
+    pub fn ready_nodes(&self) -> Vec<String> {
+        ready(&self.kubectl(&["get", "nodes", "--no-headers", "--request-timeout=5s"]).unwrap_or_default())
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         Path::new(&self.directory).join(name)
     }
+}
+
+/// The names in what `kubectl get nodes --no-headers` printed; a cordoned node is not among them.
+pub fn ready(nodes: &str) -> Vec<String> {
+    let ready = nodes.lines().filter(|line| line.contains(" Ready "));
+    ready.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 pub fn both(output: &Output) -> String {

@@ -1,6 +1,48 @@
 //! A small harness: scenarios in order on one lab, since there is one lab on a machine and a cluster takes its time to boot.
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+/// What is done with a story, the lab and all that the scenarios share; in a table it stands beside its name.
+pub type Scenario<S> = fn(&S) -> anyhow::Result<()>;
+
+/// A whole story of chapters, each of which goes on whatever became of the one before it.
+pub fn tell<S>(
+    begin: impl FnOnce() -> anyhow::Result<S>,
+    chapters: &[&[(&str, Scenario<S>)]],
+    end: impl FnOnce(S) -> anyhow::Result<()>,
+) -> ExitCode {
+    play(
+        begin,
+        |runner: &mut Runner, story: &S| {
+            for chapter in chapters {
+                runner.chapter(chapter, story);
+            }
+        },
+        end,
+    )
+}
+
+/// The same for a story whose scenarios depend on each other in a way of their own. `end` takes the lab away.
+pub fn play<S>(
+    begin: impl FnOnce() -> anyhow::Result<S>,
+    scenarios: impl FnOnce(&mut Runner, &S),
+    end: impl FnOnce(S) -> anyhow::Result<()>,
+) -> ExitCode {
+    let story = match begin() {
+        Ok(story) => story,
+        Err(error) => {
+            eprintln!("the lab does not come up: {error:?}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut runner = Runner::from_args();
+    scenarios(&mut runner, &story);
+    if let Err(error) = end(story) {
+        runner.run("the lab goes without a trace", || Err(error));
+    }
+    runner.finish()
+}
 
 /// Runs scenarios one after the other and remembers how they went. A failed one does not stop those that do not need it.
 #[derive(Default)]
@@ -40,22 +82,39 @@ impl Runner {
         }
     }
 
+    /// Each scenario needs those before it: what follows a failed one would only fail again.
+    pub fn chapter<S>(&mut self, scenarios: &[(&str, Scenario<S>)], story: &S) {
+        let mut failed: Option<&str> = None;
+        for (name, scenario) in scenarios {
+            match failed {
+                Some(because) => self.not_run(name, because),
+                None if !self.run(name, || scenario(story)) => failed = Some(name),
+                None => {}
+            }
+        }
+    }
+
+    /// Scenarios that do not need each other. True when every one ran and passed.
+    pub fn each<S>(&mut self, scenarios: &[(&str, Scenario<S>)], story: &S) -> bool {
+        let mut passed = true;
+        for (name, scenario) in scenarios {
+            passed &= self.run(name, || scenario(story));
+        }
+        passed
+    }
+
     /// A scenario that could not run because one before it failed counts as failed.
     pub fn not_run(&mut self, name: &str, because: &str) {
         println!("FAILED             {name}: not run, because {because:?} failed");
         self.failed.push((name.to_owned(), format!("not run, because {because:?} failed")));
     }
 
-    pub fn finish(self) -> std::process::ExitCode {
+    pub fn finish(self) -> ExitCode {
         println!("\n{} scenarios passed, {} failed", self.passed.len(), self.failed.len());
         for (name, why) in &self.failed {
             println!("  failed: {name}: {}", why.lines().next().unwrap_or_default());
         }
-        if self.failed.is_empty() && !self.passed.is_empty() {
-            std::process::ExitCode::SUCCESS
-        } else {
-            std::process::ExitCode::FAILURE
-        }
+        if self.failed.is_empty() && !self.passed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 

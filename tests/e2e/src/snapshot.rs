@@ -81,6 +81,11 @@ impl Snapshot {
     }
 }
 
+/// kinstall's directories on a host, one a line; empty when it is clean. For scenarios without a snapshot from before.
+pub fn left_behind(host: &Host) -> Result<String> {
+    host.ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")
+}
+
 /// Runs `nft` in the host's network namespace.
 pub fn nft(host: &Host, args: &[&str]) -> Result<String> {
     lab::in_network(host, &[&["nft"], args].concat())

@@ -58,8 +58,7 @@ for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -E 'kinst
 
 /// Makes the objects; gives the uid of the one that must not change.
 pub fn make(site: &Site) -> Result<String> {
-    let path = "jsonpath={.spec.template.spec.containers[0].image}";
-    let image = site.operator.kubectl(&["get", "daemonset", "kinstall-ingress", "-n", "kube-system", "-o", path])?;
+    let image = site.operator.components_image()?;
     site.operator.kubectl_with(&["apply", "-f", "-"], &OBJECTS.replace("IMAGE", &image))?;
     uid(site)
 }

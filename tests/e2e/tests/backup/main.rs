@@ -11,7 +11,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
-use e2e::scenario::Runner;
+use e2e::scenario::{Scenario, tell};
+use e2e::wordpress::Post;
 use lab::Lab;
 
 /// Two to be lost, two to come back on.
@@ -36,26 +37,18 @@ impl Story {
 
 /// Reads WordPress's published post at a worker's address; an operator's state says which one that is.
 pub fn post_is_there(operator: &Operator, address: &str) -> Result<()> {
-    let state: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(operator.path(".kinstall/lab/wordpress.json"))?)?;
-    let (id, title) = (&state["post"]["id"], state["post"]["title"].as_str().context("no post was published")?);
+    let Post { id, title } = Post::of(operator)?;
     let output = Command::new("curl")
         .args(["-sL", "-m", "20", "--resolve", &format!("wordpress.lab:80:{address}")])
         .arg(format!("http://wordpress.lab/?p={id}"))
         .output()?;
     let page = String::from_utf8_lossy(&output.stdout);
-    ensure!(page.contains(title), "the post {id} {title:?} is not there:\n{page}");
+    ensure!(page.contains(&title), "the post {id} {title:?} is not there:\n{page}");
     Ok(())
 }
 
 fn main() -> ExitCode {
-    match begin() {
-        Ok(story) => tell(story),
-        Err(error) => {
-            eprintln!("the lab does not come up: {error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(begin, &[&SCENARIOS[..]], |story| story.lab.down())
 }
 
 fn begin() -> Result<Story> {
@@ -68,10 +61,8 @@ fn begin() -> Result<Story> {
     Ok(Story { lab, operator, heir, inventory })
 }
 
-type Scenario = fn(&Story) -> Result<()>;
-
 /// Each needs those before it.
-const SCENARIOS: [(&str, Scenario); 8] = [
+const SCENARIOS: [(&str, Scenario<Story>); 8] = [
     ("a backup is made, with its volumes, and verified", archive::made_and_verified),
     ("a backup is nothing without its key, and damage is told", archive::unreadable_and_damaged),
     ("a restore of another cluster's backup is refused", archive::of_another_cluster),
@@ -81,19 +72,3 @@ const SCENARIOS: [(&str, Scenario); 8] = [
     ("one control plane's backup comes back on three", several::from_one_to_three),
     ("three control planes' backup comes back on one", several::from_three_to_one),
 ];
-
-fn tell(story: Story) -> ExitCode {
-    let mut runner = Runner::from_args();
-    let mut failed: Option<&str> = None;
-    for (name, scenario) in SCENARIOS {
-        match failed {
-            Some(because) => runner.not_run(name, because),
-            None if !runner.run(name, || scenario(&story)) => failed = Some(name),
-            None => {}
-        }
-    }
-    if let Err(error) = story.lab.down() {
-        runner.run("the lab goes without a trace", || Err(error));
-    }
-    runner.finish()
-}

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
-use e2e::scenario::Runner;
+use e2e::scenario::{Scenario, tell};
 use lab::Lab;
 
 /// Three control planes and a worker.
@@ -29,21 +29,10 @@ impl Story {
         let rows = value["certificates"].as_array().with_context(|| said.clone().into_owned())?.clone();
         Ok((rows, output.status.code().unwrap_or(-1)))
     }
-
-    pub fn ready_nodes(&self) -> usize {
-        let nodes = self.operator.kubectl(&["get", "nodes", "--no-headers", "--request-timeout=5s"]);
-        nodes.unwrap_or_default().lines().filter(|line| line.contains(" Ready ")).count()
-    }
 }
 
 fn main() -> ExitCode {
-    match begin() {
-        Ok(story) => tell(story),
-        Err(error) => {
-            eprintln!("the lab does not come up: {error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(begin, &[&SCENARIOS[..]], |story| story.lab.down())
 }
 
 fn begin() -> Result<Story> {
@@ -57,33 +46,15 @@ fn begin() -> Result<Story> {
 
 fn installed(story: &Story) -> Result<()> {
     story.operator.ok(&["up", "-i", "inventory.yaml", "--yes", "--no-validate"])?;
-    ensure!(story.ready_nodes() == HOSTS as usize, "not every node is Ready");
+    ensure!(story.operator.ready_nodes().len() == HOSTS as usize, "not every node is Ready");
     Ok(())
 }
 
-type Scenario = fn(&Story) -> Result<()>;
-
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario<Story>); 5] = [
     ("three control planes and a worker come up", installed),
     ("certs check shows every certificate with its days, and all are good", expired::all_are_good),
     ("certs renew of one kind changes nothing else, and pods run on", expired::one_kind),
     ("certificates of 400 days ago stop the cluster, and certs renew brings it back", expired::renewed_after_400_days),
     ("certs rotate-ca, killed once, replaces every authority while a Deployment answers", rotated::rotated),
 ];
-
-fn tell(story: Story) -> ExitCode {
-    let mut runner = Runner::from_args();
-    let mut failed: Option<&str> = None;
-    for (name, scenario) in SCENARIOS {
-        match failed {
-            Some(because) => runner.not_run(name, because),
-            None if !runner.run(name, || scenario(&story)) => failed = Some(name),
-            None => {}
-        }
-    }
-    if let Err(error) = story.lab.down() {
-        runner.run("the lab goes without a trace", || Err(error));
-    }
-    runner.finish()
-}

@@ -68,8 +68,7 @@ impl Load {
 }
 
 pub fn rotated(story: &Story) -> Result<()> {
-    let path = "jsonpath={.spec.template.spec.containers[0].image}";
-    let image = story.operator.kubectl(&["get", "daemonset", "kinstall-ingress", "-n", "kube-system", "-o", path])?;
+    let image = story.operator.components_image()?;
     story.operator.kubectl_with(&["apply", "-f", "-"], &WEB.replace("IMAGE", &image))?;
     story.operator.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     let old = std::fs::read(story.operator.kubeconfig())?;
@@ -90,7 +89,7 @@ pub fn rotated(story: &Story) -> Result<()> {
     let old_ones: Vec<_> =
         rows.iter().filter(|row| row["authority"].as_str().is_some_and(|name| !name.contains("ca-"))).collect();
     ensure!(code == 0 && old_ones.is_empty(), "{code}: {old_ones:?}");
-    ensure!(story.ready_nodes() == HOSTS as usize, "not every node is Ready");
+    ensure!(story.operator.ready_nodes().len() == HOSTS as usize, "not every node is Ready");
     let map = story.operator.kubectl(&["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}"])?;
     ensure!(map.matches("BEGIN CERTIFICATE").count() == 1, "{map}");
     // who has only the old administrator's certificate is nobody now

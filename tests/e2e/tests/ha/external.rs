@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use certs::{Ca, Leaf, Subject, Usage};
-use e2e::operator::Inventory;
+use e2e::operator::{Inventory, ready};
 use e2e::scenario::until;
 
 use crate::Story;
@@ -55,7 +55,7 @@ pub fn born(story: &Story) -> Result<()> {
     ensure!(said.contains("works"), "{said}");
     for host in ["h1", "h2"] {
         let nodes = story.operator.kubectl_at(host, &["get", "nodes", "--no-headers"])?;
-        ensure!(nodes.lines().filter(|line| line.contains(" Ready ")).count() == 3, "through {host}:\n{nodes}");
+        ensure!(ready(&nodes).len() == 3, "through {host}:\n{nodes}");
     }
     let own =
         story.lab.host(1).ssh_ok("ls /var/lib/kinstall/store/store.db /var/lib/kinstall/etcd 2>/dev/null; true")?;

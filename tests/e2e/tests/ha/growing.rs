@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::operator::Inventory;
+use e2e::operator::{Inventory, ready};
 use e2e::scenario::until;
+use e2e::snapshot::left_behind;
 
 use crate::Story;
 
@@ -81,10 +82,9 @@ pub fn five_become_three(story: &Story) -> Result<()> {
     let said = story.up(&three)?;
     ensure!(said.contains("works"), "{said}");
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
-    ensure!(nodes.lines().filter(|line| line.contains(" Ready ")).count() == 3, "{nodes}");
+    ensure!(ready(&nodes).len() == 3, "{nodes}");
     for host in [1, 2] {
-        let left =
-            story.lab.host(host).ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+        let left = left_behind(story.lab.host(host))?;
         ensure!(left.trim().is_empty(), "h{host}: {left}");
     }
     crate::losing::up_again(story)

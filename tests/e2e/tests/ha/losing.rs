@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::operator::both;
+use e2e::operator::{both, ready};
 use e2e::scenario::until;
+use e2e::snapshot::left_behind;
 
 use crate::Story;
 
@@ -13,7 +14,7 @@ pub fn born_together(story: &Story) -> Result<()> {
     println!("{}", said.lines().filter(|line| line.contains(" s")).collect::<Vec<_>>().join("\n"));
     for host in ["h1", "h2", "h3"] {
         let nodes = story.operator.kubectl_at(host, &["get", "nodes", "--no-headers"])?;
-        ensure!(nodes.lines().filter(|line| line.contains(" Ready ")).count() == 4, "through {host}:\n{nodes}");
+        ensure!(ready(&nodes).len() == 4, "through {host}:\n{nodes}");
     }
     story.all_members_are_well(1)?;
     let endpoints =
@@ -28,8 +29,7 @@ pub fn born_together(story: &Story) -> Result<()> {
 
 /// The probe's server, from the image that every node has.
 fn deployment(story: &Story) -> Result<String> {
-    let path = "jsonpath={.spec.template.spec.containers[0].image}";
-    let image = story.operator.kubectl(&["get", "daemonset", "kinstall-ingress", "-n", "kube-system", "-o", path])?;
+    let image = story.operator.components_image()?;
     Ok(format!(
         "apiVersion: apps/v1
 kind: Deployment
@@ -99,17 +99,17 @@ pub fn first_loses_power(story: &Story) -> Result<()> {
 
 pub fn first_comes_back(story: &Story) -> Result<()> {
     story.lab.host(1).start()?;
-    let ready = until(Duration::from_secs(90), "the first API server is ready", || {
+    let after = until(Duration::from_secs(90), "the first API server is ready", || {
         story.operator.kubectl_at("h1", &["get", "--raw", "/readyz"]).is_ok()
     })?;
-    println!("        its API server was ready {:.1} s after SSH", ready.as_secs_f64());
+    println!("        its API server was ready {:.1} s after SSH", after.as_secs_f64());
     until(Duration::from_secs(60), "every member is well", || story.all_members_are_well(2).is_ok())?;
     let written =
         story.operator.kubectl_at("h1", &["get", "configmap", "written-at-h2", "written-at-h3", "-o", "name"])?;
     ensure!(written.lines().count() == 2, "what was written without it: {written}");
     until(Duration::from_secs(90), "every node is Ready", || {
-        let nodes = story.operator.kubectl_at("h1", &["get", "nodes", "--no-headers"]).unwrap_or_default();
-        nodes.lines().filter(|line| line.contains(" Ready ")).count() == 4
+        let nodes = story.operator.kubectl_at("h1", &["get", "nodes", "--no-headers"]);
+        nodes.is_ok_and(|nodes| ready(&nodes).len() == 4)
     })?;
     story.operator.ok(&["validate", "-i", "inventory.yaml"]).map(|_| ())
 }
@@ -163,7 +163,7 @@ pub fn replaced(story: &Story) -> Result<()> {
 pub fn down(story: &Story) -> Result<()> {
     story.operator.ok(&["down", "-i", "inventory.yaml", "--yes"])?;
     for host in story.lab.hosts() {
-        let left = host.ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+        let left = left_behind(host)?;
         ensure!(left.trim().is_empty(), "{}: {left}", host.name());
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
-use e2e::scenario::Runner;
+use e2e::scenario::{Scenario, tell};
 use lab::Lab;
 
 /// Five control planes at most; most of the time three, and a worker.
@@ -60,13 +60,7 @@ impl Story {
 }
 
 fn main() -> ExitCode {
-    match begin() {
-        Ok(story) => tell(story),
-        Err(error) => {
-            eprintln!("the lab does not come up: {error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(begin, &[&TOGETHER[..], &GROWING[..], &EXTERNAL[..]], |story| story.lab.down())
 }
 
 fn begin() -> Result<Story> {
@@ -78,10 +72,8 @@ fn begin() -> Result<Story> {
     Ok(Story { lab, operator, inventory })
 }
 
-type Scenario = fn(&Story) -> Result<()>;
-
 /// Three at once. What follows a failed birth would only fail again.
-const TOGETHER: [(&str, Scenario); 8] = [
+const TOGETHER: [(&str, Scenario<Story>); 8] = [
     ("three control planes are born together, and every one serves", losing::born_together),
     ("a second up changes nothing on three control planes", losing::up_again),
     ("the first control plane loses power and nothing stops", losing::first_loses_power),
@@ -92,7 +84,7 @@ const TOGETHER: [(&str, Scenario); 8] = [
     ("down takes three control planes back", losing::down),
 ];
 
-const GROWING: [(&str, Scenario); 6] = [
+const GROWING: [(&str, Scenario<Story>); 6] = [
     ("one control plane keeps its objects when it becomes three", growing::one_becomes_three),
     ("three become five, one of them a worker before", growing::three_become_five),
     ("two of five lose power and nothing stops", growing::two_of_five_lose_power),
@@ -101,26 +93,8 @@ const GROWING: [(&str, Scenario); 6] = [
     ("down takes back what has grown", losing::down),
 ];
 
-const EXTERNAL: [(&str, Scenario); 3] = [
+const EXTERNAL: [(&str, Scenario<Story>); 3] = [
     ("two control planes live on somebody else's etcd", external::born),
     ("one of two loses power and nothing stops", external::one_of_two_is_lost),
     ("somebody else's etcd stays theirs", external::theirs_stays_theirs),
 ];
-
-fn tell(story: Story) -> ExitCode {
-    let mut runner = Runner::from_args();
-    for chapter in [&TOGETHER[..], &GROWING[..], &EXTERNAL[..]] {
-        let mut failed: Option<&str> = None;
-        for (name, scenario) in chapter {
-            match failed {
-                Some(because) => runner.not_run(name, because),
-                None if !runner.run(name, || scenario(&story)) => failed = Some(name),
-                None => {}
-            }
-        }
-    }
-    if let Err(error) = story.lab.down() {
-        runner.run("the lab goes without a trace", || Err(error));
-    }
-    runner.finish()
-}

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use e2e::operator::ready;
+use e2e::snapshot::left_behind;
 
 use crate::Story;
 
@@ -16,9 +18,8 @@ pub fn replaced_alive(story: &Story) -> Result<()> {
     let members = story.members(1)?;
     ensure!(members == ["h1", "h3", "h9"].map(|name| (name.to_owned(), true)), "{members:?}");
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
-    let ready = nodes.lines().filter(|line| line.contains(" Ready ")).count();
-    ensure!(ready == 3 && nodes.lines().count() == 3 && !nodes.contains("h2"), "{nodes}");
-    let left = story.lab.host(2).ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+    ensure!(ready(&nodes).len() == 3 && nodes.lines().count() == 3 && !nodes.contains("h2"), "{nodes}");
+    let left = left_behind(story.lab.host(2))?;
     ensure!(left.trim().is_empty(), "{left}");
     let written = story.operator.kubectl_at("h9", &["get", "configmap", "written-at-h2", "-o", "name"])?;
     ensure!(written.contains("written-at-h2"), "{written}");

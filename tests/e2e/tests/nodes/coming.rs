@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::scenario::until;
+use e2e::snapshot::left_behind;
 use serde_json::Value;
 
 use crate::{Story, manifests};
@@ -28,7 +29,7 @@ pub fn added(story: &Story) -> Result<()> {
     ensure!(manifests(&story.lab.hosts()[..2])? == before.1, "another host was touched");
     let inventory = story.inventory()?;
     ensure!(inventory.contains("hosts:   # ours\n") && inventory.contains("- name: h3\n"), "{inventory}");
-    ensure!(story.ready_nodes() == ["h1", "h2", "h3"], "{:?}", story.ready_nodes());
+    ensure!(story.operator.ready_nodes() == ["h1", "h2", "h3"], "{:?}", story.operator.ready_nodes());
     ensure!(story.node("h3", ".metadata.labels.disk")? == "ssd", "the label is missing");
     ensure!(story.node("h3", ".spec.taints")?.contains("gpu"), "the taint is missing");
     let said = story.up()?;
@@ -60,11 +61,11 @@ pub fn changed(story: &Story) -> Result<()> {
 pub fn replaced(story: &Story) -> Result<()> {
     let before = manifests(&story.lab.hosts()[..2])?;
     story.lab.host(3).replace()?;
-    until(Duration::from_secs(120), "the node is not Ready", || story.ready_nodes() == ["h1", "h2"])?;
+    until(Duration::from_secs(120), "the node is not Ready", || story.operator.ready_nodes() == ["h1", "h2"])?;
     let started = Instant::now();
     story.operator.ok(&["node", "replace", "h3", "h9", "-i", "inventory.yaml", "--yes"])?;
     println!("        h9 took its place in {:.1} s", started.elapsed().as_secs_f64());
-    ensure!(story.ready_nodes() == ["h1", "h2", "h9"], "{:?}", story.ready_nodes());
+    ensure!(story.operator.ready_nodes() == ["h1", "h2", "h9"], "{:?}", story.operator.ready_nodes());
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
     ensure!(nodes.lines().count() == 3, "{nodes}");
     ensure!(manifests(&story.lab.hosts()[..2])? == before, "another host was touched");
@@ -84,7 +85,7 @@ pub fn removed(story: &Story) -> Result<()> {
     ensure!(said.contains("removed h9") && !said.contains("as long as it stands there"), "{said}");
     let inventory = story.inventory()?;
     ensure!(!inventory.contains("h9") && inventory.contains("hosts:   # ours\n"), "{inventory}");
-    let left = story.lab.host(3).ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+    let left = left_behind(story.lab.host(3))?;
     ensure!(left.trim().is_empty(), "{left}");
     let said = story.up()?;
     ensure!(said.contains("nothing changed"), "{said}");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use e2e::snapshot::left_behind;
 
 use crate::Story;
 
@@ -13,7 +14,7 @@ pub fn half_dead(story: &Story) -> Result<()> {
     let strangers = [&DOWN[..], &["--force-forget", "nobody"]].concat();
     story.operator.fails_saying(&strangers, &["no such host", "nothing was changed"])?;
     story.operator.fails_saying(&DOWN, &["1 hosts are clean, 1 not yet", "h2: ", "--force-forget"])?;
-    let left = story.lab.host(1).ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+    let left = left_behind(story.lab.host(1))?;
     ensure!(left.trim().is_empty(), "{left}");
     ensure!(story.operator.path(".kinstall/lab/pki/ca.key").exists(), "the keys are gone");
     Ok(())
@@ -31,7 +32,7 @@ pub fn finished(story: &Story) -> Result<()> {
     story
         .write(&inventory.lines().filter(|line| !is_of_h2(line)).map(|line| format!("{line}\n")).collect::<String>())?;
     story.operator.ok(&DOWN)?;
-    let left = story.lab.host(2).ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+    let left = left_behind(story.lab.host(2))?;
     ensure!(left.trim().is_empty(), "{left}");
     ensure!(!story.operator.path(".kinstall/lab/pki/ca.key").exists(), "the keys stayed");
     Ok(())

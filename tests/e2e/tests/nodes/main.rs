@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
-use e2e::scenario::Runner;
+use e2e::scenario::{Scenario, tell};
 use lab::{Host, Lab};
 
 const HOSTS: u32 = 3;
@@ -35,12 +35,6 @@ impl Story {
     pub fn node(&self, name: &str, path: &str) -> Result<String> {
         self.operator.kubectl(&["get", "node", name, "-o", &format!("jsonpath={{{path}}}")])
     }
-
-    pub fn ready_nodes(&self) -> Vec<String> {
-        let nodes = self.operator.kubectl(&["get", "nodes", "--no-headers"]).unwrap_or_default();
-        let ready = nodes.lines().filter(|line| line.contains(" Ready "));
-        ready.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
-    }
 }
 
 /// When each host was last applied to, and with what.
@@ -49,13 +43,7 @@ pub fn manifests(hosts: &[Host]) -> Result<Vec<String>> {
 }
 
 fn main() -> ExitCode {
-    match begin() {
-        Ok(story) => tell(story),
-        Err(error) => {
-            eprintln!("the lab does not come up: {error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(begin, &[&SCENARIOS[..]], |story| story.lab.down())
 }
 
 /// The third host is in no inventory yet.
@@ -72,14 +60,12 @@ fn begin() -> Result<Story> {
 fn installed(story: &Story) -> Result<()> {
     story.write(&story.inventory()?.replace("hosts:\n", "hosts:   # ours\n"))?;
     story.up()?;
-    ensure!(story.ready_nodes() == ["h1", "h2"], "{:?}", story.ready_nodes());
+    ensure!(story.operator.ready_nodes() == ["h1", "h2"], "{:?}", story.operator.ready_nodes());
     Ok(())
 }
 
-type Scenario = fn(&Story) -> Result<()>;
-
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario); 7] = [
+const SCENARIOS: [(&str, Scenario<Story>); 7] = [
     ("a cluster of two hosts comes up", installed),
     ("node add makes a node of one host and touches no other", coming::added),
     ("labels and taints that the inventory has no longer go from the node", coming::changed),
@@ -88,19 +74,3 @@ const SCENARIOS: [(&str, Scenario); 7] = [
     ("down of a cluster with a dead host tells so and keeps the keys", ending::half_dead),
     ("down again finishes what could not be reached", ending::finished),
 ];
-
-fn tell(story: Story) -> ExitCode {
-    let mut runner = Runner::from_args();
-    let mut failed: Option<&str> = None;
-    for (name, scenario) in SCENARIOS {
-        match failed {
-            Some(because) => runner.not_run(name, because),
-            None if !runner.run(name, || scenario(&story)) => failed = Some(name),
-            None => {}
-        }
-    }
-    if let Err(error) = story.lab.down() {
-        runner.run("the lab goes without a trace", || Err(error));
-    }
-    runner.finish()
-}

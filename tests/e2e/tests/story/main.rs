@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use e2e::operator::{Artifacts, Inventory, Operator};
-use e2e::scenario::Runner;
+use e2e::scenario::{Runner, Scenario, play};
 use e2e::snapshot::Snapshot;
 use lab::Lab;
 
@@ -27,13 +27,7 @@ pub struct Story {
 }
 
 fn main() -> ExitCode {
-    match begin() {
-        Ok(story) => tell(story),
-        Err(error) => {
-            eprintln!("the lab does not come up: {error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    play(begin, tell, |story| story.lab.down())
 }
 
 fn begin() -> Result<Story> {
@@ -49,10 +43,8 @@ fn begin() -> Result<Story> {
     Ok(Story { lab, operator, inventory, before })
 }
 
-type Scenario = fn(&Story) -> Result<()>;
-
 /// Refused or failed before there is a cluster.
-const BEFORE: [(&str, Scenario); 9] = [
+const BEFORE: [(&str, Scenario<Story>); 9] = [
     ("an inventory's errors are all told, with line and column", bad_input::inventory_errors),
     ("a wrong key is told apart from an unreachable host", bad_input::wrong_key),
     ("an unreachable host is named and nothing is begun", bad_input::unreachable_host),
@@ -64,12 +56,12 @@ const BEFORE: [(&str, Scenario); 9] = [
     ("nothing of all this has changed a host", bad_input::hosts_are_untouched),
 ];
 
-const BIRTH: [(&str, Scenario); 2] = [
+const BIRTH: [(&str, Scenario<Story>); 2] = [
     ("an installer killed half-way is simply run again", using::killed_and_run_again),
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario); 14] = [
+const LIFE: [(&str, Scenario<Story>); 14] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -86,7 +78,7 @@ const LIFE: [(&str, Scenario); 14] = [
     ("a worker loses power and comes back", accidents::worker_power_cut),
 ];
 
-const END: [(&str, Scenario); 5] = [
+const END: [(&str, Scenario<Story>); 5] = [
     ("down --keep-data keeps the volumes", ending::keep_data),
     ("a control plane that cannot start is told soon, with its own words", ending::control_plane_that_cannot_start),
     ("the next up finds the kept data", ending::up_over_kept_data),
@@ -94,29 +86,14 @@ const END: [(&str, Scenario); 5] = [
     ("the same with a sudo user: up, plan, status, validate, down", ending::as_sudo_user),
 ];
 
-fn tell(story: Story) -> ExitCode {
-    let mut runner = Runner::from_args();
-    for (name, scenario) in BEFORE {
-        runner.run(name, || scenario(&story));
-    }
-    let mut born = true;
-    for (name, scenario) in BIRTH {
-        born &= runner.run(name, || scenario(&story));
-    }
-    if born {
-        for (name, scenario) in LIFE {
-            runner.run(name, || scenario(&story));
-        }
+fn tell(runner: &mut Runner, story: &Story) {
+    runner.each(&BEFORE[..], story);
+    if runner.each(&BIRTH[..], story) {
+        runner.each(&LIFE[..], story);
     } else {
         for (name, _) in LIFE {
             runner.not_run(name, BIRTH[0].0);
         }
     }
-    for (name, scenario) in END {
-        runner.run(name, || scenario(&story));
-    }
-    if let Err(error) = story.lab.down() {
-        runner.run("the lab goes without a trace", || Err(error));
-    }
-    runner.finish()
+    runner.each(&END[..], story);
 }

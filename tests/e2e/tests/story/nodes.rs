@@ -55,15 +55,7 @@ pub fn joins_and_leaves(story: &Story) -> Result<()> {
     let said = story.operator.ok(&["up", "-i", "inventory.yaml", "--yes"])?;
     ensure!(said.contains("works"), "{said}");
     ensure!(untouched(old)? == before, "adding one node touched another host");
-    let image = kubectl(&[
-        "get",
-        "daemonset",
-        "kinstall-ingress",
-        "-n",
-        "kube-system",
-        "-o",
-        "jsonpath={.spec.template.spec.containers[0].image}",
-    ])?;
+    let image = story.operator.components_image()?;
     story.operator.kubectl_with(&["apply", "-f", "-"], &GUARDED.replace("IMAGE", &image).replace("NODE", name))?;
     kubectl(&["rollout", "status", "deployment/guarded", "--timeout=60s"])?;
     let pods = kubectl(&["get", "pods", "-l", "app=guarded", "-o", "wide", "--no-headers"])?;

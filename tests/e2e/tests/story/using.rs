@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, Result, ensure};
+use e2e::operator::ready;
 
 use crate::Story;
 
@@ -39,7 +40,7 @@ pub fn up_again(story: &Story) -> Result<()> {
 
 pub fn everything_is_ready(story: &Story) -> Result<()> {
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
-    ensure!(nodes.lines().count() == 3 && nodes.lines().all(|line| line.contains(" Ready ")), "{nodes}");
+    ensure!(nodes.lines().count() == 3 && ready(&nodes).len() == 3, "{nodes}");
     let pods = story.operator.kubectl(&["get", "pods", "-A", "-o", "wide", "--no-headers"])?;
     for line in pods.lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -87,15 +88,7 @@ pub fn kubectl_basics(story: &Story) -> Result<()> {
 
 /// A Deployment of the probe's server, from the image that every node has.
 fn server(story: &Story, replicas: u32, label: &str) -> Result<String> {
-    let image = story.operator.kubectl(&[
-        "get",
-        "daemonset",
-        "kinstall-ingress",
-        "-n",
-        "kube-system",
-        "-o",
-        "jsonpath={.spec.template.spec.containers[0].image}",
-    ])?;
+    let image = story.operator.components_image()?;
     Ok(format!(
         "apiVersion: apps/v1
 kind: Deployment
@@ -144,8 +137,7 @@ pub fn deployments(story: &Story) -> Result<()> {
 }
 
 pub fn workloads(story: &Story) -> Result<()> {
-    let deployment = server(story, 2, "one")?;
-    let image = deployment.lines().find_map(|l| l.trim().strip_prefix("image: ")).context("no image")?;
+    let image = story.operator.components_image()?;
     let manifest = format!(
         "apiVersion: apps/v1
 kind: StatefulSet

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::load::{Connections, Outcome};
+use e2e::snapshot::left_behind;
 
 use crate::{Story, workload};
 
@@ -96,7 +97,7 @@ pub fn down(story: &Story) -> Result<()> {
     let bundle = story.runtime.to_str().unwrap_or_default();
     story.operator.ok(&["down", "-i", "inventory.yaml", "--yes", "--bundle", bundle])?;
     for host in story.lab.hosts() {
-        let left = host.ssh_ok("ls -d /etc/kinstall /var/lib/kinstall /opt/kinstall 2>/dev/null; true")?;
+        let left = left_behind(host)?;
         ensure!(left.trim().is_empty(), "{}: {left}", host.name());
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator, artifact};
-use e2e::scenario::Runner;
+use e2e::scenario::{Scenario, tell};
 use lab::Lab;
 use serde_json::Value;
 
@@ -62,13 +62,7 @@ impl Story {
 }
 
 fn main() -> ExitCode {
-    match begin() {
-        Ok(story) => tell(story),
-        Err(error) => {
-            eprintln!("the lab does not come up: {error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(begin, &[&STORY[..]], |story| story.lab.down())
 }
 
 fn begin() -> Result<Story> {
@@ -83,10 +77,8 @@ fn begin() -> Result<Story> {
     Ok(Story { lab, operator, inventory, next, runtime, broken })
 }
 
-type Scenario = fn(&Story) -> Result<()>;
-
 /// What follows a failed one would only fail again.
-const STORY: [(&str, Scenario); 7] = [
+const STORY: [(&str, Scenario<Story>); 7] = [
     ("a cluster with a budgeted application stands", workload::stands),
     ("what must not follow is refused, and nothing is touched", refused::refusals),
     ("a version whose kubelet does not start goes back by itself", refused::broken),
@@ -95,19 +87,3 @@ const STORY: [(&str, Scenario); 7] = [
     ("the runtime is upgraded under load by draining, cut off half-way", forth::runtime_too),
     ("down takes back what was upgraded", forth::down),
 ];
-
-fn tell(story: Story) -> ExitCode {
-    let mut runner = Runner::from_args();
-    let mut failed: Option<&str> = None;
-    for (name, scenario) in STORY {
-        match failed {
-            Some(because) => runner.not_run(name, because),
-            None if !runner.run(name, || scenario(&story)) => failed = Some(name),
-            None => {}
-        }
-    }
-    if let Err(error) = story.lab.down() {
-        runner.run("the lab goes without a trace", || Err(error));
-    }
-    runner.finish()
-}

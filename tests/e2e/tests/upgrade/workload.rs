@@ -58,8 +58,7 @@ spec:
 pub fn stands(story: &Story) -> Result<()> {
     story.operator.write(&story.inventory)?;
     story.operator.ok(&["up", "-i", "inventory.yaml", "--yes", "--no-validate"])?;
-    let path = "jsonpath={.spec.template.spec.containers[0].image}";
-    let image = story.operator.kubectl(&["get", "daemonset", "kinstall-ingress", "-n", "kube-system", "-o", path])?;
+    let image = story.operator.components_image()?;
     story.operator.kubectl_with(&["apply", "-f", "-"], &MANIFEST.replace("IMAGE", &image))?;
     story.operator.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     let load = load(story, &[Connections::Each])?;

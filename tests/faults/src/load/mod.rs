@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
 use e2e::scenario::until;
+use e2e::wordpress::Post;
 use lab::Lab;
 use serde_json::{Value, json};
 
@@ -131,8 +132,7 @@ impl Cluster {
         let operator = Operator::new(&lab, "load", artifacts)?;
         operator.write(&inventory)?;
         operator.ok(&["up", "-i", "inventory.yaml", "--yes"])?;
-        let path = "jsonpath={.spec.template.spec.containers[0].image}";
-        let image = operator.kubectl(&["get", "daemonset", "kinstall-ingress", "-n", "kube-system", "-o", path])?;
+        let image = operator.components_image()?;
         operator.kubectl_with(&["apply", "-f", "-"], &STATELESS.replace("IMAGE", &image))?;
         operator.kubectl(&["rollout", "status", "deployment/stateless", "--timeout=60s"])?;
         Ok(Self { lab, operator })
@@ -141,11 +141,7 @@ impl Cluster {
     fn targets(&self) -> Result<Vec<Target>> {
         let addresses: Vec<SocketAddr> =
             WORKERS.iter().map(|n| format!("{}:80", self.lab.host(*n).address()).parse()).collect::<Result<_, _>>()?;
-        let remembered = std::fs::read(self.operator.path(".kinstall/lab/wordpress.json"))?;
-        let post: Value = serde_json::from_slice::<Value>(&remembered)?["post"].take();
-        let (Some(id), Some(title)) = (post["id"].as_u64(), post["title"].as_str()) else {
-            bail!("no post was published: {post}")
-        };
+        let Post { id, title } = Post::of(&self.operator)?;
         let target = |name: &str, host: &str, path: String, expected: &str, rate| Target {
             name: name.to_owned(),
             host: host.to_owned(),
@@ -156,8 +152,8 @@ impl Cluster {
         };
         Ok(vec![
             target("stateless", "stateless.lab", "/".into(), "\"name\":\"stateless-", 100),
-            target("WordPress, front page", "wordpress.lab", "/".into(), title, 2),
-            target("WordPress, the post", "wordpress.lab", format!("/?p={id}"), title, 2),
+            target("WordPress, front page", "wordpress.lab", "/".into(), &title, 2),
+            target("WordPress, the post", "wordpress.lab", format!("/?p={id}"), &title, 2),
         ])
     }
 
@@ -173,11 +169,7 @@ impl Cluster {
         if self.lab.host(host).state()? == lab::State::Stopped {
             self.lab.host(host).start()?;
         }
-        until(Duration::from_secs(120), "every node is Ready", || {
-            let nodes =
-                self.operator.kubectl(&["get", "nodes", "--no-headers", "--request-timeout=5s"]).unwrap_or_default();
-            nodes.lines().filter(|line| line.contains(" Ready ")).count() == HOSTS as usize
-        })?;
+        until(Duration::from_secs(120), "every node is Ready", || self.operator.ready_nodes().len() == HOSTS as usize)?;
         self.operator.kubectl(&["rollout", "status", "deployment/stateless", "--timeout=90s"])?;
         self.operator.ok(&["validate", "-i", "inventory.yaml", "--no-restart"]).map(drop)
     }
