@@ -10,11 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use archive::dump::Encoder;
 use store::{RangeRequest, Store};
 use tokio::net::UnixListener;
 
-use crate::source::SOCKET;
+use crate::source::{SOCKET, dump};
 
 /// Serves until it is dropped. `directory`: of the embedded store, also where there is none.
 pub async fn serve(store: Arc<dyn Store>, directory: &Path) -> anyhow::Result<()> {
@@ -49,12 +48,7 @@ fn listen(directory: &Path) -> anyhow::Result<UnixListener> {
 async fn send(store: Arc<dyn Store>, stream: UnixStream) -> anyhow::Result<()> {
     let all = store.range(RangeRequest::default()).await?;
     tokio::task::spawn_blocking(move || {
-        let compressed = zstd::Encoder::new(BufWriter::new(stream), 3)?;
-        let mut encoder = Encoder::new(compressed, all.revision)?;
-        for kv in &all.items {
-            encoder.record(&kv.key, &kv.value, kv.create_revision, kv.mod_revision)?;
-        }
-        encoder.finish()?.finish()?.flush()?;
+        dump(&all.items, all.revision, BufWriter::new(stream))?.flush()?;
         Ok(())
     })
     .await?

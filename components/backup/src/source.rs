@@ -69,12 +69,17 @@ impl Source {
                 None => bail!("there is no store in {}", api_server.data_dir.display()),
             },
         };
-        let mut encoder = Encoder::new(zstd::Encoder::new(Vec::new(), 3)?, revision)?;
-        for kv in &objects {
-            encoder.record(&kv.key, &kv.value, kv.create_revision, kv.mod_revision)?;
-        }
-        Ok(Self::Made(io::Cursor::new(encoder.finish()?.finish()?)))
+        Ok(Self::Made(io::Cursor::new(dump(&objects, revision, Vec::new())?)))
     }
+}
+
+/// Writes these objects, compressed, and gives back what was written to.
+pub fn dump<W: io::Write>(objects: &[KeyValue], revision: u64, out: W) -> io::Result<W> {
+    let mut encoder = Encoder::new(zstd::Encoder::new(out, 3)?, revision)?;
+    for kv in objects {
+        encoder.record(&kv.key, &kv.value, kv.create_revision, kv.mod_revision)?;
+    }
+    encoder.finish()?.finish()
 }
 
 async fn in_etcd(etcd: Etcd) -> anyhow::Result<(Vec<KeyValue>, u64)> {

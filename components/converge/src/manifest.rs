@@ -12,13 +12,7 @@ fn path(root: &Root) -> std::path::PathBuf {
 
 /// `None` when kinstall was never here. A manifest that cannot be read is an error: `down` would otherwise leave everything.
 pub fn load(root: &Root) -> io::Result<Option<HostManifest>> {
-    match std::fs::read(path(root)) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path(root).display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    files::read_json(&path(root))
 }
 
 pub fn save(root: &Root, manifest: &HostManifest) -> io::Result<()> {

@@ -7,19 +7,22 @@ use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 /// Asks for the cluster's name before something that cannot be undone. `what`: completes "this …".
 pub fn confirm(yes: bool, cluster: &str, what: &str) -> anyhow::Result<()> {
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        bail!("this {what}; say --yes to do so without being asked");
-    }
-    eprintln!("This {what}. Type the cluster's name to go on:");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() != cluster {
+    let question = format!("This {what}. Type the cluster's name to go on:");
+    if !(yes || is_typed(cluster, &question, &format!("this {what}"))?) {
         bail!("the name does not match; nothing was changed");
     }
     Ok(())
+}
+
+/// Whether a person answers a question with `expected`. Where nobody can be asked that is an error, which begins with `refusal`.
+pub fn is_typed(expected: &str, question: &str, refusal: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("{refusal}; say --yes to do so without being asked");
+    }
+    eprintln!("{question}");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == expected)
 }
 
 /// Reads a secret from the terminal without showing it.

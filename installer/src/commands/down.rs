@@ -3,14 +3,12 @@
 //! Hosts that the inventory no longer names, but that were never taken back, belong to it. Each host that is clean is noted at
 //! once; as long as one is not, keys and state stay, since only they make the others ours.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use anyhow::bail;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::fleet::{self, Fleet, Member};
-use super::{Ended, Run};
+use super::{Ended, Run, ask};
 use crate::cli::Down;
 use crate::cluster::Host;
 use crate::host::Executable;
@@ -176,20 +174,13 @@ fn tell_left(run: &Run<'_>, clean: &[&str], left: &[(String, String)]) {
 }
 
 fn confirm(run: &Run<'_>, arguments: &Down, hosts: usize) -> anyhow::Result<()> {
-    if run.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        bail!(
-            "`down` removes the cluster{}; say --yes to do so without being asked",
-            if arguments.keep_data { "" } else { " and its data" }
-        );
-    }
-    let what = if arguments.keep_data { "keeping its data" } else { "with all its data" };
-    eprintln!("This removes the cluster {:?} from {hosts} hosts, {what}. Type its name to go on:", run.cluster.name);
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() != run.cluster.name {
+    let (refusal, what) = match arguments.keep_data {
+        true => ("`down` removes the cluster", "keeping its data"),
+        false => ("`down` removes the cluster and its data", "with all its data"),
+    };
+    let name = &run.cluster.name;
+    let question = format!("This removes the cluster {name:?} from {hosts} hosts, {what}. Type its name to go on:");
+    if !(run.yes || ask::is_typed(name, &question, refusal)?) {
         run.printer.event("cancelled", "nothing was changed", Value::Null);
         bail!("the name does not match");
     }

@@ -4,6 +4,7 @@ mod adopt;
 mod amend;
 mod ask;
 mod backup;
+mod bring;
 mod bundle;
 mod certs;
 mod down;

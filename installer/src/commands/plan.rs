@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use hoststate::wire::Change;
-use hoststate::{Action, HostState};
+use hoststate::{Action, Facts, HostState};
 use serde_json::{Value, json};
 
 use super::fleet::{self, Fleet, Member};
@@ -10,7 +10,7 @@ use super::membership::Membership;
 use super::{Ended, Run, upgrade};
 use crate::bundle::Bundle;
 use crate::cli::Bundled;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Host};
 use crate::desired::{Inputs, host_state};
 use crate::host::{Executable, HostError};
 use crate::printer::{Printer, verb};
@@ -78,16 +78,29 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
     })
 }
 
+/// What a host is to have, and what that changes there.
+pub type Planned = (HostState, Vec<Change>);
+
 /// The state of every member and what it would change there.
 pub async fn plan_all(
     fleet: &Fleet,
     members: &mut [Member<'_>],
     inputs: Inputs<'_>,
-) -> Vec<Result<(HostState, Vec<Change>), HostError>> {
+) -> Vec<Result<Planned, HostError>> {
+    plan_all_as(fleet, members, |host, facts| host_state(inputs, host, facts)).await
+}
+
+/// As [`plan_all`], for what `state` wants of each host.
+pub async fn plan_all_as(
+    fleet: &Fleet,
+    members: &mut [Member<'_>],
+    state: impl Fn(&Host, &Facts) -> anyhow::Result<HostState>,
+) -> Vec<Result<Planned, HostError>> {
+    let state = &state;
     let planning = members.iter_mut().map(|member| async move {
         let host = member.host;
-        let state = host_state(inputs, host, &member.facts)
-            .map_err(|error| HostError::new(&host.name, "state", format!("{error:#}")))?;
+        let state =
+            state(host, &member.facts).map_err(|error| HostError::new(&host.name, "state", format!("{error:#}")))?;
         let changes = fleet.bounded(host, member.session.plan(&state)).await?;
         Ok((state, changes.into_iter().filter(|change| change.action != Action::None).collect()))
     });
@@ -124,10 +137,7 @@ pub fn describe(state: &HostState, changes: &[Change], full: bool) -> String {
 }
 
 /// Tells each host's counts, or its error; gives the states of those that could be planned.
-pub fn tell(
-    printer: &Printer,
-    planned: Vec<Result<(HostState, Vec<Change>), HostError>>,
-) -> Vec<Option<(HostState, Vec<Change>)>> {
+pub fn tell(printer: &Printer, planned: Vec<Result<Planned, HostError>>) -> Vec<Option<Planned>> {
     planned
         .into_iter()
         .map(|planned| match planned {

@@ -8,34 +8,25 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::future::join_all;
 use hoststate::bundle::BundleManifest;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
+use super::bring::{Brought, Extent, bring_all};
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
 use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, lost, plan, upgrade};
 use crate::api::apply::{Applier, Outcome, documents};
 use crate::api::{self, Server, Servers};
-use crate::bundle::Bundle;
 use crate::cli::Up;
 use crate::cluster::{Cluster, Host};
 use crate::desired::render::{names, render};
 use crate::desired::{Inputs, admin_kubeconfig, components_image, host_state};
-use crate::host::{Done, Executable, HostError};
+use crate::host::Executable;
 use crate::state::applied::AppliedHost;
 use crate::state::pki::Pki;
-use crate::state::{self, StateDir, write_private};
+use crate::state::{self, StateDir};
 use crate::validate::{self, Report, wordpress};
-
-/// What came of the hosts.
-pub struct Applied {
-    changed: usize,
-    round_trips: Vec<(String, u32)>,
-    pub good: bool,
-}
 
 /// What came of the API's objects.
 struct Served {
@@ -102,13 +93,13 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     printer.phase("bringing hosts to their state");
     let addons = addons(&run.cluster, &bundle.manifest)?;
     let admin = admin_kubeconfig(inputs)?;
-    write_private(&run.state.path().join(ADMIN_KUBECONFIG), admin.as_bytes())?;
+    run.state.write_bytes(ADMIN_KUBECONFIG, admin.as_bytes())?;
     let servers = Servers::open(&admin).await?;
     let progress = Progress::new(&run.cluster, &topology, &work);
     // A host that cannot be worked on stops nobody else, and nobody waits for its node.
     let mut workable = run.cluster.clone();
     workable.hosts.retain(|host| work.iter().any(|work| work.member.host.name == host.name));
-    let hosts = apply_all(run, &fleet, work, &bundle, &progress);
+    let hosts = bring_all(run, &fleet, work, Extent::Whole(&bundle), &progress);
     let objects = apply_addons(run, &workable, &servers, &addons, &progress);
     let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
@@ -127,7 +118,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     };
     changed += served.changed;
     let (client, current) = (&served.server.client, api::with_current(&admin, &served.server.context));
-    write_private(&run.state.path().join(ADMIN_KUBECONFIG), current.as_bytes())?;
+    run.state.write_bytes(ADMIN_KUBECONFIG, current.as_bytes())?;
     if !good {
         return Ok(failed(run, &hosts));
     }
@@ -171,63 +162,6 @@ fn refuse(run: &Run<'_>, arguments: &Up, cluster_id: &str, members: &[Member<'_>
     }
     let reached = members.iter().any(|member| member.host.control_plane) || members.len() == run.cluster.hosts.len();
     (!reached).then_some("no control-plane host can be reached")
-}
-
-/// Every host to its state, all at once; but control planes that serve are restarted one after the other.
-pub async fn apply_all(
-    run: &Run<'_>,
-    fleet: &Fleet,
-    work: Vec<Work<'_>>,
-    bundle: &Bundle,
-    progress: &Progress,
-) -> Applied {
-    let width = work.iter().map(|work| work.member.host.name.len()).max().unwrap_or(0);
-    let turns = Semaphore::new(1);
-    let turns = &turns;
-    let applying = work.into_iter().map(|Work { mut member, state, restarts }| async move {
-        let host = member.host;
-        let line = run.printer.host(&host.name, width);
-        let _turn = if restarts {
-            line.doing("waiting for its turn");
-            turns.acquire().await.ok()
-        } else {
-            None
-        };
-        line.doing("starting");
-        let work = fleet.bounded(
-            host,
-            member.session.apply(&state, bundle, &fleet.uploads, |event| {
-                line.seen(event);
-            }),
-        );
-        // who fails goes on to its end: what it says there is the reason
-        let result = tokio::select! {
-            result = work => result,
-            () = progress.hopeless() => {
-                Err(HostError::new(&host.name, "wait for the API server", "the control plane did not come up"))
-            }
-        };
-        let round_trips = member.session.close().await;
-        progress.ended(host, restarts, result.is_ok());
-        match &result {
-            Ok(Done { changed: 0, .. }) => line.done("nothing changed"),
-            Ok(Done { changed, unchanged }) => line.done(&format!("{changed} changed, {unchanged} unchanged")),
-            Err(error) => {
-                line.failed(&error.message);
-                fleet::tell(run.printer, error);
-            }
-        }
-        (host.name.clone(), round_trips, result)
-    });
-    let mut applied = Applied { changed: 0, round_trips: Vec::new(), good: true };
-    for (host, round_trips, result) in join_all(applying).await {
-        applied.round_trips.push((host, round_trips));
-        match result {
-            Ok(done) => applied.changed += done.changed,
-            Err(HostError { .. }) => applied.good = false,
-        }
-    }
-    applied
 }
 
 /// As soon as an API server answers that will stay: addons, then nodes.
@@ -354,7 +288,7 @@ pub fn remember(run: &Run<'_>, inputs: Inputs<'_>, hosts: &[&Host]) -> anyhow::R
     state::applied::Applied::update(&run.state, &inputs.bundle.version, inputs.identity, hosts)
 }
 
-fn failed(run: &Run<'_>, hosts: &Applied) -> Ended {
+fn failed(run: &Run<'_>, hosts: &Brought) -> Ended {
     let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
     let text = format!(
         "not finished; mend what is told above and run `kinstall up -i {}` again: it goes on where it stopped\nlog: {log}",
@@ -366,7 +300,7 @@ fn failed(run: &Run<'_>, hosts: &Applied) -> Ended {
 
 fn summary(
     run: &Run<'_>,
-    hosts: &Applied,
+    hosts: &Brought,
     changed: usize,
     nodes_ready: Option<Duration>,
     report: &Report<'_>,

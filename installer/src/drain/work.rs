@@ -28,6 +28,12 @@ pub struct Drained {
     pub stayed: usize,
 }
 
+impl fmt::Display for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "drained: {} pods went, {} stay", self.evicted, self.stayed)
+    }
+}
+
 /// Why the node is not empty. It stays cordoned.
 #[derive(Debug)]
 pub enum Stopped {

@@ -82,44 +82,26 @@ impl Session {
 
     /// Keeps the operator's files on the host.
     pub async fn keep(&mut self, text: String) -> Result<(), HostError> {
-        const STEP: &str = "keep a copy";
-        self.transport.round_trips().add();
-        self.send(&Request::Keep { text }, STEP).await?;
-        loop {
-            match self.event(STEP).await? {
-                Event::Done { .. } => return Ok(()),
-                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                _ => {}
-            }
-        }
+        self.ask(&Request::Keep { text }, "keep a copy", |event| matches!(event, Event::Done { .. }).then_some(()))
+            .await
     }
 
     /// The operator's files that the host keeps.
     pub async fn kept(&mut self) -> Result<Option<String>, HostError> {
-        const STEP: &str = "read the copy";
-        self.transport.round_trips().add();
-        self.send(&Request::Kept, STEP).await?;
-        loop {
-            match self.event(STEP).await? {
-                Event::Kept { text } => return Ok(text),
-                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                _ => {}
-            }
-        }
+        self.ask(&Request::Kept, "read the copy", |event| match event {
+            Event::Kept { text } => Some(text),
+            _ => None,
+        })
+        .await
     }
 
     /// What the host's timer has made; `None` where none is set up.
     pub async fn backups(&mut self) -> Result<Option<Backups>, HostError> {
-        const STEP: &str = "list backups";
-        self.transport.round_trips().add();
-        self.send(&Request::Backups, STEP).await?;
-        loop {
-            match self.event(STEP).await? {
-                Event::Backups { backups } => return Ok(backups),
-                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                _ => {}
-            }
-        }
+        self.ask(&Request::Backups, "list backups", |event| match event {
+            Event::Backups { backups } => Some(backups),
+            _ => None,
+        })
+        .await
     }
 
     async fn send_payload(&mut self, Payload { blob, path }: &Payload) -> std::io::Result<()> {

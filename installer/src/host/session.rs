@@ -37,58 +37,65 @@ impl Session {
 
     pub async fn facts(&mut self) -> Result<Facts, HostError> {
         // asked together with the start of converge: no round trip of its own
-        self.send(&Request::Facts, "facts").await?;
-        loop {
-            match self.event("facts").await? {
-                Event::Facts { facts } => return Ok(*facts),
-                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                _ => {}
-            }
-        }
+        self.answer(&Request::Facts, "facts", |event| match event {
+            Event::Facts { facts } => Some(*facts),
+            _ => None,
+        })
+        .await
     }
 
     pub async fn plan(&mut self, state: &HostState) -> Result<Vec<Change>, HostError> {
-        self.transport.round_trips().add();
-        self.send(&Request::Plan { state: state.clone() }, "plan").await?;
-        loop {
-            match self.event("plan").await? {
-                Event::Plan { changes } => return Ok(changes),
-                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                _ => {}
-            }
-        }
+        self.ask(&Request::Plan { state: state.clone() }, "plan", |event| match event {
+            Event::Plan { changes } => Some(changes),
+            _ => None,
+        })
+        .await
     }
 
     pub async fn manifest(&mut self) -> Result<Option<HostManifest>, HostError> {
-        self.transport.round_trips().add();
-        self.send(&Request::Manifest, "manifest").await?;
-        loop {
-            match self.event("manifest").await? {
-                Event::Manifest { manifest } => return Ok(manifest),
-                Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                _ => {}
-            }
-        }
+        self.ask(&Request::Manifest, "manifest", |event| match event {
+            Event::Manifest { manifest } => Some(manifest),
+            _ => None,
+        })
+        .await
     }
 
     /// Who is in etcd, as this host's member knows.
     pub async fn members(&mut self) -> Result<Vec<Member>, HostError> {
-        self.ask_members(&Request::Members, "ask etcd").await
+        self.ask(&Request::Members, "ask etcd", members).await
     }
 
     /// Takes a member out of etcd. Gives those that are left.
     pub async fn remove_member(&mut self, id: u64) -> Result<Vec<Member>, HostError> {
-        self.ask_members(&Request::RemoveMember { id }, "change etcd").await
+        self.ask(&Request::RemoveMember { id }, "change etcd", members).await
     }
 
-    async fn ask_members(&mut self, request: &Request, step: &str) -> Result<Vec<Member>, HostError> {
+    /// A request and its answer: one round trip. `pick` knows the event that answers it; others are passed over.
+    pub(super) async fn ask<T>(
+        &mut self,
+        request: &Request,
+        step: &str,
+        pick: impl FnMut(Event) -> Option<T>,
+    ) -> Result<T, HostError> {
         self.transport.round_trips().add();
+        self.answer(request, step, pick).await
+    }
+
+    async fn answer<T>(
+        &mut self,
+        request: &Request,
+        step: &str,
+        mut pick: impl FnMut(Event) -> Option<T>,
+    ) -> Result<T, HostError> {
         self.send(request, step).await?;
         loop {
             match self.event(step).await? {
-                Event::Members { members } => return Ok(members),
                 Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                _ => {}
+                event => {
+                    if let Some(answer) = pick(event) {
+                        return Ok(answer);
+                    }
+                }
             }
         }
     }
@@ -244,6 +251,13 @@ impl Session {
         let exit = self.process.exited().await;
         HostError::exit(&self.host, step, "the connection to the host ended before its work did", &exit)
             .hint("check that the host is up and reachable, then run the command again: it goes on where it stopped")
+    }
+}
+
+fn members(event: Event) -> Option<Vec<Member>> {
+    match event {
+        Event::Members { members } => Some(members),
+        _ => None,
     }
 }
 

@@ -54,6 +54,12 @@ impl Applied {
         state.read(FILE)
     }
 
+    /// Of a cluster that must have been installed with this state directory.
+    pub fn from_here(state: &StateDir, cluster: &str) -> anyhow::Result<Self> {
+        Self::load(state)?
+            .with_context(|| format!("the cluster {cluster:?} was not installed from here; run `kinstall up` first"))
+    }
+
     pub fn save(&self, state: &StateDir) -> anyhow::Result<()> {
         state.write(FILE, self).context("cannot remember what was applied")
     }

@@ -157,7 +157,7 @@ async fn look_around(run: &Run<'_>, copy: &Copy, manifest: &HostManifest) -> any
         bundle: &bundle,
         topology: &Topology::default(),
     };
-    write_private(&run.state.path().join(ADMIN_KUBECONFIG), admin_kubeconfig(inputs)?.as_bytes())?;
+    run.state.write_bytes(ADMIN_KUBECONFIG, admin_kubeconfig(inputs)?.as_bytes())?;
     let fleet = Fleet::new(run);
     let (members, _) = fleet::sort_out(run.printer, fleet.open(run, Executable::Installed(None)).await);
     let hosts: Vec<AppliedHost> = members

@@ -3,19 +3,20 @@
 //! Needs no API server, so it also works when every certificate has run out. The new ones are in the state directory before any
 //! host is touched: whatever is repeated, `up` too, goes on with them.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::json;
 
 use super::super::{ADMIN_KUBECONFIG, Ended, Run, amend, fleet};
 use crate::api::{self, Servers};
 use crate::cli::CertsRenew;
 use crate::cluster::Cluster;
+use crate::commands::bring::{Extent, bring_all};
 use crate::commands::fleet::{Fleet, Member};
+use crate::commands::progress::Progress;
 use crate::desired::{CONTROL_PLANE, Inputs, Topology, admin_kubeconfig, no_bundle};
 use crate::host::Executable;
 use crate::state::applied::Applied;
 use crate::state::pki::{Pki, Selection, give_up};
-use crate::state::write_private;
 use crate::validate;
 
 pub async fn run(run: &Run<'_>, arguments: &CertsRenew) -> anyhow::Result<Ended> {
@@ -64,18 +65,19 @@ pub async fn bring(run: &Run<'_>, fleet: &Fleet, members: Vec<Member<'_>>, pki: 
     let there: Vec<_> = members.iter().map(|member| member.host.name.clone()).collect();
     let (work, mut good) = amend::plan_certificates(run, fleet, members, inputs).await;
     let admin = admin_kubeconfig(inputs)?;
-    write_private(&run.state.path().join(ADMIN_KUBECONFIG), admin.as_bytes())?;
-    let (changed, amended) = amend::amend_all(run, fleet, work).await;
-    good &= amended;
+    run.state.write_bytes(ADMIN_KUBECONFIG, admin.as_bytes())?;
+    let progress = Progress::new(&run.cluster, &topology, &work);
+    let brought = bring_all(run, fleet, work, Extent::Part, &progress).await;
+    good &= brought.good;
     if good {
         let server = Servers::open(&admin).await?.ready(run.cluster.limits.ready_timeout).await?;
         let current = api::with_current(&admin, &server.context);
-        write_private(&run.state.path().join(ADMIN_KUBECONFIG), current.as_bytes())?;
+        run.state.write_bytes(ADMIN_KUBECONFIG, current.as_bytes())?;
         let mut touched = run.cluster.clone();
         touched.hosts.retain(|host| there.contains(&host.name));
         validate::nodes_ready(&server.client, &touched, run.cluster.limits.ready_timeout).await?;
     }
-    Ok((changed, good))
+    Ok((brought.changed, good))
 }
 
 fn refuse_strangers(cluster: &Cluster, named: &[String]) -> anyhow::Result<()> {
@@ -88,10 +90,7 @@ fn refuse_strangers(cluster: &Cluster, named: &[String]) -> anyhow::Result<()> {
 
 /// The names in certificates, and where kubeconfigs point, follow the inventory: it must be the one that was applied.
 pub fn must_be_applied(run: &Run<'_>) -> anyhow::Result<()> {
-    let applied = Applied::load(&run.state)?;
-    let applied = applied.with_context(|| {
-        format!("the cluster {:?} was not installed from here; run `kinstall up` first", run.cluster.name)
-    })?;
+    let applied = Applied::from_here(&run.state, &run.cluster.name)?;
     // one that was taken out but not taken back is none any more
     let of_applied: Vec<_> = applied
         .hosts

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::inventory::Edited;
 use crate::api::{self, Servers};
 use crate::bundle::Bundle;
-use crate::cli::{Bundled, NodeAdd, NodeRole, Up};
+use crate::cli::{Bundled, NodeAdd, Up};
 use crate::cluster::{Cluster, Host};
+use crate::commands::bring::{Extent, bring_all};
 use crate::commands::fleet::{self, Fleet};
 use crate::commands::progress::{Progress, Work};
 use crate::commands::{Ended, Run, plan, up};
@@ -55,7 +56,7 @@ pub fn without_validation(bundled: &Bundled) -> Up {
 }
 
 fn new_host(name: &str, address: &str, arguments: &NodeAdd) -> anyhow::Result<NewHost> {
-    let mut host = NewHost::default().text("name", name).text("address", address).text("role", role(arguments.role));
+    let mut host = NewHost::default().text("name", name).text("address", address).text("role", arguments.role.word());
     let mut sudo = Vec::new();
     for (field, value) in &arguments.variables {
         match field.strip_prefix("sudo.") {
@@ -75,10 +76,6 @@ fn new_host(name: &str, address: &str, arguments: &NodeAdd) -> anyhow::Result<Ne
         host.fields.push(("taints".to_owned(), Written::List(arguments.taints.clone())));
     }
     Ok(host)
-}
-
-fn role(role: NodeRole) -> &'static str {
-    role.word()
 }
 
 /// Makes nodes of these hosts of `run`'s cluster. `accepted` is called when nothing speaks against it, before a host is changed.
@@ -116,7 +113,7 @@ pub async fn workers(
         members.into_iter().zip(planned).filter_map(|(member, planned)| Some(Work::new(member, planned?))).collect();
     run.printer.phase("bringing hosts to their state");
     let progress = Progress::new(&run.cluster, &topology, &work);
-    good &= up::apply_all(run, &fleet, work, &bundle, &progress).await.good;
+    good &= bring_all(run, &fleet, work, Extent::Whole(&bundle), &progress).await.good;
     up::remember(run, inputs, &coming)?;
     if !good {
         bail!("not finished; mend what is told above and run the same command again, or `kinstall up`");
@@ -135,9 +132,7 @@ pub async fn workers(
 
 /// A node of another version than the others is `upgrade`'s business.
 fn is_the_clusters(run: &Run<'_>, bundle: &Bundle) -> anyhow::Result<()> {
-    let applied = Applied::load(&run.state)?.with_context(|| {
-        format!("the cluster {:?} was not installed from here; run `kinstall up` first", run.cluster.name)
-    })?;
+    let applied = Applied::from_here(&run.state, &run.cluster.name)?;
     if applied.version != bundle.manifest.version {
         bail!(
             "the cluster has version {} but the bundle {}; name the cluster's with --bundle, or bring all of it to the other \

@@ -284,7 +284,7 @@ impl<'a> Removal<'a> {
         };
         match drain(&self.client, &name, &options, |text| self.tell(&name, text)).await {
             Ok(drained) => {
-                self.tell(&name, &format!("drained: {} pods went, {} stay", drained.evicted, drained.stayed));
+                self.tell(&name, &drained.to_string());
                 Ok(())
             }
             Err(stopped) => bail!(

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use hoststate::wire::{Action, Change};
 use hoststate::{Event, HostState};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Client;
 use kube::api::Api;
 use kube::runtime::watcher::Config;
@@ -103,16 +103,14 @@ pub async fn node_is_ready(client: &Client, name: &str, since: Since, timeout: D
     }
     let nodes: Api<Node> = Api::all(client.clone());
     let ready = |node: &Node| {
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-        let ready = conditions.and_then(|list| list.iter().find(|condition| condition.type_ == "Ready"));
-        let is_new = |condition: &k8s_openapi::api::core::v1::NodeCondition| match since.restarted {
+        let is_new = |condition: &NodeCondition| match since.restarted {
             // conditions have whole seconds
             Some(millis) => {
                 condition.last_heartbeat_time.as_ref().is_some_and(|time| time.0.as_second() >= millis.div_euclid(1000))
             }
             None => true,
         };
-        ready.is_some_and(|condition| condition.status == "True" && is_new(condition))
+        wait::ready_condition(node).is_some_and(|condition| condition.status == "True" && is_new(condition))
     };
     match wait::until(nodes, only(), timeout, |found| found.values().any(ready)).await {
         Ok(_) => Ok(()),
@@ -122,9 +120,7 @@ pub async fn node_is_ready(client: &Client, name: &str, since: Since, timeout: D
 
 /// What the node says of itself.
 fn says(node: Option<&Node>) -> String {
-    let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
-    let ready = conditions.and_then(|list| list.iter().find(|condition| condition.type_ == "Ready"));
-    match ready {
+    match node.and_then(wait::ready_condition) {
         Some(condition) => condition.message.clone().unwrap_or_else(|| condition.status.clone()),
         None => "it has not said anything".to_owned(),
     }

@@ -141,7 +141,7 @@ impl Upgrading<'_> {
         };
         match drain(&client, &host.name, &options, |text| self.tell(host, own(text, host))).await {
             Ok(drained) => {
-                self.tell(host, &format!("drained: {} pods went, {} stay", drained.evicted, drained.stayed));
+                self.tell(host, &drained.to_string());
                 Ok(())
             }
             Err(stopped) => bail!("not drained: {stopped}"),

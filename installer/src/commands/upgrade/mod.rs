@@ -9,8 +9,6 @@ mod host;
 mod plan;
 mod versions;
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -23,14 +21,13 @@ use plan::Step;
 use versions::Versions;
 
 use super::fleet::{self, Fleet, Member};
-use super::{ADMIN_KUBECONFIG, Ended, Run, up};
+use super::{ADMIN_KUBECONFIG, Ended, Run, ask, up};
 use crate::api::apply::Applier;
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
 use crate::desired::{Inputs, admin_kubeconfig, components_image};
 use crate::host::Executable;
 use crate::state::pki::Pki;
-use crate::state::write_private;
 use crate::validate::{self, Report};
 
 /// Everything that the work on one host needs.
@@ -105,17 +102,9 @@ fn as_json(step: &Step<'_>) -> Value {
 }
 
 fn confirm(run: &Run<'_>, to: Versions<'_>, hosts: usize) -> anyhow::Result<()> {
-    if run.yes {
-        return Ok(());
-    }
     let what = format!("brings {hosts} hosts to {}", to.kinstall);
-    if !std::io::stdin().is_terminal() {
-        bail!("`upgrade` {what}; say --yes to do so without being asked");
-    }
-    eprintln!("This {what}, as told above. Type yes to go on:");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() != "yes" {
+    let question = format!("This {what}, as told above. Type yes to go on:");
+    if !(run.yes || ask::is_typed("yes", &question, &format!("`upgrade` {what}"))?) {
         bail!("not confirmed; nothing was changed");
     }
     Ok(())
@@ -245,7 +234,7 @@ impl Upgrading<'_> {
         let admin = admin_kubeconfig(inputs)?;
         let server = self.servers().await?.ready(run.cluster.limits.ready_timeout).await?;
         let current = crate::api::with_current(&admin, &server.context);
-        write_private(&run.state.path().join(ADMIN_KUBECONFIG), current.as_bytes())?;
+        run.state.write_bytes(ADMIN_KUBECONFIG, current.as_bytes())?;
         run.printer.phase("addons");
         let addons = up::addons(&run.cluster, inputs.bundle)?;
         let outcomes = Applier::new(server.client.clone()).apply(&addons).await?;

@@ -1,0 +1,317 @@
+//! Whole conversations in a root of their own.
+
+#![allow(clippy::unwrap_used)]
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use hoststate::resource::Contents;
+use hoststate::{Action, Content, HostManifest, Resource, sha256_hex};
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn state(text: &str) -> HostState {
+    let inline = |text: &str| Content::Inline { text: text.into(), secret: false };
+    HostState {
+        cluster: ClusterRef { name: "lab".into(), id: "1".into() },
+        host: "h1".into(),
+        version: "0.1.0".into(),
+        kubernetes: None,
+        resources: vec![
+            Resource::Directory { path: "/etc/kinstall".into(), mode: 0o700, contents: Contents::Ours },
+            Resource::File { path: "/etc/kinstall/a.yaml".into(), mode: 0o600, content: inline(text) },
+            Resource::File { path: "/etc/motd".into(), mode: 0o644, content: inline("ours") },
+            Resource::File {
+                path: "/etc/kinstall/blob".into(),
+                mode: 0o755,
+                content: Content::Blob { sha256: sha256_hex(b"executable"), size: 10 },
+            },
+            Resource::Symlink { path: "/etc/kinstall/current".into(), target: "a.yaml".into() },
+        ],
+    }
+}
+
+fn converse(root: &Root, requests: &[u8]) -> Vec<Event> {
+    let output = Output::default();
+    // an input that ends early is one of the cases; what was sent tells the outcome
+    let _ended = serve(root, requests, output.clone());
+    let bytes = output.0.lock().unwrap().clone();
+    bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
+}
+
+fn apply(root: &Root, state: HostState, blob: &[u8]) -> Vec<Event> {
+    let mut requests = serde_json::to_vec(&Request::Apply { state, keep_previous: false }).unwrap();
+    requests.push(b'\n');
+    if !blob.is_empty() {
+        let header = Request::Blob { sha256: sha256_hex(b"executable"), size: blob.len() as u64 };
+        requests.extend(serde_json::to_vec(&header).unwrap());
+        requests.push(b'\n');
+        requests.extend(blob);
+    }
+    converse(root, &requests)
+}
+
+fn root() -> (tempfile::TempDir, Root) {
+    let dir = tempfile::tempdir().unwrap();
+    for made in ["etc", "var/lib"] {
+        fs::create_dir_all(dir.path().join(made)).unwrap();
+    }
+    fs::write(dir.path().join("etc/motd"), "theirs").unwrap();
+    let root = Root { prefix: dir.path().to_owned() };
+    (dir, root)
+}
+
+#[test]
+fn a_second_apply_changes_nothing_and_what_was_there_is_kept() {
+    let (dir, root) = root();
+    let events = apply(&root, state("x"), b"executable");
+    assert_eq!(events.last().unwrap(), &Event::Done { changed: 5, unchanged: 0 }, "{events:?}");
+    assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "ours");
+    let again = apply(&root, state("x"), b"");
+    assert_eq!(again.last().unwrap(), &Event::Done { changed: 0, unchanged: 5 });
+    assert!(again.contains(&Event::NeedBlobs { sha256: vec![] }));
+
+    let manifest = manifest::load(&root).unwrap().unwrap();
+    assert!(manifest.complete);
+    let output = Sink::new(Output::default());
+    let blobs = Blobs::new(dir.path().join("blobs"));
+    let context = Context { root: &root, sink: &output, blobs: &blobs, abandon: &Abandon::default() };
+    for entry in manifest.entries.iter().rev() {
+        down::undo(context, entry).unwrap();
+    }
+    assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "theirs");
+    assert!(!dir.path().join("etc/kinstall").exists());
+}
+
+/// A state of another version, whose executable lies in that version's directory.
+fn version(version: &str, text: &str) -> HostState {
+    let mut state = state(text);
+    state.version = version.into();
+    state.resources.retain(|resource| !resource.id().starts_with("symlink"));
+    for directory in ["/opt/kinstall".to_owned(), format!("/opt/kinstall/{version}")] {
+        state.resources.push(Resource::Directory { path: directory, mode: 0o755, contents: Contents::Ours });
+    }
+    state.resources.push(Resource::File {
+        path: format!("/opt/kinstall/{version}/x"),
+        mode: 0o755,
+        content: Content::Blob { sha256: sha256_hex(b"executable"), size: 10 },
+    });
+    state.resources.push(Resource::Symlink { path: "/opt/kinstall/current".into(), target: version.into() });
+    state
+}
+
+fn line(request: &Request) -> Vec<u8> {
+    let mut line = serde_json::to_vec(request).unwrap();
+    line.push(b'\n');
+    line
+}
+
+/// As an upgrade does it: the installer may go away after each request.
+fn upgrade(root: &Root, state: HostState, blob: &[u8]) -> Vec<Event> {
+    let mut requests = line(&Request::Apply { state, keep_previous: true });
+    if !blob.is_empty() {
+        requests.extend(line(&Request::Blob { sha256: sha256_hex(b"executable"), size: 10 }));
+        requests.extend(blob);
+    }
+    converse(root, &requests)
+}
+
+#[test]
+fn an_upgrade_can_go_back_until_it_is_settled_and_leaves_nothing_of_the_other_version() {
+    let (dir, root) = root();
+    fs::create_dir_all(dir.path().join("opt")).unwrap();
+    let there = |path: &str| dir.path().join(path).exists();
+    apply(&root, version("1", "old"), b"executable");
+    let before = manifest::load(&root).unwrap().unwrap();
+
+    for blob in [&b"execut"[..], b"executable", b""] {
+        // cut off half-way, then to its end, then once more
+        let events = upgrade(&root, version("2", "new"), blob);
+        let begun = manifest::load(&root).unwrap().unwrap();
+        assert_eq!(begun.previous.as_ref().unwrap().version, "1", "{events:?}");
+        assert_eq!(begun.complete, blob != b"execut", "{events:?}");
+        assert!(there("opt/kinstall/1/x"), "what the way back needs stays");
+    }
+    assert_eq!(fs::read_link(dir.path().join("opt/kinstall/current")).unwrap(), Path::new("2"));
+
+    let events = converse(&root, &line(&Request::Rollback));
+    assert!(matches!(events.last().unwrap(), Event::Done { .. }), "{events:?}");
+    let back = manifest::load(&root).unwrap().unwrap();
+    assert_eq!((back.version.as_str(), back.complete, &back.previous), ("1", true, &None));
+    assert_eq!(back.entries, before.entries);
+    assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "old");
+    assert_eq!(fs::read_link(dir.path().join("opt/kinstall/current")).unwrap(), Path::new("1"));
+    assert!(!there("opt/kinstall/2"));
+    let again = converse(&root, &line(&Request::Rollback));
+    assert!(matches!(again.last().unwrap(), Event::Done { changed: 0, .. }), "{again:?}");
+
+    upgrade(&root, version("2", "new"), b"executable");
+    let events = apply(&root, version("2", "new"), b"");
+    assert!(matches!(events.last().unwrap(), Event::Done { .. }), "{events:?}");
+    let settled = manifest::load(&root).unwrap().unwrap();
+    assert_eq!((settled.version.as_str(), settled.complete, &settled.previous), ("2", true, &None));
+    assert!(!there("opt/kinstall/1"));
+    let kept = crate::kept::load(&root).unwrap().unwrap();
+    assert_eq!(kept, version("2", "new"));
+}
+
+#[test]
+fn a_rollback_without_what_it_needs_says_so_and_changes_nothing() {
+    let (dir, root) = root();
+    fs::create_dir_all(dir.path().join("opt")).unwrap();
+    let refused = converse(&root, &line(&Request::Rollback));
+    assert!(matches!(refused.last().unwrap(), Event::Failed(f) if f.message.contains("no state")), "{refused:?}");
+    apply(&root, version("1", "old"), b"executable");
+    upgrade(&root, version("2", "new"), b"executable");
+    fs::remove_file(dir.path().join("opt/kinstall/1/x")).unwrap();
+    fs::remove_file(dir.path().join("etc/kinstall/blob")).unwrap();
+    let refused = converse(&root, &line(&Request::Rollback));
+    assert!(matches!(refused.last().unwrap(), Event::Failed(f) if f.message.contains("gone")), "{refused:?}");
+    assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "new");
+}
+
+#[test]
+fn what_runs_is_compared_by_content_whatever_its_version() {
+    let (dir, root) = root();
+    fs::create_dir_all(dir.path().join("opt")).unwrap();
+    apply(&root, version("1", "same"), b"executable");
+    let differs = |state: &HostState, path: &str| {
+        let file = state.resources.iter().find(|resource| resource.id() == format!("file {path}")).unwrap();
+        let Resource::File { content, .. } = file else { unreachable!() };
+        plan::differs_from_what_runs(&root, path, content, Action::Create)
+    };
+    let newer = version("2", "same");
+    assert!(!differs(&newer, "/opt/kinstall/2/x"), "the version that runs has the same");
+    fs::write(dir.path().join("opt/kinstall/1/x"), "another").unwrap();
+    assert!(differs(&newer, "/opt/kinstall/2/x"));
+    fs::remove_file(dir.path().join("opt/kinstall/1/x")).unwrap();
+    assert!(differs(&newer, "/opt/kinstall/2/x"));
+}
+
+#[test]
+fn a_connection_that_ends_early_fails_and_the_next_run_finishes() {
+    let (_dir, root) = root();
+    let events = apply(&root, state("x"), b"execut");
+    assert!(matches!(events.last().unwrap(), Event::Failed(f) if f.step.contains("blob")), "{events:?}");
+    assert!(!manifest::load(&root).unwrap().unwrap().complete);
+    let events = apply(&root, state("x"), b"executable");
+    assert!(matches!(events.last().unwrap(), Event::Done { changed: 2, .. }), "{events:?}");
+}
+
+#[test]
+fn an_amendment_changes_what_it_names_and_leaves_the_rest() {
+    let (dir, root) = root();
+    let mut part = state("y");
+    part.resources.retain(|r| r.id() == "file /etc/kinstall/a.yaml");
+    let amend = |part: &HostState| {
+        let mut request = serde_json::to_vec(&Request::Amend { state: part.clone() }).unwrap();
+        request.push(b'\n');
+        converse(&root, &request).pop().unwrap()
+    };
+    let refused = amend(&part);
+    assert!(matches!(&refused, Event::Failed(f) if f.message.contains("kinstall is not")), "{refused:?}");
+    assert!(!dir.path().join("etc/kinstall").exists());
+
+    apply(&root, state("x"), b"executable");
+    let before = manifest::load(&root).unwrap().unwrap();
+    part.version = "9".into();
+    assert_eq!(amend(&part), Event::Done { changed: 1, unchanged: 0 });
+    assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "y");
+    assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "ours");
+    let after = manifest::load(&root).unwrap().unwrap();
+    assert_eq!(HostManifest { applied: before.applied.clone(), ..after }, before, "the host is of the same version");
+
+    let kept = crate::kept::load(&root).unwrap().unwrap();
+    assert!(kept.resources.contains(&part.resources[0]), "a rollback goes back to what was there and this");
+    assert_eq!((kept.resources.len(), kept.version.as_str()), (5, "0.1.0"));
+
+    let new = Resource::File {
+        path: "/etc/kinstall/b".into(),
+        mode: 0o600,
+        content: Content::Inline { text: "b".into(), secret: true },
+    };
+    part.resources.push(new);
+    assert_eq!(amend(&part), Event::Done { changed: 1, unchanged: 1 });
+    let entries = manifest::load(&root).unwrap().unwrap().entries;
+    assert_eq!(entries.last().unwrap().name, "/etc/kinstall/b", "`down` finds it");
+    assert_eq!(entries.len(), before.entries.len() + 1);
+}
+
+#[test]
+fn a_plan_shows_the_diff_and_touches_nothing() {
+    let (dir, root) = root();
+    apply(&root, state("x\ny"), b"executable");
+    let mut request = serde_json::to_vec(&Request::Plan { state: state("x\nz") }).unwrap();
+    request.push(b'\n');
+    let events = converse(&root, &request);
+    let Event::Plan { changes } = &events[1] else { panic!("{events:?}") };
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].action, Action::Update);
+    assert!(changes[0].detail.ends_with("-y\n+z"), "{}", changes[0].detail);
+    assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "x\ny");
+}
+
+#[test]
+fn a_restart_that_an_interrupted_run_owes_is_planned() {
+    let (_dir, root) = root();
+    apply(&root, state("x"), b"executable");
+    let mut manifest = manifest::load(&root).unwrap().unwrap();
+    manifest.restart = vec!["kinstall-kubelet.service".into()];
+    manifest::save(&root, &manifest).unwrap();
+    // Whatever systemd says of the unit here, it has to be brought up or restarted.
+    let mut wanted = state("x");
+    wanted.resources.push(Resource::Unit {
+        name: "kinstall-kubelet.service".into(),
+        enabled: true,
+        active: true,
+        restart_on: vec![],
+        after: vec![],
+    });
+    let observations = plan::observe(&root, &wanted).unwrap();
+    assert!(matches!(observations.last().unwrap().action, Action::Restart | Action::Start));
+}
+
+#[test]
+fn a_host_of_another_cluster_is_refused() {
+    let (_dir, root) = root();
+    apply(&root, state("x"), b"executable");
+    let mut other = state("x");
+    other.cluster.id = "2".into();
+    let events = apply(&root, other, b"");
+    assert!(matches!(events.last().unwrap(), Event::Failed(f) if f.message.contains("belongs to")), "{events:?}");
+}
+
+#[test]
+fn a_directory_that_somebody_filled_before_us_is_left_with_what_is_in_it() {
+    let (dir, root) = root();
+    let theirs = dir.path().join("etc/kinstall/theirs");
+    fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+    fs::write(&theirs, "theirs").unwrap();
+    assert_eq!(crate::facts::collect(&root).filled_directories, ["/etc/kinstall"]);
+    apply(&root, state("x"), b"executable");
+    let manifest = manifest::load(&root).unwrap().unwrap();
+    let entry = manifest.entries.iter().find(|e| e.name == "/etc/kinstall").unwrap();
+    assert_eq!(entry.undo, hoststate::wire::Undo::Keep);
+}
+
+#[test]
+fn what_a_newer_state_no_longer_has_is_removed() {
+    let (dir, root) = root();
+    apply(&root, state("x"), b"executable");
+    let mut newer = state("x");
+    newer.resources.retain(|r| r.id() != "file /etc/motd");
+    apply(&root, newer, b"");
+    assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "theirs");
+}

@@ -1,0 +1,87 @@
+//! Every host to its planned state, all at once; but control planes that serve are restarted one after the other.
+
+use futures::future::join_all;
+use tokio::sync::Semaphore;
+
+use super::Run;
+use super::fleet::{self, Fleet};
+use super::progress::{Progress, Work};
+use crate::bundle::Bundle;
+use crate::host::{Done, HostError};
+
+/// How much of a host's state the work holds.
+#[derive(Clone, Copy)]
+pub enum Extent<'a> {
+    /// All of it; what the host lacks comes from this bundle.
+    Whole(&'a Bundle),
+    /// A part, of which the host has everything or gets it with the state; the rest stays as it is.
+    Part,
+}
+
+/// What came of the hosts.
+pub struct Brought {
+    pub changed: usize,
+    /// For each host, in no order.
+    pub round_trips: Vec<(String, u32)>,
+    pub good: bool,
+}
+
+pub async fn bring_all(
+    run: &Run<'_>,
+    fleet: &Fleet,
+    work: Vec<Work<'_>>,
+    extent: Extent<'_>,
+    progress: &Progress,
+) -> Brought {
+    let width = work.iter().map(|work| work.member.host.name.len()).max().unwrap_or(0);
+    let turns = &Semaphore::new(1);
+    let bringing = work.into_iter().map(|Work { mut member, state, restarts }| async move {
+        let host = member.host;
+        let line = run.printer.host(&host.name, width);
+        let _turn = if restarts {
+            line.doing("waiting for its turn");
+            turns.acquire().await.ok()
+        } else {
+            None
+        };
+        line.doing("starting");
+        let work = fleet.bounded(host, async {
+            match extent {
+                Extent::Whole(bundle) => {
+                    member.session.apply(&state, bundle, &fleet.uploads, |event| line.seen(event)).await
+                }
+                Extent::Part => member.session.amend(&state, |event| line.seen(event)).await,
+            }
+        });
+        // who fails goes on to its end: what it says there is the reason
+        let result = tokio::select! {
+            result = work => result,
+            () = progress.hopeless() => {
+                Err(HostError::new(&host.name, "wait for the API server", "the control plane did not come up"))
+            }
+        };
+        let round_trips = member.session.close().await;
+        progress.ended(host, restarts, result.is_ok());
+        match (&result, extent) {
+            (Ok(Done { changed: 0, .. }), _) => line.done("nothing changed"),
+            (Ok(Done { changed, unchanged }), Extent::Whole(_)) => {
+                line.done(&format!("{changed} changed, {unchanged} unchanged"));
+            }
+            (Ok(Done { changed, .. }), Extent::Part) => line.done(&format!("{changed} changed")),
+            (Err(error), _) => {
+                line.failed(&error.message);
+                fleet::tell(run.printer, error);
+            }
+        }
+        (host.name.clone(), round_trips, result)
+    });
+    let mut brought = Brought { changed: 0, round_trips: Vec::new(), good: true };
+    for (host, round_trips, result) in join_all(bringing).await {
+        brought.round_trips.push((host, round_trips));
+        match result {
+            Ok(done) => brought.changed += done.changed,
+            Err(_) => brought.good = false,
+        }
+    }
+    brought
+}
