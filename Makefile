@@ -9,7 +9,15 @@ export KINSTALL_BUNDLE_NEXT := $(CURDIR)/target/bundle/next.tar.zst
 export KINSTALL_BUNDLE_RUNTIME := $(CURDIR)/target/bundle/runtime.tar.zst
 export KINSTALL_BUNDLE_BROKEN := $(CURDIR)/target/bundle/broken.tar.zst
 
-.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test lint unit e2e faults faults-short faults-load conformance conformance-cluster clients prune bench bench-api
+# What the release build makes, and what drives it in tests. They are named together wherever cargo is called: it chooses the
+# features of shared crates by what is named, and builds those anew whose features change.
+PRODUCT := -p kinstall -p multicall -p pause -p lab
+DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
+# Clippy in rustc's place, as `cargo clippy` does it, but for a build that is run afterwards: no second one for it alone.
+CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
+E2E := $(notdir $(wildcard tests/e2e/tests/*))
+
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load conformance conformance-cluster clients prune bench bench-api
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -21,10 +29,10 @@ space: ## whether there is room for what a whole test run writes
 	tests/lab/space.sh
 
 build: deps ## release build of the executables and the lab
-	cargo build --release -p kinstall -p multicall -p pause -p lab
+	cargo build --release $(PRODUCT)
 
 drivers: deps ## the release build, and with it what drives an API server in tests
-	cargo build --release -p kinstall -p multicall -p pause -p lab -p conformance -p clients -p faults
+	cargo build --release $(DRIVERS)
 
 bundle: build ## everything that goes to hosts, in one file, with the sample's images
 	tests/lab/bundle.sh
@@ -42,16 +50,20 @@ demo-down: ## remove the demo's hosts and everything on them
 	if [ -x "$(LAB)" ]; then "$(LAB)" down; fi
 	rm -rf target/demo
 
-lint: ## formatting, clippy, licences and bans
+style: ## formatting, licences and bans
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
 	if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; fi
 
-unit: deps ## tests of every crate, and of the lab itself
-	KINSTALL_KUBECTL=$$(cargo run --quiet -p lab -- kubectl) cargo test --workspace --exclude e2e
+lint: style ## and clippy
+	cargo clippy --workspace --all-targets -- -D warnings
 
-e2e: bundles drivers ## the whole way, on hosts of the lab
-	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release -p e2e
+unit: deps ## tests of every crate, and of the lab itself; clippy compiles them, so what it finds fails the build
+	$(CLIPPY) cargo test --workspace --no-run
+	KINSTALL_KUBECTL=$$(target/$(HOST)/debug/lab kubectl) $(CLIPPY) cargo test --workspace --exclude e2e
+
+e2e: bundles drivers ## the whole way, on hosts of the lab; every client and the conformance suite with it
+	tests/clients/deps.sh
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) cargo test --release $(DRIVERS) -p e2e $(E2E:%=--test %)
 
 faults: bundles drivers ## what breaks while kinstall works: every event, every stage, every host; hours (says how many at its start)
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" $(ARGS)
@@ -76,7 +88,8 @@ clients: drivers ## kubectl of every version found, Python, JavaScript and Rust 
 prune: drivers ## remove what the cache holds for recipes of the past
 	"$(LAB)" prune
 
-test: space deps lint unit conformance clients e2e faults-short prune ## everything
+# e2e runs the conformance suite and every client too, against a cluster with nodes: they need not run once more before
+test: space deps style unit e2e faults-short prune ## everything
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh

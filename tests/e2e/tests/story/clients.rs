@@ -14,10 +14,11 @@ fn release() -> Result<PathBuf> {
     Ok(PathBuf::from(folder))
 }
 
-/// All versions of kubectl found on this machine, Python, JavaScript and Rust; with containers they also stream.
+/// All versions of kubectl found on this machine, Python, JavaScript and Rust, none left out; with containers they also stream.
 pub fn every_client(story: &Story) -> Result<()> {
     let mut command = Command::new(release()?.join("clients"));
     command
+        .arg("--all")
         .arg("--kubeconfig")
         .arg(story.operator.kubeconfig())
         .env("KINSTALL_KUBECTL", &story.operator.artifacts().kubectl);
