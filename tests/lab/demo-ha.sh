@@ -25,11 +25,13 @@ remembered() { sed -n "s/^ *\"$1\": \"\\{0,1\\}\\([^\",]*\\)\"\\{0,1\\},\\{0,1\\
 
 # Through the ingress on a worker, as a visitor would.
 post_is_there() {
-  curl -sS --fail --max-time 10 -H 'Host: wordpress.lab' "http://10.99.0.14/?p=$(remembered id)" | grep -qF "$(remembered title)"
+  local page
+  page=$(curl -sS --fail --max-time 10 -H 'Host: wordpress.lab' "http://10.99.0.14/?p=$(remembered id)") || return
+  grep -qF "$(remembered title)" <<< "$page" || { echo 'the page is not the post' >&2; return 1; }
   echo "WordPress shows its post: $(remembered title)"
 }
 
-# visited COMMAND…: visitors ask for the post twenty times a second meanwhile
+# visited COMMAND…: visitors ask for the post again and again meanwhile
 visited() {
   rm -f visited left
   (
