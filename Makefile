@@ -17,7 +17,7 @@ DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
 E2E := $(notdir $(wildcard tests/e2e/tests/*))
 
-.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load conformance conformance-cluster clients prune bench bench-api
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-api
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -68,11 +68,14 @@ e2e: bundles drivers ## the whole way, on hosts of the lab; every client and the
 faults: bundles drivers ## what breaks while kinstall works: every event, every stage, every host; hours (says how many at its start)
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" $(ARGS)
 
-faults-short: bundles drivers ## the same at a spread of the steps
+faults-short: bundles drivers ## a case of every kind of fault in every command; minutes
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --short $(ARGS)
 
 faults-load: bundles drivers ## requests that fail while the cluster below an application is disturbed
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --load --out target/faults/load.json $(ARGS)
+
+faults-load-short: bundles drivers ## the same, looking less long at losses
+	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --load --short --out target/faults/load.json $(ARGS)
 
 conformance: drivers ## the required behaviours of Kubernetes, one test an entry, against a server started for it
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/conformance" run --start "$(RELEASE)/kinstall-components" $(ARGS)
@@ -89,7 +92,7 @@ prune: drivers ## remove what the cache holds for recipes of the past
 	"$(LAB)" prune
 
 # e2e runs the conformance suite and every client too, against a cluster with nodes: they need not run once more before
-test: space deps style unit e2e faults-short prune ## everything
+test: space deps style unit e2e faults-short faults-load-short prune ## everything
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh

@@ -23,9 +23,9 @@ cp "$RELEASE/kinstall-components" "$work/components"
 printf next >> "$work/components"
 bundle "$KINSTALL_BUNDLE_NEXT" 1 1.37.0 "$work/components" "$runtime"
 
-# the container runtime is newer too, and so is Kubernetes' minor version
+# the container runtime and etcd are newer too, and so is Kubernetes' minor version
 cp -r "$runtime" "$work/runtime"
-printf next >> "$work/runtime/bin/containerd"
+for executable in containerd etcd; do printf next >> "$work/runtime/bin/$executable"; done
 bundle "$KINSTALL_BUNDLE_RUNTIME" 2 1.38.0 "$work/components" "$work/runtime"
 
 # everything but the kubelet starts

@@ -1,6 +1,7 @@
 //! How fast an API server is and how much memory it takes. The client is neutral: it speaks plain HTTP to whatever server the
 //! kubeconfig names. With `--start` it starts kinstall's own, which adds start-up times and memory.
 
+mod backup;
 mod connection;
 mod load;
 mod report;
@@ -166,8 +167,9 @@ async fn memory_of_own(args: &Args, table: &mut Table, binary: &Path, folder: &P
     tokio::time::sleep(Duration::from_secs(3)).await;
     table.row("resident, empty and idle", mebibytes(server.pid()));
     memory(args, table, &server.kubeconfig, server.pid()).await?;
-    drop(server);
     let most = args.objects.iter().max().copied().unwrap_or(0);
+    backup::take(table, binary, folder, server.pid(), most).await?;
+    drop(server);
     let again = ControlPlane::start(binary, folder).await?;
     table.row(format!("start-up to /readyz with {most} objects"), millis(again.ready_after));
     table.row(format!("resident after a start with {most} objects"), mebibytes(again.pid()));

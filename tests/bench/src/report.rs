@@ -45,6 +45,16 @@ fn kibibytes(text: &str, name: &str) -> u64 {
 
 /// Resident MiB of a process; `None` if it is gone.
 pub fn resident(pid: u32) -> Option<f64> {
+    of_status(pid, "VmRSS:")
+}
+
+/// The most MiB that were ever resident; `None` if it is gone.
+pub fn peak(pid: u32) -> Option<f64> {
+    of_status(pid, "VmHWM:")
+}
+
+fn of_status(pid: u32, name: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(kibibytes(&status, "VmRSS:") as f64 / 1024.0)
+    // a process that has ended and was not waited for has no memory
+    status.contains(name).then(|| kibibytes(&status, name) as f64 / 1024.0)
 }

@@ -19,7 +19,6 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
-use cases::Form;
 use matrix::Matrix;
 use site::Site;
 
@@ -29,19 +28,31 @@ struct Args {
     /// A spread of the steps instead of all of them
     #[arg(long)]
     short: bool,
-    /// Applications under load, instead of the matrix
+    /// Applications under load, instead of the matrix; with --short for less long
     #[arg(long)]
     load: bool,
     /// Only cases whose line in the matrix contains this
     #[arg(long, default_value = "")]
     only: String,
-    /// Of the events of a run kill the installer at every n-th
+    /// Of the long form: these commands' steps (up, remove, upgrade, drained, grow, down), in this order
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = cases::COMMANDS, conflicts_with_all = ["short", "load"])]
+    commands: Vec<cases::Command>,
+    /// Of the long form: kill the installer at every n-th event of a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     every: u16,
+    /// Leave out so many cases at the beginning: the long form in slices
+    #[arg(long, default_value_t = 0)]
+    from: usize,
+    /// At most so many cases
+    #[arg(long)]
+    count: Option<usize>,
     /// Where the result is written as JSON
     #[arg(long, default_value = "target/faults/matrix.json")]
     out: PathBuf,
 }
+
+/// How long a case takes, as measured.
+const SECONDS_EACH: usize = 35;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -57,13 +68,14 @@ fn main() -> ExitCode {
 /// Whether every case ended as it has to.
 fn run(args: &Args) -> Result<bool> {
     if args.load {
-        return load::run(&args.only, &args.out);
+        return load::run(args.short, &args.only, &args.out);
     }
     let mut site = Site::new().context("the lab does not come up")?;
-    let form = if args.short { Form::Short } else { Form::Long { every: args.every.into() } };
-    let cases = cases::all(&mut site, form)?;
-    let cases: Vec<_> = cases.into_iter().filter(|case| case.to_string().contains(&args.only)).collect();
-    println!("{} cases; that takes about {} minutes", cases.len(), cases.len() * form.seconds_each() / 60 + 1);
+    let all = if args.short { cases::short()? } else { cases::long(&mut site, &args.commands, args.every.into())? };
+    let total = all.len();
+    let chosen = all.into_iter().filter(|case| case.to_string().contains(&args.only)).skip(args.from);
+    let cases: Vec<_> = chosen.take(args.count.unwrap_or(usize::MAX)).collect();
+    println!("{} of {total} cases; that takes about {} minutes", cases.len(), cases.len() * SECONDS_EACH / 60 + 1);
     let mut matrix = Matrix::default();
     for case in cases {
         let row = case.run(&mut site);

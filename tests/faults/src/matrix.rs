@@ -36,10 +36,10 @@ impl fmt::Display for Row {
             Ok(Outcome { first, ended, healed }) => {
                 write!(
                     f,
-                    "ok      {command:<12} {step:<34} {fault:<30} {first}: {ended:.1} s, whole after {healed:.1} s"
+                    "ok      {command:<16} {step:<34} {fault:<30} {first}: {ended:.1} s, whole after {healed:.1} s"
                 )
             }
-            Err(error) => write!(f, "FAILED  {command:<12} {step:<34} {fault:<30} {error}"),
+            Err(error) => write!(f, "FAILED  {command:<16} {step:<34} {fault:<30} {error}"),
         }
     }
 }

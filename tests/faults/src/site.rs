@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use e2e::operator::{Artifacts, Inventory, Operator};
+use e2e::operator::{Artifacts, Inventory, Operator, artifact};
 use e2e::scenario::until;
 use e2e::snapshot::Snapshot;
 use lab::Lab;
@@ -23,6 +23,10 @@ pub enum State {
     Smaller,
     /// All of it, with newer components.
     Newer,
+    /// All of it, with a newer container runtime too.
+    Newest,
+    /// All of it, every host a control plane.
+    Grown,
     /// A case failed half-way.
     Unknown,
 }
@@ -31,8 +35,11 @@ pub struct Site {
     pub lab: Lab,
     pub operator: Operator,
     pub inventory: Inventory,
-    /// The bundle with newer components.
+    /// The bundle with newer components, and the one with a newer runtime too.
     next: String,
+    runtime: String,
+    /// Of the bundle that clusters are made with; the newer ones' last number is one and two higher.
+    version: String,
     pub state: State,
     /// The hosts before kinstall was ever there.
     before: Vec<Snapshot>,
@@ -43,22 +50,48 @@ pub struct Site {
 impl Site {
     pub fn new() -> Result<Self> {
         let artifacts = Artifacts::from_env()?;
-        let next =
-            std::env::var("KINSTALL_BUNDLE_NEXT").context("KINSTALL_BUNDLE_NEXT is not set: run `make faults`")?;
+        let bundle = |name: &str| artifact(name).map(|path| path.display().to_string());
+        let (next, runtime) = (bundle("KINSTALL_BUNDLE_NEXT")?, bundle("KINSTALL_BUNDLE_RUNTIME")?);
         let lab = Lab::up(HOSTS)?;
         let inventory = Inventory { wordpress: false, ..Inventory::of(&lab, &artifacts) };
         let operator = Operator::new(&lab, "faults", artifacts)?;
         operator.write(&inventory)?;
         let before = lab.hosts().iter().map(Snapshot::take).collect::<Result<_>>()?;
-        Ok(Self { lab, operator, inventory, next, state: State::Bare, before, made: None })
+        let said = operator.ok(&["--version"])?;
+        let version = said.trim().rsplit(' ').next().context("kinstall has no version")?.to_owned();
+        Ok(Self { lab, operator, inventory, next, runtime, version, state: State::Bare, before, made: None })
     }
 
     pub fn end(self) -> Result<()> {
         self.lab.down()
     }
 
-    pub fn upgrade(&self) -> Vec<&str> {
-        vec!["upgrade", "-i", "inventory.yaml", "--yes", "--output", "json", "--no-validate", "--bundle", &self.next]
+    /// To newer components, or from there to a newer runtime.
+    pub fn upgrade(&self, to: State) -> Vec<&str> {
+        let bundle = if to == State::Newest { self.runtime.as_str() } else { self.next.as_str() };
+        [&UPGRADE[..], &["--bundle", bundle]].concat()
+    }
+
+    /// What every host has to have.
+    pub fn version(&self) -> Result<String> {
+        self.version_of(self.state)
+    }
+
+    pub fn version_of(&self, state: State) -> Result<String> {
+        let newer = match state {
+            State::Newer => 1,
+            State::Newest => 2,
+            _ => 0,
+        };
+        let (minor, patch) = self.version.rsplit_once('.').context("a version of one number")?;
+        Ok(format!("{minor}.{}", patch.parse::<u32>()? + newer))
+    }
+
+    /// Every host is a control plane.
+    pub fn grown(&self) -> Inventory {
+        let mut grown = self.inventory.clone();
+        grown.hosts.iter_mut().for_each(|(.., roles)| *roles = "controlPlane");
+        grown
     }
 
     /// Names of the nodes that there have to be.
@@ -74,28 +107,28 @@ impl Site {
         }
         while self.state != wanted {
             match (self.state, wanted) {
-                (State::Whole | State::Smaller | State::Newer, State::Bare) | (State::Newer, _) => {
-                    self.operator.ok(&DOWN)?;
-                    self.is_bare()?;
-                }
+                (_, State::Newest | State::Grown | State::Unknown) => bail!("nothing begins with {wanted:?}"),
                 (State::Whole, State::Smaller) => {
                     self.operator.ok(&REMOVE)?;
                     self.is_smaller()?;
                 }
                 (State::Whole, State::Newer) => {
-                    self.operator.ok(&self.upgrade())?;
-                    self.is_newer()?;
+                    self.operator.ok(&self.upgrade(State::Newer))?;
+                    self.becomes(State::Newer)?;
                 }
-                (_, State::Unknown) => bail!("nothing begins with a broken site"),
-                _ => {
-                    // a removal struck its node out of it
+                (State::Bare, _) | (State::Smaller, State::Whole | State::Newer) => {
+                    // a removal struck its node out of it, or it has grown
                     self.operator.write(&self.inventory)?;
                     self.operator.ok(&UP)?;
                     self.is_whole()?;
                 }
+                _ => {
+                    self.operator.ok(&DOWN)?;
+                    self.is_bare()?;
+                }
             }
         }
-        Ok(())
+        self.operator.write(&self.inventory)
     }
 
     /// Another machine at a host's address.
@@ -122,20 +155,18 @@ impl Site {
 
     /// Every part works, nothing is there twice, and what was made before is there. Makes something where nothing was.
     pub fn is_whole(&mut self) -> Result<()> {
-        self.state = State::Whole;
-        self.holds()
+        self.becomes(State::Whole)
     }
 
-    /// The same, with newer components.
-    pub fn is_newer(&mut self) -> Result<()> {
-        self.state = State::Newer;
+    /// The same, newer or grown.
+    pub fn becomes(&mut self, state: State) -> Result<()> {
+        self.state = state;
         self.holds()
     }
 
     /// The same without the node that left; its host is what it was.
     pub fn is_smaller(&mut self) -> Result<()> {
-        self.state = State::Smaller;
-        self.holds()?;
+        self.becomes(State::Smaller)?;
         self.is_as_before(&[LEAVING])
     }
 
@@ -171,6 +202,8 @@ impl Site {
 }
 
 pub const UP: [&str; 7] = ["up", "-i", "inventory.yaml", "--yes", "--output", "json", "--no-validate"];
+const UPGRADE: [&str; 8] =
+    ["upgrade", "-i", "inventory.yaml", "--yes", "--output", "json", "--no-validate", "--delete-emptydir-data"];
 pub const DOWN: [&str; 6] = ["down", "-i", "inventory.yaml", "--yes", "--output", "json"];
 pub const REMOVE: [&str; 9] =
     ["node", "remove", LEAVING, "-i", "inventory.yaml", "--yes", "--delete-emptydir-data", "--output", "json"];

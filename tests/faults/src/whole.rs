@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::site::Site;
+use crate::site::{Site, State};
 
 /// What a cluster is used for: two servers behind a Service and an Ingress, and an object that must not change.
 const OBJECTS: &str = "apiVersion: v1
@@ -48,9 +48,11 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
 ";
 
-/// Units that are not active, whether the manifest is complete, versions installed, executables still staged, converges that
-/// still run; in one go.
-const HOST: &str = "systemctl list-units --all --plain --no-legend --no-pager 'kinstall-*.service' | awk '{print \"unit\", $1, $3, $4}'
+/// Units (of those that a timer starts only the failed), whether the manifest is complete, versions installed, executables still
+/// staged, converges that still run; in one go.
+const HOST: &str = "systemctl list-units --all --plain --no-legend --no-pager 'kinstall-*.service' | while read -r name _ active sub _; do
+    [ -e /etc/systemd/system/${name%.service}.timer ] && [ $active != failed ] || echo unit $name $active $sub
+done
 grep -Eo '\"complete\": ?[a-z]*' /var/lib/kinstall/manifest.json | tr -d '\" '
 ls /opt/kinstall | grep -vx current | sed 's/^/version /'
 ls -d /var/lib/kinstall-stage* 2>/dev/null | sed 's/^/staged /'
@@ -71,11 +73,16 @@ fn uid(site: &Site) -> Result<String> {
 pub fn check(site: &Site) -> Result<()> {
     nodes(site)?;
     workloads(site)?;
+    if site.state == State::Grown {
+        control_planes(site)?;
+    }
     if let Some(made) = &site.made {
         ensure!(uid(site)? == *made, "what was made before is another object now");
     }
     for host in site.lab.hosts().iter().filter(|host| site.nodes().contains(&host.name())) {
-        on_host(&host.ssh_ok(HOST)?).with_context(|| host.name().to_owned())?;
+        let said = host.ssh_ok(HOST)?;
+        let version = on_host(&said).with_context(|| host.name().to_owned())?;
+        ensure!(version == site.version()?, "{} has version {version}", host.name());
         let said =
             get(&host.address(), "web.lab").with_context(|| format!("through the ingress on {}", host.name()))?;
         ensure!(said.starts_with("HTTP/1.1 200"), "the ingress on {} answers {:?}", host.name(), said.lines().next());
@@ -101,6 +108,23 @@ fn nodes(site: &Site) -> Result<()> {
         let ready = conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
         ensure!(ready, "{name} is not Ready");
         ensure!(node["spec"]["unschedulable"] != true, "{name} is cordoned");
+    }
+    Ok(())
+}
+
+/// Each host's API server is ready, and its member of etcd has its vote; there is no other.
+fn control_planes(site: &Site) -> Result<()> {
+    const MEMBERS: &str =
+        "/opt/kinstall/current/bin/kinstall-components etcd-members --config /etc/kinstall/etcd-members.yaml list";
+    let members: Vec<Value> = serde_json::from_str(&site.lab.host(1).ssh_ok(MEMBERS)?)?;
+    let mut names: Vec<_> = members.iter().filter_map(|member| member["name"].as_str()).collect();
+    names.sort_unstable();
+    ensure!(names == site.nodes(), "members of etcd are {names:?}");
+    for member in &members {
+        ensure!(member["healthy"] == true && member["learner"] == false, "a member of etcd is not well: {member}");
+    }
+    for name in names {
+        site.operator.kubectl_at(name, &["get", "--raw", "/readyz"]).with_context(|| format!("at {name}"))?;
     }
     Ok(())
 }
@@ -136,8 +160,8 @@ fn workloads(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Judges what [`HOST`] printed.
-fn on_host(said: &str) -> Result<()> {
+/// Judges what [`HOST`] printed; gives the version that is installed.
+fn on_host(said: &str) -> Result<&str> {
     let lines = |start: &'static str| said.lines().filter_map(move |line| line.strip_prefix(start));
     ensure!(lines("unit ").count() >= 4, "units are missing:\n{said}");
     for unit in lines("unit ") {
@@ -145,11 +169,11 @@ fn on_host(said: &str) -> Result<()> {
     }
     ensure!(said.lines().any(|line| line == "complete:true"), "its manifest is not complete:\n{said}");
     let versions: Vec<_> = lines("version ").collect();
-    ensure!(versions.len() == 1, "versions on its disk: {versions:?}");
+    let [version] = versions[..] else { bail!("versions on its disk: {versions:?}") };
     let running: Vec<_> = lines("running ").collect();
     ensure!(running.is_empty(), "still running: {running:?}");
     ensure!(lines("staged ").next().is_none(), "an executable is still staged:\n{said}");
-    Ok(())
+    Ok(version)
 }
 
 /// One request, without a client of the machine.
@@ -178,7 +202,7 @@ version 0.1.0";
 
     #[test]
     fn a_host_is_judged_by_all_that_it_says() {
-        on_host(GOOD).unwrap();
+        assert_eq!(on_host(GOOD).unwrap(), "0.1.0");
         for (from, to, words) in [
             ("kinstall-proxy.service active running", "kinstall-proxy.service failed failed", "kinstall-proxy"),
             ("unit kinstall-cni-agent.service active running\n", "", "missing"),

@@ -9,30 +9,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub use struck::{Command, Struck};
+pub use struck::{ALL as COMMANDS, Command, Struck};
 
 use crate::events::Mark;
 use crate::fault::Fault;
 use crate::matrix::{Outcome, Row};
 use crate::site::{Site, State};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A spread of the steps.
-    Short,
-    /// Every step; the installer is killed at every n-th event.
-    Long { every: usize },
-}
-
-impl Form {
-    /// How long a case takes, as measured.
-    pub fn seconds_each(self) -> usize {
-        match self {
-            Form::Short => 22,
-            Form::Long { .. } => 45,
-        }
-    }
-}
 
 pub enum Case {
     Struck(Struck),
@@ -67,50 +49,56 @@ impl Case {
     }
 }
 
-/// In an order in which one case leaves what the next begins with.
-pub fn all(site: &mut Site, form: Form) -> Result<Vec<Case>> {
+/// The short form: each command struck, faults of every kind, and most of what needs more hands. In an order in which one case
+/// leaves what the next begins with.
+pub fn short() -> Result<Vec<Case>> {
+    let killed = |command, marks: &[usize]| {
+        let step = format!("events {marks:?}, one run after the other");
+        let marks = marks.iter().map(|n| Mark::Nth(*n)).collect();
+        Ok(Case::Struck(Struck { command, step, marks, fault: Fault::Killed }))
+    };
+    let at = |command: Command, step: &str, fault: Fault| stages::named(command, step, fault).map(Case::Struck);
+    let special = |fault: &str| special::named(fault).map(Case::Special);
+    [
+        killed(Command::Up, &[2, 9, 30, 60]),
+        killed(Command::Remove, &[2, 5, 20]),
+        at(Command::Upgrade, "the kubelet restarts", Fault::SessionsDropped),
+        special("the new one does not start"),
+        at(Command::Drained, "the runtime restarts", Fault::PowerOff(2)),
+        killed(Command::Down, &[2, 8, 60]),
+        at(Command::Up, "images", Fault::DiskFull(3)),
+        special("two operators, one directory"),
+        special("the state directory is elsewhere"),
+        special("another machine at h2's address"),
+        at(Command::Grow, "etcd starts", Fault::PowerOff(1)),
+        at(Command::Down, "stop pods", Fault::CutFor(2, BRIEF)),
+        special("goes on from another machine"),
+    ]
+    .into_iter()
+    .collect()
+}
+
+const BRIEF: Duration = Duration::from_secs(4);
+
+/// Every step of these commands; the installer is killed at every n-th event.
+pub fn long(site: &mut Site, commands: &[Command], every: usize) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    match form {
-        Form::Short => {
-            let killed = |command, marks: &[usize]| {
-                let step = format!("events {marks:?}, one run after the other");
-                let marks = marks.iter().map(|n| Mark::Nth(*n)).collect();
-                Case::Struck(Struck { command, step, marks, fault: Fault::Killed })
-            };
-            let at = |command: Command, step: &str, fault: Fault| stages::named(command, step, fault).map(Case::Struck);
-            cases.push(killed(Command::Up, &[2, 9, 30, 60]));
-            cases.push(killed(Command::Remove, &[2, 5, 20]));
-            cases.push(killed(Command::Down, &[2, 8, 60]));
-            cases.push(at(Command::Up, "the runtime starts", Fault::PowerOff(2))?);
-            cases.push(at(Command::Remove, "stop components", Fault::SessionsDropped)?);
-            cases.push(at(Command::Down, "stop pods", Fault::CutFor(2, Duration::from_secs(4)))?);
-            cases.push(at(Command::Up, "images", Fault::DiskFull(3))?);
-        }
-        Form::Long { every } => {
-            for command in [Command::Up, Command::Remove, Command::Upgrade, Command::Down] {
-                let events = struck::count(site, command)?;
-                cases.extend((1..=events).step_by(every).map(|n| {
-                    let step = format!("event {n} of {events}");
-                    Case::Struck(Struck { command, step, marks: vec![Mark::Nth(n)], fault: Fault::Killed })
-                }));
-            }
-            let brief = Duration::from_secs(5);
-            let faults: [fn(u32, Duration) -> Fault; 5] = [
-                |n, _| Fault::PowerOff(n),
-                |n, _| Fault::Cut(n),
-                Fault::CutFor,
-                |_, _| Fault::SessionsDropped,
-                |n, _| Fault::DiskFull(n),
-            ];
-            for command in [Command::Up, Command::Remove, Command::Upgrade, Command::Down] {
-                for fault in faults {
-                    for host in command.hosts() {
-                        cases.extend(stages::all(command, fault(*host, brief), *host).into_iter().map(Case::Struck));
-                    }
-                }
+    for command in commands {
+        let events = struck::count(site, *command)?;
+        cases.extend((1..=events).step_by(every).map(|n| {
+            let step = format!("event {n} of {events}");
+            Case::Struck(Struck { command: *command, step, marks: vec![Mark::Nth(n)], fault: Fault::Killed })
+        }));
+    }
+    let faults: [fn(u32) -> Fault; 5] =
+        [Fault::PowerOff, Fault::Cut, |host| Fault::CutFor(host, BRIEF), |_| Fault::SessionsDropped, Fault::DiskFull];
+    for command in commands {
+        for fault in faults {
+            for host in command.hosts() {
+                cases.extend(stages::all(*command, fault(*host), *host).into_iter().map(Case::Struck));
             }
         }
     }
-    cases.extend(special::ALL.iter().copied().map(Case::Special));
+    cases.extend(special::ALL.map(Case::Special));
     Ok(cases)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
+use lab::Host;
 
 use crate::events::{Mark, Ran, follow, tail};
 use crate::fault::Fault;
@@ -27,14 +28,21 @@ pub struct Special {
     pub run: fn(&mut Site) -> Result<Outcome>,
 }
 
-pub const ALL: [Special; 6] = [
+/// In an order in which one leaves what the next begins with.
+pub const ALL: [Special; 7] = [
     special("up", "connecting", "two operators, one directory", State::Whole, one_directory),
     special("up, down", "connecting", "the state directory is elsewhere", State::Whole, without_state),
     special("up", "after it", "another machine at h2's address", State::Whole, swapped_worker),
-    special("up", "after it", "another machine at h1's address", State::Whole, swapped_control_plane),
+    special("upgrade, drained", "the runtime restarts", "the new one does not start", State::Newer, broken_runtime),
     special("up", "hosts work", "two operators, two copies", State::Bare, two_copies),
+    special("up", "after it", "another machine at h1's address", State::Whole, swapped_control_plane),
     special("up", "hosts work", "goes on from another machine", State::Bare, moved),
 ];
+
+/// That with this fault.
+pub fn named(fault: &str) -> Result<Special> {
+    ALL.into_iter().find(|special| special.fault == fault).with_context(|| format!("no case {fault:?}"))
+}
 
 const fn special(
     command: &'static str,
@@ -53,7 +61,7 @@ fn refused(started: Instant) -> Outcome {
 /// The cluster is whole with nothing done about it; how long that took.
 fn still_whole(site: &mut Site) -> Result<f64> {
     let started = Instant::now();
-    site.is_whole()?;
+    site.becomes(site.state)?;
     Ok(started.elapsed().as_secs_f64())
 }
 
@@ -115,6 +123,33 @@ fn swapped_control_plane(site: &mut Site) -> Result<Outcome> {
     site.operator.ok(&DOWN).context("the old cluster is given up")?;
     site.is_bare()?;
     Ok(Outcome { healed: started.elapsed().as_secs_f64(), ..outcome })
+}
+
+/// This host's container runtime does not start while this version is the current one.
+fn break_runtime(host: &Host, version: &str) -> Result<()> {
+    let unit = format!("[Service]\nExecStartPre=/bin/sh -c 'readlink /opt/kinstall/current | grep -vxF {version}'\n");
+    let script =
+        format!("mkdir -p {BROKEN} && cat > {BROKEN}/broken.conf <<'END' && systemctl daemon-reload\n{unit}END\n");
+    host.ssh_ok(&script).map(drop)
+}
+
+/// What systemd adds to the unit; gone after a restart of the host.
+const BROKEN: &str = "/run/systemd/system/kinstall-containerd.service.d";
+
+/// The first host goes back by itself, no other is begun, and all of it works as before.
+fn broken_runtime(site: &mut Site) -> Result<Outcome> {
+    let (old, new) = (site.version()?, site.version_of(State::Newest)?);
+    let host = site.lab.host(1).clone();
+    break_runtime(&host, &new)?;
+    let started = Instant::now();
+    let begun = |host: &str| format!("\"host\":\"{host}\",\"index\"");
+    let (first, back) = (begun("h1"), format!("it is back at {old}"));
+    let words = [first.as_str(), "kinstall-containerd", &back, "the upgrade has stopped"];
+    let said = site.operator.fails_saying(&site.upgrade(State::Newest), &words)?;
+    ensure!(!said.contains(&begun("h2")), "another host was begun:\n{}", tail(&said, 30));
+    let ended = started.elapsed().as_secs_f64();
+    host.ssh_ok(&format!("rm -r {BROKEN} && systemctl daemon-reload"))?;
+    Ok(Outcome { first: format!("back at {old}, told"), ended, healed: still_whole(site)? })
 }
 
 fn killed_at(site: &Site, event: usize) -> Result<Ran> {

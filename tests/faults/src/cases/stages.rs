@@ -35,6 +35,20 @@ const UPGRADE: [(&str, When); 6] = [
     ("addons", Event("phase", "addons")),
 ];
 
+/// What it has beyond [`UPGRADE`].
+const DRAINED: [(&str, When); 2] =
+    [("draining", Event("host", "draining")), ("the runtime restarts", Step("unit kinstall-containerd"))];
+
+const GROW: [(&str, When); 7] = [
+    ("connecting", Event("phase", "connecting")),
+    ("hosts begin", Event("phase", "bringing hosts")),
+    ("files", Step("file ")),
+    ("etcd starts", Step("unit kinstall-etcd")),
+    ("the control plane starts", Step("unit kinstall-control-plane")),
+    ("API ready", Event("apiReady", "")),
+    ("nodes Ready", Event("nodesReady", "")),
+];
+
 const REMOVE: [(&str, When); 6] = [
     ("removing", Event("phase", "removing")),
     ("drained", Event("node", "drained")),
@@ -59,6 +73,8 @@ fn of(command: Command) -> &'static [(&'static str, When)] {
     match command {
         Command::Up => &UP,
         Command::Upgrade => &UPGRADE,
+        Command::Drained => &DRAINED,
+        Command::Grow => &GROW,
         Command::Remove => &REMOVE,
         Command::Down => &DOWN,
     }

@@ -18,19 +18,29 @@ const LIMIT: Duration = Duration::from_secs(150);
 /// What `node remove` says of a node that is gone.
 const GONE: &str = "nor a node of the cluster";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Command {
     Up,
+    /// `up` with every host a control plane, where one was.
+    Grow,
+    /// Components alone.
     Upgrade,
+    /// The container runtime too, where components are newer already: every node is drained.
+    Drained,
     Remove,
     Down,
 }
+
+pub const ALL: [Command; 6] =
+    [Command::Up, Command::Remove, Command::Upgrade, Command::Drained, Command::Grow, Command::Down];
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Command::Up => "up",
+            Command::Grow => "up, 1 to 3",
             Command::Upgrade => "upgrade",
+            Command::Drained => "upgrade, drained",
             Command::Remove => "node remove",
             Command::Down => "down",
         })
@@ -40,17 +50,36 @@ impl fmt::Display for Command {
 impl Command {
     fn args(self, site: &Site) -> Vec<&str> {
         match self {
-            Command::Up => site::UP.to_vec(),
-            Command::Upgrade => site.upgrade(),
+            Command::Up | Command::Grow => site::UP.to_vec(),
+            Command::Upgrade | Command::Drained => site.upgrade(self.ends()),
             Command::Remove => site::REMOVE.to_vec(),
             Command::Down => site::DOWN.to_vec(),
         }
     }
 
-    fn begins(self) -> State {
+    /// Makes the site what it begins with.
+    fn begin(self, site: &mut Site) -> Result<()> {
+        match (self, site.state) {
+            // newer or more, it is all the same to what is taken down
+            (Command::Down, State::Newer | State::Newest | State::Grown) => Ok(()),
+            (Command::Up, _) => site.bring(State::Bare),
+            (Command::Drained, _) => site.bring(State::Newer),
+            (Command::Upgrade | Command::Remove | Command::Down, _) => site.bring(State::Whole),
+            (Command::Grow, _) => {
+                site.bring(State::Whole)?;
+                site.operator.write(&site.grown())
+            }
+        }
+    }
+
+    fn ends(self) -> State {
         match self {
-            Command::Up => State::Bare,
-            Command::Upgrade | Command::Remove | Command::Down => State::Whole,
+            Command::Up => State::Whole,
+            Command::Grow => State::Grown,
+            Command::Upgrade => State::Newer,
+            Command::Drained => State::Newest,
+            Command::Remove => State::Smaller,
+            Command::Down => State::Bare,
         }
     }
 
@@ -58,17 +87,16 @@ impl Command {
     pub fn hosts(self) -> &'static [u32] {
         match self {
             Command::Remove => &[3],
-            Command::Up | Command::Upgrade | Command::Down => &[1, 2, 3],
+            _ => &[1, 2, 3],
         }
     }
 
     /// It did all that it is for.
     fn is_done(self, site: &mut Site) -> Result<()> {
-        match self {
-            Command::Up => site.is_whole(),
-            Command::Upgrade => site.is_newer(),
-            Command::Remove => site.is_smaller(),
-            Command::Down => site.is_bare(),
+        match self.ends() {
+            State::Bare => site.is_bare(),
+            State::Smaller => site.is_smaller(),
+            state => site.becomes(state),
         }
     }
 }
@@ -83,10 +111,7 @@ pub struct Struck {
 
 impl Struck {
     pub fn run(&self, site: &mut Site) -> Result<Outcome> {
-        // newer or not is all the same to what is taken down
-        if (self.command, site.state) != (Command::Down, State::Newer) {
-            site.bring(self.command.begins())?;
-        }
+        self.command.begin(site)?;
         let mut outcome = Outcome::default();
         let mut blows = 0;
         for mark in &self.marks {
@@ -144,7 +169,7 @@ impl Struck {
 
 /// How many events a command has that nothing disturbs.
 pub fn count(site: &mut Site, command: Command) -> Result<usize> {
-    site.bring(command.begins())?;
+    command.begin(site)?;
     let ran = follow(site.operator.start(&command.args(site))?, &Mark::Nth(0), LIMIT, |_| Ok(()))?;
     ensure!(ran.code == Some(0), "{command} ended with {:?}:\n{}", ran.code, tail(&ran.said, 10));
     command.is_done(site)?;

@@ -1,8 +1,10 @@
 //! A client that asks at a constant rate, whatever the answers take, and checks every one of them.
 //!
 //! Open loop: requests begin when their time comes, so that a server that stalls is asked as often as one that does not. Connections
-//! are kept and used again, as browsers and balancers do.
+//! are kept and used again, as browsers and balancers do; and as they do, what was asked on a kept connection that the server had
+//! ended before it answered anything is asked once more on a new one.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -44,6 +46,8 @@ pub struct Sample {
     pub address: SocketAddr,
     pub sent: Instant,
     pub took: Duration,
+    /// The server had ended the connection: it was asked once more.
+    pub again: bool,
     /// What was wrong with it.
     pub error: Option<String>,
 }
@@ -55,6 +59,14 @@ pub struct Load {
 }
 
 type Http = Client<HttpConnector, Empty<Bytes>>;
+
+#[derive(Clone)]
+struct Clients {
+    /// Keeps connections.
+    kept: Http,
+    /// Makes a connection for every request.
+    fresh: Http,
+}
 
 impl Load {
     pub fn start(targets: Vec<Target>) -> Self {
@@ -78,11 +90,13 @@ async fn send(targets: Vec<Target>, stopped: watch::Receiver<bool>) -> Result<Ve
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT));
-    let client: Http = Client::builder(TokioExecutor::new()).build(connector);
+    let kept = Client::builder(TokioExecutor::new()).build(connector.clone());
+    let fresh = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+    let clients = Clients { kept, fresh };
     let mut senders = JoinSet::new();
     for (index, target) in targets.into_iter().enumerate() {
         ensure!(target.rate > 0 && !target.addresses.is_empty(), "{}: nothing to send", target.name);
-        senders.spawn(send_to(client.clone(), index, Arc::new(target), stopped.clone()));
+        senders.spawn(send_to(clients.clone(), index, Arc::new(target), stopped.clone()));
     }
     let mut samples = Vec::new();
     while let Some(sent) = senders.join_next().await {
@@ -91,7 +105,12 @@ async fn send(targets: Vec<Target>, stopped: watch::Receiver<bool>) -> Result<Ve
     Ok(samples)
 }
 
-async fn send_to(client: Http, index: usize, target: Arc<Target>, mut stopped: watch::Receiver<bool>) -> Vec<Sample> {
+async fn send_to(
+    clients: Clients,
+    index: usize,
+    target: Arc<Target>,
+    mut stopped: watch::Receiver<bool>,
+) -> Vec<Sample> {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / target.rate);
     let mut addresses = target.addresses.clone().into_iter().cycle();
     let (mut running, mut samples) = (JoinSet::new(), Vec::new());
@@ -101,14 +120,14 @@ async fn send_to(client: Http, index: usize, target: Arc<Target>, mut stopped: w
             _ = ticks.tick() => {}
         }
         let Some(address) = addresses.next() else { break };
-        let (client, target) = (client.clone(), target.clone());
+        let (clients, target) = (clients.clone(), target.clone());
         running.spawn(async move {
-            let sent = Instant::now();
-            let error = match tokio::time::timeout(PATIENCE, ask(&client, &target, address)).await {
+            let (sent, mut again) = (Instant::now(), false);
+            let error = match tokio::time::timeout(PATIENCE, ask(&clients, &target, address, &mut again)).await {
                 Ok(result) => result.err().map(|error| format!("{error:#}")),
                 Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
             };
-            Sample { target: index, address, sent, took: sent.elapsed(), error }
+            Sample { target: index, address, sent, took: sent.elapsed(), again, error }
         });
         while let Some(Ok(sample)) = running.try_join_next() {
             samples.push(sample);
@@ -120,12 +139,17 @@ async fn send_to(client: Http, index: usize, target: Arc<Target>, mut stopped: w
     samples
 }
 
-async fn ask(client: &Http, target: &Target, address: SocketAddr) -> Result<()> {
-    let request = Request::get(format!("http://{address}{}", target.path))
-        .header(header::HOST, &target.host)
-        .body(Empty::new())?;
-    let response = client.request(request).await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+async fn ask(clients: &Clients, target: &Target, address: SocketAddr, again: &mut bool) -> Result<()> {
+    let request = || {
+        Request::get(format!("http://{address}{}", target.path)).header(header::HOST, &target.host).body(Empty::new())
+    };
+    let mut response = clients.kept.request(request()?).await;
+    if response.as_ref().is_err_and(is_ended) {
+        *again = true;
+        response = clients.fresh.request(request()?).await;
+    }
+    let response = response.map_err(|error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         anyhow!("{error}{cause}")
     })?;
     let status = response.status();
@@ -137,6 +161,12 @@ async fn ask(client: &Http, target: &Target, address: SocketAddr) -> Result<()> 
     Ok(())
 }
 
+/// The server has ended the connection, and had not answered anything.
+fn is_ended(error: &hyper_util::client::legacy::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    cause.is_some_and(hyper::Error::is_incomplete_message)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -144,6 +174,8 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    const WELL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nI am fine";
 
     /// Answers so many requests with each of these, one connection a request.
     fn server(answers: &'static [&'static str]) -> SocketAddr {
@@ -174,7 +206,7 @@ mod tests {
     #[test]
     fn every_answer_is_checked() {
         let address = server(&[
-            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nI am fine",
+            WELL,
             "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmeh!",
             "HTTP/1.1 503 Gone\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine",
         ]);
@@ -186,6 +218,18 @@ mod tests {
             assert!(samples.iter().any(|s| s.error.as_ref().is_some_and(|error| error.contains(words))), "{words}");
         }
         assert!(samples.iter().any(|sample| sample.error.is_none()));
+    }
+
+    #[test]
+    fn what_an_ended_connection_did_not_answer_is_asked_once_more() {
+        let (once, always) = (server(&["", WELL]), server(&[""]));
+        for (address, well) in [(once, true), (always, false)] {
+            let load = Load::start(vec![target(address)]);
+            std::thread::sleep(Duration::from_millis(200));
+            let samples = load.stop().unwrap();
+            assert!(samples.iter().any(|sample| sample.again));
+            assert!(samples.iter().all(|sample| sample.error.is_none() == well), "{samples:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::client::Sample;
 pub struct Borne {
     pub sent: usize,
     pub failed: usize,
+    /// Sent once more, because the server had ended the connection.
+    pub again: usize,
     /// Seconds in which requests failed: from the first failure's begin to the end of the last one, good stretches of more than a
     /// second left out.
     pub outage: f64,
@@ -31,6 +33,7 @@ impl Borne {
         let millis = |took: Option<&Duration>| took.map_or(0.0, |took| took.as_secs_f64() * 1000.0);
         let mut borne = Self {
             sent: samples.len(),
+            again: samples.iter().filter(|sample| sample.again).count(),
             median: millis(took.get(took.len() / 2)),
             slowest: millis(took.last()),
             ..Self::default()
@@ -54,15 +57,18 @@ impl Borne {
     }
 
     pub fn to_json(&self) -> Value {
-        let Self { sent, failed, outage, median, slowest, errors } = self;
-        json!({"sent": sent, "failed": failed, "outageSeconds": outage, "medianMillis": median, "slowestMillis": slowest, "errors": errors})
+        let Self { sent, failed, again, outage, median, slowest, errors } = self;
+        json!({"sent": sent, "failed": failed, "sentAgain": again, "outageSeconds": outage, "medianMillis": median, "slowestMillis": slowest, "errors": errors})
     }
 }
 
 impl fmt::Display for Borne {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, failed, outage, median, slowest, errors } = self;
+        let Self { sent, failed, again, outage, median, slowest, errors } = self;
         write!(f, "{failed} of {sent} failed in {outage:.1} s; {median:.0} ms, at most {slowest:.0} ms")?;
+        if *again > 0 {
+            write!(f, "; {again} sent once more, on a new connection")?;
+        }
         for (error, times) in errors {
             write!(f, "\n            {times} × {error}")?;
         }
@@ -83,6 +89,7 @@ mod tests {
             address: "10.0.0.1:80".parse().unwrap(),
             sent: begun + Duration::from_millis(at),
             took: Duration::from_millis(took),
+            again: failed,
             error: failed.then(|| "broken".to_owned()),
         };
         let samples = [
@@ -93,7 +100,7 @@ mod tests {
             sample(9000, 500, true),
         ];
         let borne = Borne::of(&samples);
-        assert_eq!((borne.sent, borne.failed, borne.errors["broken"]), (5, 3, 3));
+        assert_eq!((borne.sent, borne.failed, borne.again, borne.errors["broken"]), (5, 3, 3, 3));
         assert!((borne.outage - 2.6).abs() < 0.01, "{}", borne.outage);
         assert!((borne.median - 200.0).abs() < 0.1 && (borne.slowest - 2000.0).abs() < 0.1, "{borne:?}");
         assert_eq!(Borne::of(&[]), Borne::default());
