@@ -7,11 +7,13 @@ mod common;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use apiserver::{ApiServer, Config};
 use common::Server;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kinstall::cluster::Cluster;
 use kinstall::state::StateDir;
@@ -148,6 +150,9 @@ async fn a_node_goes_when_its_pods_and_their_budgets_let_it() {
     if world.api::<ServiceAccount>().get_opt("default").await.unwrap().is_none() {
         create(&world.api::<ServiceAccount>(), json!({"metadata": {"name": "default"}})).await;
     }
+    let kubelet = world.kubelet_of_h2().await;
+    let applied = json!({"version": "1", "hosts": [{"host": "h2", "address": "localhost", "resources": []}]});
+    StateDir::at(world.ssh.directory.path(), "t").write("applied.json", &applied).unwrap();
     let (good, said) = world.run(&["node", "list", "--output", "json"]).await;
     let listed: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
     assert!(good && listed["nodes"][1]["name"] == "h2" && listed["nodes"][1]["ready"] == true, "{said}");
@@ -184,57 +189,132 @@ async fn a_node_goes_when_its_pods_and_their_budgets_let_it() {
     assert_eq!(world.pods().await, ["agent", "web"]);
 
     // one that does is noticed at once: long before the time is up
-    let mut child = world.command(&["node", "remove", "h2", "--yes"]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let (mut lines, waits) = tokio::task::spawn_blocking(move || {
-        let waits = lines.by_ref().map_while(Result::ok).any(|line| line.contains("default/web waits"));
-        (lines, waits)
-    })
-    .await
-    .unwrap();
-    assert!(waits, "it does not say that it waits");
-    status_of(&budgets, "keep-web", allow(1)).await;
-    let (good, said) = tokio::task::spawn_blocking(move || {
-        let said: Vec<_> = lines.by_ref().map_while(Result::ok).collect();
-        (child.wait().unwrap().success(), said.join("\n"))
-    })
-    .await
-    .unwrap();
+    let allowed = async { status_of(&budgets, "keep-web", allow(1)).await };
+    let (good, said) = world.run_and_when(&["node", "remove", "h2", "--yes"], "default/web waits", allowed).await;
     assert!(good && said.contains("1 pods went, 1 stay"), "{said}");
     assert_eq!(world.pods().await, ["agent"], "a DaemonSet's pod is not evicted");
     assert!(world.h2().await.is_none());
     assert_eq!(world.keys_of_h2(), 0);
 
-    // it is not in the inventory any more; what nobody knows is refused
+    kubelet.abort();
+    // it is not in the inventory any more; again there is nothing to do, but what nobody ever knew is refused
     let inventory = || std::fs::read_to_string(world.ssh.path("inventory.yaml")).unwrap();
     assert!(!inventory().contains("h2") && inventory().contains("- {name: h1, address: 127.0.0.1,"), "{}", inventory());
     let (good, said) = world.run(&["node", "remove", "h2", "--yes"]).await;
-    assert!(!good && said.contains("neither a host"), "{said}");
+    assert!(good && said.contains("h2: nothing is left of it") && said.contains("h2 was removed before"), "{said}");
+    let (good, said) = world.run(&["node", "remove", "h2", "h3", "--yes"]).await;
+    assert!(!good && said.contains("\"h3\" is neither a host"), "{said}");
+}
+
+impl World {
+    /// Whose second host is off for SSH and whose node is Ready all the same.
+    async fn with_h2_out_of_reach() -> Self {
+        let world = Self::new().await;
+        let inventory = std::fs::read_to_string(world.ssh.path("inventory.yaml")).unwrap();
+        let off = inventory.replace("nodeAddress", "port: 1, nodeAddress");
+        std::fs::write(world.ssh.path("inventory.yaml"), off).unwrap();
+        create(&world.nodes(), json!({"metadata": {"name": "h2"}})).await;
+        status_of(&world.nodes(), "h2", json!({"conditions": [{"type": "Ready", "status": "True"}]})).await;
+        if world.api::<ServiceAccount>().get_opt("default").await.unwrap().is_none() {
+            create(&world.api::<ServiceAccount>(), json!({"metadata": {"name": "default"}})).await;
+        }
+        world.pod("alone", None).await;
+        let selector = json!({"matchLabels": {"app": "alone"}});
+        let budget = json!({"metadata": {"name": "keep"}, "spec": {"minAvailable": 1, "selector": selector}});
+        create(&world.api::<PodDisruptionBudget>(), budget).await;
+        world
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    /// Runs a command; as soon as it says `words`, `then` happens. Whether it ended well, and what it said.
+    async fn run_and_when(
+        &self,
+        arguments: &[&str],
+        words: &'static str,
+        then: impl Future<Output = ()>,
+    ) -> (bool, String) {
+        let mut child = self.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut lines, mut said) = tokio::task::spawn_blocking(move || {
+            let mut said = Vec::new();
+            for line in lines.by_ref().map_while(Result::ok) {
+                said.push(line);
+                if said.last().unwrap().contains(words) {
+                    break;
+                }
+            }
+            (lines, said)
+        })
+        .await
+        .unwrap();
+        assert!(said.last().is_some_and(|line: &String| line.contains(words)), "{said:?}");
+        then.await;
+        tokio::task::spawn_blocking(move || {
+            said.extend(lines.by_ref().map_while(Result::ok));
+            (child.wait().unwrap().success(), said.join("\n"))
+        })
+        .await
+        .unwrap()
+    }
+
+    /// A kubelet that lives, as the cluster sees it, until the task is aborted.
+    async fn kubelet_of_h2(&self) -> tokio::task::JoinHandle<()> {
+        let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-node-lease");
+        let namespace = serde_json::from_value(json!({"metadata": {"name": "kube-node-lease"}})).unwrap();
+        // the server makes it, too
+        drop(Api::<Namespace>::all(self.client.clone()).create(&PostParams::default(), &namespace).await);
+        create(&leases, json!({"metadata": {"name": "h2"}})).await;
+        tokio::spawn(async move {
+            for second in 0.. {
+                let time =
+                    format!("2026-01-01T{:02}:{:02}:{:02}.000000Z", second / 3600, second / 60 % 60, second % 60);
+                let renewed = Patch::Merge(json!({"spec": {"renewTime": time}}));
+                leases.patch("h2", &PatchParams::default(), &renewed).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        })
+    }
+}
+
+/// With budgets that would hold its pods for ever. The command has five minutes, and needs none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_a_kubelet_that_falls_silent_are_not_waited_for() {
+    const FORCE: [&str; 5] = ["node", "remove", "h2", "--yes", "--force"];
+    let unknown = || json!({"conditions": [{"type": "Ready", "status": "Unknown"}]});
+    let world = World::with_h2_out_of_reach().await;
+    let falls_silent = async { status_of(&world.nodes(), "h2", unknown()).await };
+    let (good, said) = world.run_and_when(&FORCE, "waiting for a sign of its kubelet", falls_silent).await;
+    assert!(good && said.contains("left to the cluster's garbage collection"), "{said}");
+    assert!(!said.contains("default/alone") && world.h2().await.is_none(), "{said}");
+    drop(world);
+
+    // it lived when the pods were asked to go
+    let world = World::with_h2_out_of_reach().await;
+    let kubelet = world.kubelet_of_h2().await;
+    let falls_silent = async {
+        kubelet.abort();
+        status_of(&world.nodes(), "h2", unknown()).await;
+    };
+    let (good, said) = world.run_and_when(&FORCE, "default/alone waits", falls_silent).await;
+    assert!(good && said.contains("left to the cluster's garbage collection"), "{said}");
+    assert!(world.h2().await.is_none() && world.pods().await == ["alone"], "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn force_goes_over_budgets_when_the_time_is_up_and_over_hosts_that_are_off() {
-    let world = World::new().await;
-    let inventory = std::fs::read_to_string(world.ssh.path("inventory.yaml")).unwrap();
-    let off = inventory.replace("nodeAddress", "port: 1, nodeAddress");
-    std::fs::write(world.ssh.path("inventory.yaml"), off).unwrap();
-    let nodes = Api::<Node>::all(world.client.clone());
-    create(&nodes, json!({"metadata": {"name": "h2"}})).await;
-    status_of(&nodes, "h2", json!({"conditions": [{"type": "Ready", "status": "True"}]})).await;
-    if world.api::<ServiceAccount>().get_opt("default").await.unwrap().is_none() {
-        create(&world.api::<ServiceAccount>(), json!({"metadata": {"name": "default"}})).await;
-    }
-    world.pod("alone", None).await;
-    let selector = json!({"matchLabels": {"app": "alone"}});
-    let budget = json!({"metadata": {"name": "keep"}, "spec": {"minAvailable": 1, "selector": selector}});
-    create(&world.api::<PodDisruptionBudget>(), budget).await;
-
+    let world = World::with_h2_out_of_reach().await;
+    // only the operator's way to it is broken
+    let kubelet = world.kubelet_of_h2().await;
     let (good, said) = world.run(&["node", "remove", "h2", "--yes"]).await;
     assert!(!good && said.contains("nothing was changed") && said.contains("--force"), "{said}");
     assert!(world.h2().await.unwrap().spec.unwrap_or_default().unschedulable.is_none());
 
     let (good, said) = world.run(&["node", "remove", "h2", "--yes", "--force", "--timeout", "1s"]).await;
     assert!(good && said.contains("deleted default/alone against its budget"), "{said}");
+    kubelet.abort();
     // the way to its host is still known
     let applied: Value =
         serde_json::from_slice(&std::fs::read(world.ssh.path(".kinstall/t/applied.json")).unwrap()).unwrap();

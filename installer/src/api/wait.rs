@@ -85,6 +85,12 @@ pub fn node_ready(node: &Node) -> bool {
     ready_condition(node).is_some_and(|condition| condition.status == "True")
 }
 
+/// The cluster has given up waiting for a word of the node's kubelet, or never had one. A kubelet that says itself that its node is
+/// not Ready is there, and ends pods.
+pub fn node_silent(node: &Node) -> bool {
+    ready_condition(node).is_none_or(|condition| condition.status == "Unknown")
+}
+
 /// A pod's Ready condition is True and it is not on its way out.
 pub fn pod_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());

@@ -1,5 +1,5 @@
-//! Cordons a node and sees its pods off. Two watches drive it: the node's pods, and the budgets that may allow what they
-//! forbade before. Nothing is asked again without a reason.
+//! Cordons a node and sees its pods off. Three watches drive it: the node's pods, the budgets that may allow what they forbade
+//! before, and the node itself, whose kubelet may fall silent. Nothing is asked again without a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Options;
 use super::decide::{Obstacle, decide, is_going};
 use super::eviction::{Answer, delete, evict};
+use crate::api::wait::node_silent;
 
 /// The node is empty but for what stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub enum Stopped {
         waiting: Vec<(String, String)>,
         budgets: bool,
     },
+    /// Pods are left, and the cluster hears nothing of the node's kubelet, which alone could say that they have ended.
+    Silent,
     Failed(anyhow::Error),
 }
 
@@ -66,6 +69,9 @@ impl fmt::Display for Stopped {
                 }
                 Ok(())
             }
+            Self::Silent => f.write_str(
+                "its kubelet has fallen silent, so nobody there ends pods; bring the host back, or take the node out",
+            ),
             Self::Failed(error) => write!(f, "{error:#}"),
         }
     }
@@ -77,7 +83,7 @@ impl From<anyhow::Error> for Stopped {
     }
 }
 
-/// Cordons `node` and evicts what has to go, until it is gone. `tell` gets a line for each step.
+/// Cordons `node` and evicts what has to go, until it is gone or nobody is there to end it. `tell` gets a line for each step.
 /// `client` must not repeat by itself what a budget refused ([`crate::api::Servers::open_unretried`]).
 pub async fn drain(client: &Client, node: &str, options: &Options, tell: impl Fn(&str)) -> Result<Drained, Stopped> {
     let nodes: Api<Node> = Api::all(client.clone());
@@ -119,13 +125,15 @@ struct Work<'a, T> {
 impl<T: Fn(&str)> Work<'_, T> {
     /// Until nothing is left that has to go.
     async fn follow(&mut self, node: &str) -> Result<Drained, Stopped> {
+        let itself = Config::default().fields(&format!("metadata.name={node}"));
+        let nodes = watcher(Api::<Node>::all(self.client.clone()), itself).default_backoff();
         let of_node = Config::default().fields(&format!("spec.nodeName={node}"));
         let pods = watcher(Api::<Pod>::all(self.client.clone()), of_node).default_backoff();
         let budgets =
             watcher(Api::<PodDisruptionBudget>::all(self.client.clone()), Config::default()).default_backoff();
-        pin_mut!(pods, budgets);
+        pin_mut!(nodes, pods, budgets);
         let mut listing = BTreeSet::new();
-        let mut synced = false;
+        let (mut synced, mut silent) = (false, false);
         loop {
             let busy = self.earliest_busy();
             tokio::select! {
@@ -147,12 +155,21 @@ impl<T: Fn(&str)> Work<'_, T> {
                     Some(Err(error)) => tracing::debug!("watch of budgets: {error}"),
                     None => return Err(anyhow::anyhow!("the watch of the disruption budgets ended").into()),
                 },
+                event = nodes.next() => match event {
+                    Some(Ok(Event::Apply(node) | Event::InitApply(node))) => silent = node_silent(&node),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => tracing::debug!("watch of the node: {error}"),
+                    None => return Err(anyhow::anyhow!("the watch of the node ended").into()),
+                },
                 () = sleep_until(busy.unwrap_or_else(Instant::now)), if busy.is_some() => {
                     self.asked.retain(|_, asked| !matches!(asked, Asked::Busy { until } if *until <= Instant::now()));
                 }
             }
             if synced && let Some(drained) = self.step().await? {
                 return Ok(drained);
+            }
+            if synced && silent {
+                return Err(Stopped::Silent);
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Applied {
     pub applied: String,
     pub cluster: ClusterRef,
     pub hosts: Vec<AppliedHost>,
+    /// Names of hosts that were here and of which nothing is left.
+    pub gone: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -76,6 +78,7 @@ impl Applied {
         applied.applied = OffsetDateTime::now_utc().format(&Rfc3339)?;
         applied.cluster = cluster.clone();
         applied.hosts.retain(|old| !hosts.iter().any(|new| new.host == old.host));
+        applied.gone.retain(|gone| !hosts.iter().any(|new| new.host == *gone));
         applied.hosts.extend(hosts);
         applied.save(state)
     }
@@ -83,8 +86,17 @@ impl Applied {
     /// A host that was taken back.
     pub fn forget(state: &StateDir, name: &str) -> anyhow::Result<()> {
         let Some(mut applied) = Self::load(state)? else { return Ok(()) };
+        let known = applied.hosts.len();
         applied.hosts.retain(|host| host.host != name);
+        if applied.hosts.len() < known && !applied.is_gone(name) {
+            applied.gone.push(name.to_owned());
+        }
         applied.save(state)
+    }
+
+    /// Whether a host of this name was here and was taken out.
+    pub fn is_gone(&self, name: &str) -> bool {
+        self.gone.iter().any(|gone| gone == name)
     }
 
     /// A host that could not be taken back.
@@ -135,6 +147,12 @@ mod tests {
         let beside: Vec<_> = applied.beside(&smaller).into_iter().map(|host| host.host.as_str()).collect();
         assert_eq!(beside, ["h0", "h2"]);
         state.forget_host("h2").unwrap();
-        assert!(Applied::load(&state).unwrap().unwrap().host("h2").is_none());
+        state.forget_host("nobody").unwrap();
+        let applied = Applied::load(&state).unwrap().unwrap();
+        assert!(applied.host("h2").is_none() && applied.gone == ["h2"], "{:?}", applied.gone);
+        // another host of this name
+        Applied::update(&state, "2", &ClusterRef::default(), vec![AppliedHost::new(&cluster.hosts[1], Vec::new())])
+            .unwrap();
+        assert!(!Applied::load(&state).unwrap().unwrap().is_gone("h2"));
     }
 }

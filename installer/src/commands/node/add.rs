@@ -1,6 +1,7 @@
 //! `kinstall node add`: into the inventory, and a node.
 //!
-//! A worker concerns nobody else: only its host is connected to. A control plane has to be known to all, so there `up` does it.
+//! A worker concerns nobody else: only its host is worked on, and control planes get no more than the copy for `adopt`. A control
+//! plane has to be known to all, so there `up` does it.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::cluster::{Cluster, Host};
 use crate::commands::bring::{Extent, bring_all};
 use crate::commands::fleet::{self, Fleet};
 use crate::commands::progress::{Progress, Work};
-use crate::commands::{Ended, Run, plan, up};
+use crate::commands::{Ended, Run, adopt, plan, up};
 use crate::desired::{Inputs, Topology};
 use crate::host::Executable;
 use crate::inventory::edit::{NewHost, Written};
@@ -48,7 +49,10 @@ pub async fn run(mut run: Run<'_>, arguments: &NodeAdd) -> anyhow::Result<Ended>
         edited.write()?;
         return up::run(&run, &without_validation(&arguments.bundled)).await;
     }
-    workers(&run, names, &arguments.bundled, || edited.write()).await
+    let copy = adopt::Watched::new(&run);
+    let ended = workers(&run, names, &arguments.bundled, || edited.write()).await;
+    copy.bring_if_changed(&run, &[]).await;
+    ended
 }
 
 pub fn without_validation(bundled: &Bundled) -> Up {

@@ -3,24 +3,24 @@
 //! The order makes each step repeatable: the kubelet is stopped before its Node goes, so that it cannot register again, and
 //! keys are forgotten last. What was done already is found done.
 
+mod empty;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::{Node, PersistentVolume};
-use kube::api::{Api, DeleteParams, ListParams};
-use kube::{Client, ResourceExt as _};
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
 use super::inventory::Edited;
-use super::{may_be_left, volumes};
+use super::may_be_left;
 use crate::api::Servers;
-use crate::api::wait::node_ready;
 use crate::bundle::Bundle;
 use crate::cli::{Bundled, Draining, NodeRemove};
 use crate::cluster::{ETCD_PEER_PORT, Host};
 use crate::commands::fleet::{self, Fleet, Member};
-use crate::commands::{Ended, Run, membership};
-use crate::drain::{self, drain};
+use crate::commands::{Ended, Run, adopt, membership};
 use crate::host::{Executable, HostError};
 use crate::state::applied::Applied;
 
@@ -69,26 +69,40 @@ pub async fn run(run: &Run<'_>, arguments: &NodeRemove) -> anyhow::Result<Ended>
             names.join(", ")
         );
     }
-    let removal = Removal::new(run, &names, &arguments.draining, &arguments.bundled).await?;
+    let copy = adopt::Watched::new(run);
+    let ended = remove_all(run, &names, arguments).await;
+    copy.bring_if_changed(run, &names).await;
+    ended
+}
+
+async fn remove_all(run: &Run<'_>, names: &[String], arguments: &NodeRemove) -> anyhow::Result<Ended> {
+    let removal = Removal::new(run, names, &arguments.draining, &arguments.bundled).await?;
     // all of them are known before the first is touched
     let mut subjects = Vec::new();
-    for name in &names {
-        subjects.push(removal.find(name).await?);
+    for name in names {
+        match removal.find(name).await? {
+            Some(subject) => subjects.push(subject),
+            None => run.printer.event("node", &removal.nothing_left(name), json!({"node": name, "gone": true})),
+        }
     }
     for (done, subject) in subjects.iter().enumerate() {
         run.printer.phase(&format!("removing {}", subject.name));
         if let Err(error) = removal.remove(subject).await {
             run.printer.error(&format!("{}: {error:#}", subject.name), json!({"node": subject.name}));
             let text = format!("{done} of {} nodes removed; the same command again goes on", subjects.len());
-            run.printer.result(&text, &json!({"event": "summary", "ok": false, "removed": names[..done]}));
+            let removed: Vec<_> = subjects[..done].iter().map(|subject| &subject.name).collect();
+            run.printer.result(&text, &json!({"event": "summary", "ok": false, "removed": removed}));
             return Ok(Ended::Failed);
         }
     }
     let left = match arguments.keep_in_inventory {
-        true => in_inventory(run, &names),
-        false => strike(run, &names),
+        true => in_inventory(run, names),
+        false => strike(run, names),
     };
-    let mut text = format!("removed {}", names.join(", "));
+    let mut text = match subjects.is_empty() {
+        true => format!("{} was removed before", names.join(", ")),
+        false => format!("removed {}", names.join(", ")),
+    };
     if !left.is_empty() {
         text += &format!(
             "\n{} stands in {}: as long as it stands there `kinstall up` makes it a node again",
@@ -151,23 +165,34 @@ impl<'a> Removal<'a> {
         self
     }
 
-    pub async fn find(&self, name: &str) -> anyhow::Result<Subject> {
-        self.find_as(name, self.run.cluster.hosts.iter().find(|host| host.name == name)).await
-    }
-
-    /// As [`Removal::find`], with the host as an inventory named it.
-    pub async fn find_as(&self, name: &str, host: Option<&Host>) -> anyhow::Result<Subject> {
-        let applied = Applied::load(&self.run.state)?;
-        let known = applied.as_ref().and_then(|applied| applied.host(name));
-        let host = host.or_else(|| known.and_then(|known| known.reach.as_ref())).cloned();
-        let node = Api::<Node>::all(self.client.clone()).get_opt(name).await.context("cannot ask for the node")?;
-        if host.is_none() && node.is_none() && known.is_none() {
+    /// What there is of a node; `None`: a run before this one has removed all of it.
+    ///
+    /// # Errors
+    /// When nobody has ever heard of it: the name may be mistyped.
+    async fn find(&self, name: &str) -> anyhow::Result<Option<Subject>> {
+        let host = self.run.cluster.hosts.iter().find(|host| host.name == name);
+        let found = self.find_as(name, host).await?;
+        if found.is_none() && !Applied::load(&self.run.state)?.is_some_and(|applied| applied.is_gone(name)) {
             bail!(
                 "{name:?} is neither a host of {} nor a node of the cluster; nothing was changed",
                 self.run.inventory
             );
         }
-        Ok(Subject { name: name.to_owned(), host, node })
+        Ok(found)
+    }
+
+    /// What there is of a node whose host is as an inventory named it.
+    pub async fn find_as(&self, name: &str, host: Option<&Host>) -> anyhow::Result<Option<Subject>> {
+        let applied = Applied::load(&self.run.state)?;
+        let known = applied.as_ref().and_then(|applied| applied.host(name));
+        let host = host.or_else(|| known.and_then(|known| known.reach.as_ref())).cloned();
+        let node = Api::<Node>::all(self.client.clone()).get_opt(name).await.context("cannot ask for the node")?;
+        let is_there = host.is_some() || node.is_some() || known.is_some();
+        Ok(is_there.then(|| Subject { name: name.to_owned(), host, node }))
+    }
+
+    pub fn nothing_left(&self, name: &str) -> String {
+        format!("  {name}: nothing is left of it, neither a host in {} nor a node of the cluster", self.run.inventory)
     }
 
     pub async fn remove(&self, subject: &Subject) -> anyhow::Result<()> {
@@ -266,46 +291,6 @@ impl<'a> Removal<'a> {
         let hosts = self.run.cluster.control_planes().filter(stays);
         let opened = self.fleet.open_some(self.run, hosts, Executable::Installed(self.bundle.as_ref())).await;
         opened.into_iter().filter_map(|(_, result)| result.ok().flatten()).collect()
-    }
-
-    /// Its pods elsewhere; of a node that is gone nobody could say that they ended.
-    async fn empty(&self, node: &Node, reach: Reach) -> anyhow::Result<()> {
-        let name = node.name_any();
-        self.keep_volumes(node).await?;
-        if reach != Reach::Ours && !node_ready(node) {
-            Api::<Node>::all(self.client.clone()).cordon(&name).await.context("cannot cordon the node")?;
-            self.tell(&name, "cordoned; it is not Ready, so its pods are left to the cluster's garbage collection");
-            return Ok(());
-        }
-        let options = drain::Options {
-            force: self.draining.force,
-            delete_empty_dir_data: self.draining.delete_emptydir_data,
-            timeout: self.draining.timeout,
-        };
-        match drain(&self.client, &name, &options, |text| self.tell(&name, text)).await {
-            Ok(drained) => {
-                self.tell(&name, &drained.to_string());
-                Ok(())
-            }
-            Err(stopped) => bail!(
-                "not drained: {stopped}\nthe node stays cordoned; run the command again, or `kubectl uncordon {name}` to keep it"
-            ),
-        }
-    }
-
-    async fn keep_volumes(&self, node: &Node) -> anyhow::Result<()> {
-        let name = node.name_any();
-        let hostname = node.labels().get("kubernetes.io/hostname").unwrap_or(&name);
-        let all = Api::<PersistentVolume>::all(self.client.clone()).list(&ListParams::default()).await?;
-        let lost = volumes::lost_with(&all.items, hostname);
-        if lost.is_empty() || self.draining.force {
-            return Ok(());
-        }
-        bail!(
-            "the volumes of these claims lie on its disk and would be lost: {}; nothing was changed (move what they hold and \
-             delete the claims, or give --force)",
-            lost.join(", ")
-        )
     }
 
     async fn take_back(&self, host: &Host) -> anyhow::Result<()> {

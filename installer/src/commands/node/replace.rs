@@ -16,7 +16,7 @@ use super::remove::Removal;
 use crate::cli::NodeReplace;
 use crate::cluster::{Cluster, Host};
 use crate::commands::fleet::{self, Fleet};
-use crate::commands::{Ended, Run, up};
+use crate::commands::{Ended, Run, adopt, up};
 use crate::host::Executable;
 
 pub async fn run(mut run: Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> {
@@ -26,11 +26,18 @@ pub async fn run(mut run: Run<'_>, arguments: &NodeReplace) -> anyhow::Result<En
             arguments.old
         );
     }
+    let copy = adopt::Watched::new(&run);
+    let ended = replace(&mut run, arguments).await;
+    copy.bring_if_changed(&run, &[]).await;
+    ended
+}
+
+async fn replace(run: &mut Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> {
     let before = run.cluster.clone();
     let Some(old) = before.hosts.iter().find(|host| host.name == arguments.old) else {
         return finish(run, arguments).await;
     };
-    let edited = edited(&run, arguments, old)?;
+    let edited = edited(run, arguments, old)?;
     let new = edited.cluster.hosts.iter().find(|host| host.name == arguments.new);
     let new = new.context("the new host is not in the inventory that was made")?.clone();
     if old.control_plane && !before.several_control_planes() {
@@ -40,18 +47,18 @@ pub async fn run(mut run: Run<'_>, arguments: &NodeReplace) -> anyhow::Result<En
         );
     }
     let both_fit = old.name != new.name && old.address != new.address && old.node_address != new.node_address;
-    if both_fit && lives(&run, old).await {
+    if both_fit && lives(run, old).await {
         run.cluster = edited.cluster.clone();
-        if come(&run, arguments, &new, &edited).await? != Ended::Done {
+        if come(run, arguments, &new, &edited).await? != Ended::Done {
             return Ok(Ended::Failed);
         }
-        return go(&run, arguments, &before).await;
+        return go(run, arguments, &before).await;
     }
-    if go(&run, arguments, &before).await? != Ended::Done {
+    if go(run, arguments, &before).await? != Ended::Done {
         return Ok(Ended::Failed);
     }
     run.cluster = edited.cluster.clone();
-    come(&run, arguments, &new, &edited).await
+    come(run, arguments, &new, &edited).await
 }
 
 /// The inventory with the new host in the old one's place, labels and all.
@@ -100,7 +107,11 @@ async fn go(run: &Run<'_>, arguments: &NodeReplace, before: &Cluster) -> anyhow:
     let names = [arguments.old.clone()];
     let removal = Removal::new(run, &names, &arguments.draining, &arguments.bundled).await?.even_dead();
     let old = before.hosts.iter().find(|host| host.name == arguments.old);
-    let subject = removal.find_as(&arguments.old, old).await?;
+    let Some(subject) = removal.find_as(&arguments.old, old).await? else {
+        let text = format!("{}\n{} has its place already", removal.nothing_left(&arguments.old).trim(), arguments.new);
+        run.printer.result(&text, &json!({"event": "summary", "ok": true, "removed": []}));
+        return Ok(Ended::Done);
+    };
     if let Err(error) = removal.remove(&subject).await {
         run.printer.error(&format!("{}: {error:#}", arguments.old), json!({"node": arguments.old}));
         let text = "not finished; the same command again goes on";
@@ -113,7 +124,7 @@ async fn go(run: &Run<'_>, arguments: &NodeReplace, before: &Cluster) -> anyhow:
 }
 
 /// A run before this one has changed the inventory: what is left of its work.
-async fn finish(run: Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> {
+async fn finish(run: &Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> {
     let Some(new) = run.cluster.hosts.iter().find(|host| host.name == arguments.new).cloned() else {
         bail!("neither {:?} nor {:?} is a host of {}", arguments.old, arguments.new, run.inventory);
     };
@@ -121,10 +132,10 @@ async fn finish(run: Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> 
         bail!("{:?} is already a host of {}, at {}; nothing was changed", new.name, run.inventory, new.address);
     }
     run.printer.event("inventory", &format!("  {} is in {} already", new.name, run.inventory), Value::Null);
-    let unchanged = Edited::without(&run, &[])?;
-    if come(&run, arguments, &new, &unchanged).await? != Ended::Done {
+    let unchanged = Edited::without(run, &[])?;
+    if come(run, arguments, &new, &unchanged).await? != Ended::Done {
         return Ok(Ended::Failed);
     }
     let before = run.cluster.clone();
-    go(&run, arguments, &before).await
+    go(run, arguments, &before).await
 }

@@ -21,7 +21,7 @@ use plan::Step;
 use versions::Versions;
 
 use super::fleet::{self, Fleet, Member};
-use super::{ADMIN_KUBECONFIG, Ended, Run, ask, up};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, up};
 use crate::api::apply::Applier;
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
@@ -60,6 +60,7 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
         printer.error("not every host can be worked on; nothing was changed", Value::Null);
         return Ok(Ended::Failed);
     }
+    let copies = adopt::Copies::seen(&members);
     let topology = match fleet::topology(run, &members) {
         Ok(topology) => topology,
         Err(error) => {
@@ -82,7 +83,9 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     if pending > 0 {
         confirm(run, to, pending)?;
     }
-    upgrading.work(inputs, steps).await
+    let ended = upgrading.work(inputs, steps).await;
+    copies.refresh(run, &upgrading.fleet).await;
+    ended
 }
 
 fn tell_plan(run: &Run<'_>, steps: &[Step<'_>], pending: usize) -> Ended {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use e2e::operator::both;
 use e2e::scenario::until;
 use e2e::snapshot::left_behind;
 use serde_json::Value;
@@ -29,6 +30,7 @@ pub fn added(story: &Story) -> Result<()> {
     ensure!(manifests(&story.lab.hosts()[..2])? == before.1, "another host was touched");
     let inventory = story.inventory()?;
     ensure!(inventory.contains("hosts:   # ours\n") && inventory.contains("- name: h3\n"), "{inventory}");
+    story.copy_is_of_today()?;
     ensure!(story.operator.ready_nodes() == ["h1", "h2", "h3"], "{:?}", story.operator.ready_nodes());
     ensure!(story.node("h3", ".metadata.labels.disk")? == "ssd", "the label is missing");
     ensure!(story.node("h3", ".spec.taints")?.contains("gpu"), "the taint is missing");
@@ -58,18 +60,77 @@ pub fn changed(story: &Story) -> Result<()> {
     Ok(())
 }
 
+/// What is its own is new, and nothing else.
+pub fn one_hosts_certificates(story: &Story) -> Result<()> {
+    const OWN: &str = "/etc/kinstall/pki/apiserver.crt /etc/kinstall/kubelet-bootstrap.kubeconfig";
+    const OTHERS: &str = "/etc/kinstall/pki/apiserver-kubelet-client.crt /etc/kinstall/proxy.kubeconfig";
+    let files = |host: u32, paths: &str| story.lab.host(host).ssh_ok(&format!("sha256sum {paths}"));
+    let untouched = || -> Result<Vec<String>> {
+        Ok(vec![files(1, OTHERS)?, files(2, "/etc/kinstall/*.kubeconfig")?, files(3, "/etc/kinstall/*.kubeconfig")?])
+    };
+    let before = (files(1, OWN)?, untouched()?);
+    let said = story.operator.ok(&["certs", "renew", "--host", "h1", "-i", "inventory.yaml"])?;
+    ensure!(said.contains("2 certificates issued anew"), "{said}");
+    let after = files(1, OWN)?;
+    let is_same = |(before, after): (&str, &str)| before == after;
+    ensure!(!before.0.lines().zip(after.lines()).any(is_same), "not all of its own are new:\n{}\n{after}", before.0);
+    ensure!(untouched()? == before.1, "more than its own is new");
+    ensure!(story.operator.ready_nodes() == ["h1", "h2", "h3"], "{:?}", story.operator.ready_nodes());
+    story.copy_is_of_today()
+}
+
+/// One pod, which has its place on h3 alone.
+fn deployment(story: &Story) -> Result<String> {
+    let image = story.operator.components_image()?;
+    Ok(format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web, namespace: default}}
+spec:
+  replicas: 1
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      nodeSelector: {{kubernetes.io/hostname: h3}}
+      containers:
+      - name: web
+        image: {image}
+        command: [/kinstall-components, probe, serve, --port, '8080']
+"
+    ))
+}
+
+/// At once: nobody has noticed yet, and its node is Ready.
 pub fn replaced(story: &Story) -> Result<()> {
+    const REPLACE: [&str; 7] = ["node", "replace", "h3", "h9", "-i", "inventory.yaml", "--yes"];
+    story.operator.kubectl_with(&["apply", "-f", "-"], &deployment(story)?)?;
+    story.operator.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     let before = manifests(&story.lab.hosts()[..2])?;
     story.lab.host(3).replace()?;
-    until(Duration::from_secs(120), "the node is not Ready", || story.operator.ready_nodes() == ["h1", "h2"])?;
+    ensure!(
+        story.operator.ready_nodes() == ["h1", "h2", "h3"],
+        "somebody has noticed: {:?}",
+        story.operator.ready_nodes()
+    );
     let started = Instant::now();
-    story.operator.ok(&["node", "replace", "h3", "h9", "-i", "inventory.yaml", "--yes"])?;
-    println!("        h9 took its place in {:.1} s", started.elapsed().as_secs_f64());
+    let said = both(&story.operator.run(&REPLACE)?);
+    let took = started.elapsed();
+    println!("        h9 took its place in {:.1} s", took.as_secs_f64());
+    ensure!(said.contains("left to the cluster's garbage collection") && said.contains("h3 is gone"), "{said}");
+    ensure!(took < Duration::from_secs(100), "it waited for somebody who is not there: {said}");
+    story.operator.kubectl(&["delete", "deployment", "web", "--wait=false"])?;
+    until(Duration::from_secs(30), "its pod is collected", || {
+        story.operator.kubectl(&["get", "pods", "-o", "name"]).is_ok_and(|pods| pods.trim().is_empty())
+    })?;
     ensure!(story.operator.ready_nodes() == ["h1", "h2", "h9"], "{:?}", story.operator.ready_nodes());
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
     ensure!(nodes.lines().count() == 3, "{nodes}");
     ensure!(manifests(&story.lab.hosts()[..2])? == before, "another host was touched");
     ensure!(story.inventory()?.contains("- name: h9\n"), "{}", story.inventory()?);
+    story.copy_is_of_today()?;
+    let said = story.operator.ok(&REPLACE)?;
+    ensure!(said.contains("h9 has its place already"), "{said}");
     story.operator.fails_saying(
         &["node", "replace", "h1", "h8", "--address", "10.99.0.99", "-i", "inventory.yaml", "--yes"],
         &["the only control plane", "nothing was changed"],
@@ -87,6 +148,9 @@ pub fn removed(story: &Story) -> Result<()> {
     ensure!(!inventory.contains("h9") && inventory.contains("hosts:   # ours\n"), "{inventory}");
     let left = left_behind(story.lab.host(3))?;
     ensure!(left.trim().is_empty(), "{left}");
+    story.copy_is_of_today()?;
+    let said = story.operator.ok(&["node", "remove", "h9", "-i", "inventory.yaml", "--yes"])?;
+    ensure!(said.contains("h9 was removed before"), "{said}");
     let said = story.up()?;
     ensure!(said.contains("nothing changed"), "{said}");
     Ok(())

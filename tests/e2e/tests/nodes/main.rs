@@ -35,6 +35,22 @@ impl Story {
     pub fn node(&self, name: &str, path: &str) -> Result<String> {
         self.operator.kubectl(&["get", "node", name, "-o", &format!("jsonpath={{{path}}}")])
     }
+
+    /// What `adopt` would bring back is what there is.
+    pub fn copy_is_of_today(&self) -> Result<()> {
+        let copy = self.lab.host(1).ssh_ok("cat /var/lib/kinstall/operator.json")?;
+        let copy: serde_json::Value = serde_json::from_str(&copy)?;
+        ensure!(copy["inventory"] == self.inventory()?, "the copy is of another inventory: {}", copy["inventory"]);
+        let keys = copy["files"].as_object().context("no files in the copy")?;
+        let keys = keys.keys().filter_map(|name| name.strip_prefix("pki/"));
+        let mut here: Vec<String> = Vec::new();
+        for entry in fs::read_dir(self.operator.path(".kinstall/lab/pki"))? {
+            here.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        here.sort();
+        ensure!(keys.eq(here.iter()), "the copy has not the keys that are here: {here:?}");
+        Ok(())
+    }
 }
 
 /// When each host was last applied to, and with what.
@@ -65,12 +81,13 @@ fn installed(story: &Story) -> Result<()> {
 }
 
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario<Story>); 7] = [
+const SCENARIOS: [(&str, Scenario<Story>); 8] = [
     ("a cluster of two hosts comes up", installed),
     ("node add makes a node of one host and touches no other", coming::added),
     ("labels and taints that the inventory has no longer go from the node", coming::changed),
-    ("node replace puts a new machine in the place of a dead one of the same address", coming::replaced),
+    ("certs renew of one host issues what is its own", coming::one_hosts_certificates),
+    ("node replace puts a new machine in the place of one that died a moment ago", coming::replaced),
     ("node remove takes a host out of the inventory too", coming::removed),
-    ("down of a cluster with a dead host tells so and keeps the keys", ending::half_dead),
-    ("down again finishes what could not be reached", ending::finished),
+    ("down of a cluster with dead hosts tells so and keeps the keys", ending::half_dead),
+    ("down again finishes what could not be reached, and forgets what never will be", ending::finished),
 ];

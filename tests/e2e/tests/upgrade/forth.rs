@@ -64,9 +64,17 @@ fn tell(outcomes: &[Outcome]) {
     }
 }
 
+/// Only the copies for `adopt` follow what the operator has written meanwhile.
 pub fn again(story: &Story) -> Result<()> {
+    const REMARK: &str = "# since the upgrade";
+    let file = story.operator.path("inventory.yaml");
+    std::fs::write(&file, format!("{}{REMARK}\n", std::fs::read_to_string(&file)?))?;
     let said = story.operator.ok(&Story::upgrade(&story.next, &[]))?;
     ensure!(said.contains("nothing changed"), "{said}");
+    for host in &story.lab.hosts()[..3] {
+        let copy = host.ssh_ok("cat /var/lib/kinstall/operator.json")?;
+        ensure!(copy.contains(REMARK), "{}: the copy is of another inventory", host.name());
+    }
     let plan = story.operator.run(&Story::upgrade(&story.next, &["--plan"]))?;
     ensure!(plan.status.code() == Some(0), "{}", e2e::operator::both(&plan));
     let old = &story.operator.artifacts().bundle;
