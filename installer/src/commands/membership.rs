@@ -20,15 +20,14 @@ pub struct Membership {
     speaker: Option<usize>,
     /// Members to take out.
     pub stale: Vec<EtcdMember>,
-    /// Members that live on hosts which the inventory does not name.
-    unknown: Vec<EtcdMember>,
 }
 
 impl Membership {
     /// Asks the hosts whose members were part of etcd, until one answers. Changes nothing.
     ///
     /// # Errors
-    /// When a member has to join and nobody answers, or when taking one out could cost the majority.
+    /// When a member has to join and nobody answers, when taking one out could cost the majority, or when one lives where the
+    /// inventory has no control plane.
     pub async fn ask(run: &Run<'_>, fleet: &mut [Member<'_>], topology: &Topology) -> anyhow::Result<Self> {
         if topology.births.is_empty() || topology.founding {
             return Ok(Self::default());
@@ -41,7 +40,7 @@ impl Membership {
             match fleet[index].session.members().await {
                 Ok(members) => {
                     let facts = fleet.iter().map(|member| (member.host.name.as_str(), &member.facts)).collect();
-                    return Self::of(&run.cluster, &facts, members, index);
+                    return Self::of(&run.cluster, &facts, members, index, run.leaves.as_deref());
                 }
                 Err(error) => failure = Some(error),
             }
@@ -59,13 +58,21 @@ impl Membership {
         facts: &BTreeMap<&str, &Facts>,
         members: Vec<EtcdMember>,
         speaker: usize,
+        leaves: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let mut found = Self { speaker: Some(speaker), ..Self::default() };
+        let mut found = Self { speaker: Some(speaker), stale: Vec::new() };
         let mut left = members.clone();
         for member in members {
             match standing(cluster, facts, &member) {
                 Standing::Known => {}
-                Standing::Unknown => found.unknown.push(member),
+                // `node replace` takes it out when the new one is there
+                Standing::Unknown if leaves == Some(member.name.as_str()) => {}
+                Standing::Unknown => bail!(
+                    "etcd's member {0} lives, but the inventory has no control plane {0} at its address; `kinstall node remove {0}` \
+                     takes it out with all that its host has of the cluster, `kinstall node replace {0} NEW` puts another host in \
+                     its place (with the inventory as it was, if the host has another address now)",
+                    member.title()
+                ),
                 Standing::Stale => {
                     if let Err(why) = may_remove(&left, member.id) {
                         bail!(
@@ -84,13 +91,6 @@ impl Membership {
 
     /// Takes the stale members out. Gives how many.
     pub async fn settle(&self, run: &Run<'_>, fleet: &mut [Member<'_>]) -> Result<usize, HostError> {
-        for member in &self.unknown {
-            run.printer.warning(&format!(
-                "etcd: the member {} lives on a host that the inventory does not name; run `kinstall down` with an inventory \
-                 that names it, then `kinstall up` again",
-                member.title()
-            ));
-        }
         let Some(speaker) = self.speaker.and_then(|index| fleet.get_mut(index)) else { return Ok(0) };
         for member in &self.stale {
             speaker.session.remove_member(member.id).await?;
@@ -120,7 +120,7 @@ async fn leaving(others: &mut [Member<'_>], peer_url: &str) -> anyhow::Result<Op
             Ok(members) => {
                 let is_it = |member: &&EtcdMember| member.peer_urls.iter().any(|url| url == peer_url);
                 let Some(member) = members.iter().find(is_it) else { return Ok(None) };
-                if let Err(why) = may_remove(&members, member.id) {
+                if let Err(why) = may_stop(&members, member.id) {
                     bail!(
                         "etcd's member {} cannot be taken out: {why}; bring the other control planes back first",
                         member.title()
@@ -147,6 +147,27 @@ pub async fn leave(others: &mut [Member<'_>], peer_url: &str) -> anyhow::Result<
     let Some((speaker, member)) = leaving(others, peer_url).await? else { return Ok(None) };
     others[speaker].session.remove_member(member.id).await?;
     Ok(Some(member))
+}
+
+/// Whether etcd decides while this member is off, and when it is out. It is off before it is out: as long as its etcd runs it would
+/// add itself again.
+///
+/// # Errors
+/// Says what would be lost.
+pub fn may_stop(members: &[EtcdMember], id: u64) -> Result<(), String> {
+    may_remove(members, id)?;
+    let is_one = |member: &&EtcdMember| !member.learner && member.id == id && member.healthy;
+    let Some(going) = members.iter().find(is_one) else { return Ok(()) };
+    let voters: Vec<_> = members.iter().filter(|member| !member.learner).collect();
+    let healthy = voters.iter().filter(|member| member.healthy && member.id != id).count();
+    if healthy > voters.len() / 2 {
+        return Ok(());
+    }
+    Err(format!(
+        "when {} stops, only {healthy} of etcd's {} members are healthy, which is no majority",
+        going.title(),
+        voters.len()
+    ))
 }
 
 fn cannot_join(topology: &Topology) -> String {
@@ -187,7 +208,11 @@ mod tests {
         EtcdMember { id: index, name: format!("h{index}"), peer_urls, learner: false, healthy }
     }
 
-    fn of(bare: &[&str], members: Vec<EtcdMember>) -> Result<(Vec<u64>, Vec<u64>), String> {
+    fn of(bare: &[&str], members: Vec<EtcdMember>) -> Result<Vec<u64>, String> {
+        of_replaced(bare, members, None)
+    }
+
+    fn of_replaced(bare: &[&str], members: Vec<EtcdMember>, leaves: Option<&str>) -> Result<Vec<u64>, String> {
         let cluster = Cluster::parse(INVENTORY, "i", std::path::Path::new("/")).unwrap();
         let facts = |name: &str| {
             let there = !bare.contains(&name);
@@ -195,21 +220,42 @@ mod tests {
         };
         let facts = ["h1", "h2", "h3"].map(|name| (name, facts(name)));
         let known = facts.iter().map(|(name, facts)| (*name, facts)).collect();
-        let found = Membership::of(&cluster, &known, members, 0).map_err(|error| error.to_string())?;
-        let ids = |members: &[EtcdMember]| members.iter().map(|member| member.id).collect();
-        Ok((ids(&found.stale), ids(&found.unknown)))
+        let found = Membership::of(&cluster, &known, members, 0, leaves).map_err(|error| error.to_string())?;
+        Ok(found.stale.iter().map(|member| member.id).collect())
     }
 
     #[test]
     fn who_lost_its_data_or_its_host_goes_and_who_answers_stays() {
         let all = |first: bool| vec![member(1, first), member(2, true), member(3, true)];
-        assert_eq!(of(&[], all(true)), Ok((vec![], vec![])));
+        assert_eq!(of(&[], all(true)), Ok(vec![]));
         // it is off, and will come back
-        assert_eq!(of(&[], all(false)), Ok((vec![], vec![])));
-        assert_eq!(of(&["h1"], all(false)), Ok((vec![1], vec![])));
+        assert_eq!(of(&[], all(false)), Ok(vec![]));
+        assert_eq!(of(&["h1"], all(false)), Ok(vec![1]));
         let swapped = |healthy| vec![member(9, healthy), member(2, true), member(3, true)];
-        assert_eq!(of(&["h1"], swapped(false)), Ok((vec![9], vec![])));
-        assert_eq!(of(&["h1"], swapped(true)), Ok((vec![], vec![9])));
+        assert_eq!(of(&["h1"], swapped(false)), Ok(vec![9]));
+        let refused = of(&["h1"], swapped(true)).unwrap_err();
+        assert!(refused.contains("kinstall node remove h9") && refused.contains("node replace h9"), "{refused}");
+        assert_eq!(of_replaced(&["h1"], swapped(true), Some("h9")), Ok(vec![]));
+    }
+
+    #[test]
+    fn nobody_is_stopped_whom_the_others_need_until_it_is_out() {
+        let of = |healthy: &[bool]| {
+            let members: Vec<_> = healthy.iter().zip(1..).map(|(healthy, index)| member(index, *healthy)).collect();
+            may_stop(&members, 1)
+        };
+        for (healthy, allowed) in [
+            (&[true, true, true][..], true),
+            (&[true, true, false], false),
+            (&[true, true, true, false, true], true),
+            (&[true, true, true, false, false], false),
+            (&[true, true, true, true], true),
+            // of the three that would be left two decide, but of the four that there are until then they do not
+            (&[true, true, true, false], false),
+            (&[false, true, true, false], true),
+        ] {
+            assert_eq!(of(healthy).is_ok(), allowed, "{healthy:?}");
+        }
     }
 
     #[test]
@@ -218,6 +264,6 @@ mod tests {
         assert!(refused.contains("h1") && refused.contains("no majority"), "{refused}");
         // one after the other: after the first of them the second may still go
         let five = vec![member(8, false), member(9, false), member(1, true), member(2, true), member(3, true)];
-        assert_eq!(of(&[], five), Ok((vec![8, 9], vec![])));
+        assert_eq!(of(&[], five), Ok(vec![8, 9]));
     }
 }

@@ -7,6 +7,7 @@ mod backup;
 mod bring;
 mod bundle;
 mod certs;
+mod demoted;
 mod down;
 mod fleet;
 mod kubeconfig;
@@ -114,6 +115,8 @@ pub struct Run<'a> {
     pub inventory: String,
     /// The store is of a time when other hosts may have been nodes: those that the inventory does not name are forgotten.
     pub restored: bool,
+    /// A control plane that the inventory names no longer and that goes as soon as the others are well without it.
+    pub leaves: Option<String>,
     _lock: Option<Lock>,
 }
 
@@ -129,6 +132,7 @@ impl<'a> Run<'a> {
             yes: global.yes,
             inventory: global.inventory.display().to_string(),
             restored: false,
+            leaves: None,
             _lock: None,
         })
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
-use super::{Ended, Run, upgrade};
+use super::{Ended, Run, demoted, upgrade};
 use crate::bundle::Bundle;
 use crate::cli::Bundled;
 use crate::cluster::{Cluster, Host};
@@ -25,7 +25,7 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
     good &= !fleet::preflight(run, &identity.id, &members);
     check_bundle(&bundle, &run.cluster)?;
     let command = if upgrade::is_upgrade(&members, &bundle.manifest).is_some() { "upgrade" } else { "up" };
-    let (topology, membership) = match fleet::topology(run, &members) {
+    let (topology, membership) = match demoted::refuse(&members).and_then(|()| fleet::topology(run, &members)) {
         Ok(topology) => {
             let membership = Membership::ask(run, &mut members, &topology).await;
             (topology, membership)

@@ -15,7 +15,7 @@ use super::bring::{Brought, Extent, bring_all};
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, lost, plan, upgrade};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, demoted, lost, plan, upgrade};
 use crate::api::apply::{Applier, Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::cli::Up;
@@ -58,6 +58,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
         return Ok(Ended::Failed);
     }
     let settled = async {
+        demoted::refuse(&members)?;
         lost::refuse(run, &members)?;
         let topology = fleet::topology(run, &members)?;
         let membership = Membership::ask(run, &mut members, &topology).await?;

@@ -21,6 +21,7 @@ use crate::cli::{Bundled, Draining, NodeRemove};
 use crate::cluster::{ETCD_PEER_PORT, Host};
 use crate::commands::fleet::{self, Fleet, Member};
 use crate::commands::{Ended, Run, adopt, membership};
+use crate::desired::ETCD;
 use crate::host::{Executable, HostError};
 use crate::state::applied::Applied;
 
@@ -53,6 +54,15 @@ pub struct Subject {
     /// The inventory's, or as it was when `up` saw it last; None: nothing tells how to reach it.
     host: Option<Host>,
     node: Option<Node>,
+    /// The last apply made a member of etcd of it.
+    had_etcd: bool,
+}
+
+/// What its host says.
+struct Seen {
+    reach: Reach,
+    /// It has the data of a member of etcd that had its vote.
+    joined: bool,
 }
 
 pub async fn run(run: &Run<'_>, arguments: &NodeRemove) -> anyhow::Result<Ended> {
@@ -188,7 +198,8 @@ impl<'a> Removal<'a> {
         let host = host.or_else(|| known.and_then(|known| known.reach.as_ref())).cloned();
         let node = Api::<Node>::all(self.client.clone()).get_opt(name).await.context("cannot ask for the node")?;
         let is_there = host.is_some() || node.is_some() || known.is_some();
-        Ok(is_there.then(|| Subject { name: name.to_owned(), host, node }))
+        let had_etcd = known.is_some_and(|known| known.has_unit(ETCD));
+        Ok(is_there.then(|| Subject { name: name.to_owned(), host, node, had_etcd }))
     }
 
     pub fn nothing_left(&self, name: &str) -> String {
@@ -196,8 +207,8 @@ impl<'a> Removal<'a> {
     }
 
     pub async fn remove(&self, subject: &Subject) -> anyhow::Result<()> {
-        let reach = self.look(subject).await?;
-        let peer_url = self.peer_url(subject);
+        let Seen { reach, joined } = self.look(subject).await?;
+        let peer_url = self.peer_url(subject, joined)?;
         if let Some(url) = &peer_url {
             let mut others = self.others().await;
             let result = membership::may_leave(&mut others, url).await;
@@ -231,11 +242,12 @@ impl<'a> Removal<'a> {
     }
 
     /// Whether its host can be worked on. Touches nothing.
-    async fn look(&self, subject: &Subject) -> anyhow::Result<Reach> {
+    async fn look(&self, subject: &Subject) -> anyhow::Result<Seen> {
+        let nobody = Seen { reach: Reach::Nobody, joined: false };
         let Some(host) = &subject.host else {
             return self
                 .without("neither the inventory nor the state directory tells how to reach its host")
-                .map(|()| Reach::Nobody);
+                .map(|()| nobody);
         };
         match self.open(host).await {
             Ok(member) => {
@@ -243,11 +255,12 @@ impl<'a> Removal<'a> {
                     Some(member) if member.facts.manifest.is_some() => Reach::Ours,
                     _ => Reach::Bare,
                 };
+                let joined = member.as_ref().is_some_and(|member| member.facts.store.joined);
                 let result = self.is_ours(member.as_ref());
                 fleet::close(member.into_iter().collect()).await;
-                result.map(|()| reach)
+                result.map(|()| Seen { reach, joined })
             }
-            Err(error) => self.without(&error.to_string()).map(|()| Reach::Nobody),
+            Err(error) => self.without(&error.to_string()).map(|()| nobody),
         }
     }
 
@@ -274,15 +287,23 @@ impl<'a> Removal<'a> {
         opened.pop().map_or_else(|| Ok(None), |(_, result)| result)
     }
 
-    /// Where its member of etcd would listen, if there may be one.
-    fn peer_url(&self, subject: &Subject) -> Option<String> {
+    /// Where its member of etcd would listen, if there may be one: the inventory may have made a worker of it meanwhile. `joined`: its
+    /// host has a member's data.
+    fn peer_url(&self, subject: &Subject, joined: bool) -> anyhow::Result<Option<String>> {
         if !self.run.cluster.runs_etcd() {
-            return None;
+            if joined {
+                bail!(
+                    "its host has a member of the cluster's etcd, and this inventory runs none: name the control planes that \
+                     there were; nothing was changed"
+                );
+            }
+            return Ok(None);
         }
-        match &subject.host {
-            Some(host) => host.control_plane.then(|| host.etcd_peer_url()),
+        let had = subject.had_etcd || joined;
+        Ok(match &subject.host {
+            Some(host) => (host.control_plane || had).then(|| host.etcd_peer_url()),
             None => subject.node.as_ref().and_then(internal_address).map(|ip| format!("https://{ip}:{ETCD_PEER_PORT}")),
-        }
+        })
     }
 
     /// The control planes that stay and can be reached.

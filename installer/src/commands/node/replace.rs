@@ -49,6 +49,7 @@ async fn replace(run: &mut Run<'_>, arguments: &NodeReplace) -> anyhow::Result<E
     let both_fit = old.name != new.name && old.address != new.address && old.node_address != new.node_address;
     if both_fit && lives(run, old).await {
         run.cluster = edited.cluster.clone();
+        run.leaves = Some(old.name.clone());
         if come(run, arguments, &new, &edited).await? != Ended::Done {
             return Ok(Ended::Failed);
         }
@@ -124,7 +125,7 @@ async fn go(run: &Run<'_>, arguments: &NodeReplace, before: &Cluster) -> anyhow:
 }
 
 /// A run before this one has changed the inventory: what is left of its work.
-async fn finish(run: &Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> {
+async fn finish(run: &mut Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> {
     let Some(new) = run.cluster.hosts.iter().find(|host| host.name == arguments.new).cloned() else {
         bail!("neither {:?} nor {:?} is a host of {}", arguments.old, arguments.new, run.inventory);
     };
@@ -132,6 +133,7 @@ async fn finish(run: &Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended>
         bail!("{:?} is already a host of {}, at {}; nothing was changed", new.name, run.inventory, new.address);
     }
     run.printer.event("inventory", &format!("  {} is in {} already", new.name, run.inventory), Value::Null);
+    run.leaves = Some(arguments.old.clone());
     let unchanged = Edited::without(run, &[])?;
     if come(run, arguments, &new, &unchanged).await? != Ended::Done {
         return Ok(Ended::Failed);

@@ -1,7 +1,6 @@
 //! One host's way to the new version, or back.
 
 use anyhow::{Context as _, anyhow, bail};
-use hoststate::members::may_remove;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::Api;
@@ -13,6 +12,7 @@ use super::{Upgrading, cordon};
 use crate::api::Servers;
 use crate::cluster::Host;
 use crate::commands::fleet::Member;
+use crate::commands::membership::may_stop;
 use crate::drain::{self, drain};
 use crate::host::Executable;
 use crate::printer::HostLine;
@@ -190,7 +190,7 @@ async fn quorum_stays(member: &mut Member<'_>) -> anyhow::Result<()> {
     let members = member.session.members().await.context("cannot ask etcd who its members are")?;
     let peer_url = member.host.etcd_peer_url();
     let Some(own) = members.iter().find(|member| member.peer_urls.contains(&peer_url)) else { return Ok(()) };
-    may_remove(&members, own.id).map_err(|why| {
+    may_stop(&members, own.id).map_err(|why| {
         anyhow!("its member of etcd cannot be spared now: {why}; bring the other control planes back first")
     })
 }

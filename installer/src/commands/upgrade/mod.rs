@@ -21,7 +21,7 @@ use plan::Step;
 use versions::Versions;
 
 use super::fleet::{self, Fleet, Member};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, up};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, demoted, up};
 use crate::api::apply::Applier;
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
@@ -61,7 +61,7 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
         return Ok(Ended::Failed);
     }
     let copies = adopt::Copies::seen(&members);
-    let topology = match fleet::topology(run, &members) {
+    let topology = match demoted::refuse(&members).and_then(|()| fleet::topology(run, &members)) {
         Ok(topology) => topology,
         Err(error) => {
             fleet::close(members).await;

@@ -24,8 +24,12 @@ pub fn one_becomes_three(story: &Story) -> Result<()> {
     };
     let (uid, before) = (field("old", "uid")?, field("old", "resourceVersion")?);
 
+    let (h2, h3) = (story.lab.host(2).address(), story.lab.host(3).address());
+    let add = ["node", "add", "-i", "inventory.yaml", "--role", "controlPlane", "--address", &h2];
+    let words = ["two control planes are worse than one", "nothing was changed"];
+    story.operator.fails_saying(&[&add[..], &["h2"]].concat(), &words)?;
     let started = Instant::now();
-    story.up(&story.inventory)?;
+    story.operator.ok(&[&add[..], &["--address", &h3, "h2", "h3"]].concat())?;
     println!("        from one to three in {:.1} s", started.elapsed().as_secs_f64());
     story.all_members_are_well(3)?;
     ensure!(field("old", "uid")? == uid, "the object is another one");
@@ -36,6 +40,9 @@ pub fn one_becomes_three(story: &Story) -> Result<()> {
         let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text:?} is no number"));
         ensure!(number(&after)? > number(&before)?, "resourceVersion {after} came after {before}");
     }
+    crate::losing::up_again(story)?;
+    // which is what an inventory says that was written by hand
+    story.operator.write(&story.inventory)?;
     crate::losing::up_again(story)
 }
 
@@ -71,7 +78,27 @@ pub fn two_of_five_lose_power(story: &Story) -> Result<()> {
     story.operator.kubectl_at("h5", &["wait", "--for=condition=Ready", "node", "--all", "--timeout=90s"]).map(drop)
 }
 
-/// Also the one that founded everything: no control plane is better than another.
+/// Neither by another role nor by being left out: its etcd would only fall silent, and its disk would keep the store.
+pub fn up_does_not_make_three_of_five(story: &Story) -> Result<()> {
+    const UP: [&str; 4] = ["up", "-i", "inventory.yaml", "--yes"];
+    let mut without = five(story);
+    without.hosts.drain(..2);
+    story.operator.write(&without)?;
+    let words = ["lives, but the inventory has no control plane", "kinstall node remove h", "nothing was changed"];
+    story.operator.fails_saying(&UP, &words)?;
+    let mut workers = five(story);
+    for (_, _, role) in &mut workers.hosts[..2] {
+        *role = "worker";
+    }
+    story.operator.write(&workers)?;
+    story.operator.fails_saying(
+        &UP,
+        &["h1, h2 are control planes of the cluster", "`kinstall node remove h1 h2`", "nothing was changed"],
+    )?;
+    story.members_are_well(5, &FIVE)
+}
+
+/// As the refused `up` has said, with the inventory that it was refused with. Also the one that founded everything: no control plane is better than another.
 pub fn five_become_three(story: &Story) -> Result<()> {
     let started = Instant::now();
     story.operator.ok(&["node", "remove", "h1", "h2", "-i", "inventory.yaml", "--yes", "--delete-emptydir-data"])?;

@@ -84,10 +84,11 @@ const TOGETHER: [(&str, Scenario<Story>); 8] = [
     ("down takes three control planes back", losing::down),
 ];
 
-const GROWING: [(&str, Scenario<Story>); 6] = [
-    ("one control plane keeps its objects when it becomes three", growing::one_becomes_three),
+const GROWING: [(&str, Scenario<Story>); 7] = [
+    ("one control plane keeps its objects when node add makes three of it", growing::one_becomes_three),
     ("three become five, one of them a worker before", growing::three_become_five),
     ("two of five lose power and nothing stops", growing::two_of_five_lose_power),
+    ("up makes no workers of control planes, and leaves none out", growing::up_does_not_make_three_of_five),
     ("five become three by node remove, and the first two go", growing::five_become_three),
     ("three control planes do not silently become one", growing::three_do_not_become_one),
     ("down takes back what has grown", losing::down),
