@@ -9,13 +9,13 @@ use crate::api::{self, Servers};
 use crate::cli::Kubeconfig;
 use crate::state::write_private;
 
+/// As long as control planes that have just lost one agree on who leads, none of them is ready.
+const AGREEING: Duration = Duration::from_secs(8);
+
 pub async fn run(run: &Run<'_>, arguments: &Kubeconfig) -> anyhow::Result<Ended> {
     let mut text = run.kubeconfig()?;
-    // with none that answers it stays as it was
-    if run.cluster.several_control_planes()
-        && let Ok(server) = Servers::open(&text).await?.ready(Duration::ZERO).await
-    {
-        text = api::with_current(&text, &server.context);
+    if run.cluster.several_control_planes() {
+        text = at_who_answers(text, AGREEING).await?;
     }
     match &arguments.out {
         Some(path) => {
@@ -25,4 +25,52 @@ pub async fn run(run: &Run<'_>, arguments: &Kubeconfig) -> anyhow::Result<Ended>
         None => run.printer.result(&text, &json!({"event": "kubeconfig", "kubeconfig": text})),
     }
     Ok(Ended::Done)
+}
+
+/// With none that answers it stays as it was.
+async fn at_who_answers(kubeconfig: String, patience: Duration) -> anyhow::Result<String> {
+    Ok(match Servers::open(&kubeconfig).await?.ready(patience).await {
+        Ok(server) => api::with_current(&kubeconfig, &server.context),
+        Err(_) => kubeconfig,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that is not ready at first, as a control plane of which another one was just lost.
+    async fn ready_at_the_second_question(listener: TcpListener) {
+        for status in ["500 Internal Server Error", "200 OK"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_control_plane_that_will_be_ready_in_a_moment_is_named_before_one_that_is_gone() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let lives = listener.local_addr().unwrap();
+        let part = |name: &str, address: std::net::SocketAddr| {
+            (
+                format!("- {{name: {name}, cluster: {{server: 'http://{address}'}}}}\n"),
+                format!("- {{name: {name}@c, context: {{cluster: {name}, user: admin}}}}\n"),
+            )
+        };
+        let ((cluster1, context1), (cluster2, context2)) = (part("h1", gone), part("h2", lives));
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\nclusters:\n{cluster1}{cluster2}contexts:\n{context1}{context2}users:\n\
+             - {{name: admin, user: {{}}}}\ncurrent-context: h1@c\n"
+        );
+        tokio::spawn(ready_at_the_second_question(listener));
+        let found = at_who_answers(kubeconfig, Duration::from_secs(5)).await.unwrap();
+        assert!(found.contains("current-context: h2@c\n"), "{found}");
+    }
 }
