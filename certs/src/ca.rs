@@ -141,6 +141,12 @@ impl Ca {
     }
 }
 
+/// Whether a private key (PKCS #8 PEM) belongs to the first certificate of a PEM text.
+pub fn is_key_of(key_pem: &str, cert_pem: &str) -> bool {
+    let (Ok(key), Ok(info)) = (KeyPair::from_pem(key_pem), inspect(cert_pem)) else { return false };
+    key.public_key_raw() == info.public_key
+}
+
 pub(crate) fn set_leaf(params: &mut CertificateParams, usage: Usage, days: u32) {
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];

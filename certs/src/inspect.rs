@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 
-use crate::{Error, Result, Subject};
+use crate::{Error, Result, Subject, Usage};
 
 /// What a certificate says, as far as Kubernetes and an operator care.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct CertificateInfo {
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
     pub is_ca: bool,
+    /// None where it says nothing of it, or something else.
+    pub usage: Option<Usage>,
     /// The subject's public key as its bit string.
     pub public_key: Vec<u8>,
 }
@@ -56,6 +58,7 @@ pub fn inspect(cert_pem: &str) -> Result<CertificateInfo> {
         not_before: cert.validity().not_before.to_datetime(),
         not_after: cert.validity().not_after.to_datetime(),
         is_ca: cert.is_ca(),
+        usage: usage_of(&cert),
         public_key: cert.public_key().subject_public_key.data.to_vec(),
     };
     if let Ok(Some(names)) = cert.subject_alternative_name() {
@@ -69,6 +72,22 @@ pub fn inspect(cert_pem: &str) -> Result<CertificateInfo> {
         }
     }
     Ok(info)
+}
+
+fn usage_of(cert: &X509Certificate<'_>) -> Option<Usage> {
+    let purposes = cert.extended_key_usage().ok()??.value;
+    match (purposes.client_auth, purposes.server_auth) {
+        (true, true) => Some(Usage::Both),
+        (true, false) => Some(Usage::Client),
+        (false, true) => Some(Usage::Server),
+        (false, false) => None,
+    }
+}
+
+/// Of the authorities in a PEM text the one, DER, that signed the first certificate of another. Says nothing of dates.
+pub fn authority_of(cert_pem: &str, authorities_pem: &str) -> Option<Vec<u8>> {
+    let authorities = x509_parser::pem::Pem::iter_from_buffer(authorities_pem.as_bytes()).flatten();
+    authorities.map(|block| block.contents).find(|authority| is_signed_by(cert_pem, authority))
 }
 
 pub(crate) fn subject_of(name: &X509Name<'_>) -> Subject {

@@ -9,8 +9,8 @@ mod request;
 mod service_account;
 mod workload;
 
-pub use ca::{Ca, Issued, Leaf};
-pub use inspect::{CertificateInfo, inspect};
+pub use ca::{Ca, Issued, Leaf, is_key_of};
+pub use inspect::{CertificateInfo, authority_of, inspect};
 pub use request::{Csr, create_csr, generate_key};
 pub use service_account::{ServiceAccountKey, generate_service_account_key};
 pub use workload::{KeyKind, WorkloadKey};
@@ -18,6 +18,11 @@ pub use workload::{KeyKind, WorkloadKey};
 /// Days that authorities and leaves are valid unless told otherwise.
 pub const CA_DAYS: u32 = 3650;
 pub const LEAF_DAYS: u32 = 365;
+
+/// A host renews its own certificates when fewer days are left: two months before the operator's `up` would have to.
+pub const HOSTS_RENEW_DAYS: i64 = 90;
+/// `up` renews when fewer days are left, and who still has such a certificate waits for nobody any more.
+pub const RENEW_DAYS: i64 = 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -3,7 +3,10 @@
 
 use std::process::Command;
 
-use certs::{Ca, Csr, Error, KeyKind, Leaf, Subject, Usage, WorkloadKey, create_csr, generate_key, inspect};
+use certs::{
+    Ca, Csr, Error, KeyKind, Leaf, Subject, Usage, WorkloadKey, authority_of, create_csr, generate_key, inspect,
+    is_key_of,
+};
 
 #[test]
 fn a_leaf_says_what_was_asked_for() {
@@ -16,7 +19,7 @@ fn a_leaf_says_what_was_asked_for() {
     assert_eq!(info.issuer, "kubernetes-ca");
     assert_eq!(info.dns_names, ["kubernetes.default"]);
     assert_eq!(info.ip_addresses, ["10.96.0.1".parse::<std::net::IpAddr>().unwrap()]);
-    assert!(!info.is_ca);
+    assert!(!info.is_ca && info.usage == Some(Usage::Server));
     let days = (info.not_after - info.not_before).whole_days();
     assert_eq!(days, 30);
 }
@@ -48,6 +51,18 @@ fn openssl_verifies_a_chain_of_a_reloaded_ca() {
         .expect("openssl is part of `make deps`");
     std::fs::remove_dir_all(&dir).unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+#[test]
+fn an_authority_is_found_by_what_it_signed_not_by_its_name() {
+    let (one, other) = (Ca::generate("ca").unwrap(), Ca::generate("ca").unwrap());
+    let issued = other.issue(&Leaf::new(Subject::new("x", &[]), Usage::Both)).unwrap();
+    assert!(is_key_of(&issued.key_pem, &issued.cert_pem) && !is_key_of(&other.key_pem(), &issued.cert_pem));
+    let leaf = issued.cert_pem;
+    assert_eq!(inspect(&leaf).unwrap().usage, Some(Usage::Both));
+    let both = format!("{}{}", one.cert_pem(), other.cert_pem());
+    assert_eq!(authority_of(&leaf, &both), authority_of(&leaf, other.cert_pem()));
+    assert!(authority_of(&leaf, &both).is_some() && authority_of(&leaf, one.cert_pem()).is_none());
 }
 
 #[test]

@@ -493,6 +493,7 @@ mod tests {
             previous: None,
             applied: String::new(),
             complete: true,
+            amending: false,
             restart: vec![],
             entries: Vec::new(),
         };

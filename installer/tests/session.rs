@@ -85,6 +85,7 @@ async fn converge_is_brought_answers_and_leaves_nothing() {
             mode: 0o600,
             content: Content::Inline { text: "x".into(), secret: false },
         }],
+        keeps: Vec::new(),
     };
     let changes = session.plan(&state).await.unwrap();
     assert_eq!((changes.len(), changes[0].action), (1, Action::Create));

@@ -11,7 +11,7 @@ use hoststate::resource::ClusterRef;
 use hoststate::{BundleManifest, Content, Facts, HostState, Resource};
 use kinstall::cluster::Cluster;
 use kinstall::desired::{Inputs, Topology, host_state};
-use kinstall::state::pki::{EtcdMember, EtcdPki, Pki};
+use kinstall::state::pki::{EtcdMember, EtcdPki, Orders, Pki};
 
 const INVENTORY: &str = "\
 cluster: demo
@@ -52,12 +52,14 @@ fn pki(cluster: &Cluster) -> Pki {
         kubelet_bootstrap: of_each(&issued),
         etcd: (cluster.runs_etcd() || cluster.external_etcd.is_some()).then(|| EtcdPki {
             ca_pem: issued("etcd-ca").cert_pem,
+            ca_key_pem: cluster.runs_etcd().then(|| issued("etcd-ca").key_pem),
             client: issued("apiserver-etcd-client"),
             members: match cluster.runs_etcd() {
                 true => cluster.control_planes().map(|host| (host.name.clone(), member(&host.name))).collect(),
                 false => BTreeMap::new(),
             },
         }),
+        orders: Orders::default(),
     }
 }
 

@@ -108,7 +108,9 @@ pub fn amend(context: Context<'_>, state: &HostState, observations: &[Observatio
     let of_part = |unit: &String| state.resources.iter().any(|r| kind_and_name(r) == ("unit", unit));
     let owed: Vec<String> = before.restart.iter().filter(|unit| !of_part(unit)).cloned().collect();
     let restart = owed.iter().cloned().chain(part.restart).collect();
-    let ahead = HostManifest { entries, restart, complete: false, applied: part.applied, ..before.clone() };
+    let was_complete = before.complete || before.amending;
+    let (complete, amending) = (false, was_complete);
+    let ahead = HostManifest { entries, restart, complete, amending, applied: part.applied, ..before.clone() };
     manifest::save(context.root, &ahead).map_err(|error| resources::io("manifest", &error))?;
 
     let mut run =
@@ -118,7 +120,7 @@ pub fn amend(context: Context<'_>, state: &HostState, observations: &[Observatio
     }
     run.join(|_| true)?;
     keep_amended(context, state).map_err(|error| resources::io("manifest", &error))?;
-    let finished = HostManifest { complete: before.complete, restart: owed, ..ahead };
+    let finished = HostManifest { complete: was_complete, amending: false, restart: owed, ..ahead };
     manifest::save(context.root, &finished).map_err(|error| resources::io("manifest", &error))?;
     Ok(run.changed)
 }
@@ -184,6 +186,7 @@ fn new_manifest(state: &HostState, observations: &[Observation], before: Option<
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap_or_default(),
         complete: false,
+        amending: false,
         restart: restarts(state, observations),
         entries,
     }

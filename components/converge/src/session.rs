@@ -15,9 +15,9 @@ use crate::apply::Keep;
 use crate::blobs::Blobs;
 use crate::input::Input;
 use crate::lock::HostLock;
-use crate::resources::{self, Context};
+use crate::resources::{self, Context, Observation};
 use crate::sink::Sink;
-use crate::{Root, STATE_DIR, apply, backup, down, facts, manifest, members, operator, plan, rollback};
+use crate::{Root, STATE_DIR, apply, backup, down, facts, keeps, manifest, members, operator, own, plan, rollback};
 
 /// Longest request line; a HostState with every config inline stays far below.
 const LINE_LIMIT: u64 = 64 << 20;
@@ -70,10 +70,10 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
                 applying = Some(std::thread::spawn(move || {
                     let context = Context { root: &root, sink: &sink, blobs: &blobs, abandon: &abandon };
                     let result = match request {
-                        Request::Apply { state, keep_previous: true } => run_apply(context, &state, Keep::Previous),
-                        Request::Apply { state, .. } => run_apply(context, &state, Keep::Nothing),
+                        Request::Apply { state, keep_previous: true } => run_apply(context, state, Keep::Previous),
+                        Request::Apply { state, .. } => run_apply(context, state, Keep::Nothing),
                         Request::Place { placement } => run_place(context, &placement),
-                        _ => rollback::rollback(context),
+                        _ => in_order(context).and_then(|()| rollback::rollback(context)),
                     };
                     let good = result.is_ok();
                     working.store(false, Ordering::Relaxed);
@@ -130,11 +130,8 @@ fn answer(context: Context<'_>, request: Request) -> Event {
             Ok(manifest) => Event::Manifest { manifest },
             Err(error) => Event::Failed(resources::io("manifest", &error)),
         },
-        Request::Plan { state } => match plan::observe(context.root, &state) {
-            Ok(observations) => Event::Plan { changes: plan::changes(&state, &observations) },
-            Err(error) => Event::Failed(resources::io("plan", &error)),
-        },
-        Request::Amend { state } => run_amend(context, &state).unwrap_or_else(Event::Failed),
+        Request::Plan { state } => run_plan(context, state).unwrap_or_else(Event::Failed),
+        Request::Amend { state } => run_amend(context, state).unwrap_or_else(Event::Failed),
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
         Request::Members => members::list(context.sink).unwrap_or_else(Event::Failed),
         Request::RemoveMember { id } => members::remove(context.sink, id).unwrap_or_else(Event::Failed),
@@ -148,19 +145,40 @@ fn answer(context: Context<'_>, request: Request) -> Event {
     }
 }
 
-fn run_apply(context: Context<'_>, state: &HostState, keep: Keep) -> Result<Event, Failure> {
+fn run_plan(context: Context<'_>, state: HostState) -> Result<Event, Failure> {
+    let (state, observations) = observed(context, state)?;
+    Ok(Event::Plan { changes: plan::changes(&state, &observations) })
+}
+
+fn run_apply(context: Context<'_>, state: HostState, keep: Keep) -> Result<Event, Failure> {
     refuse_other_cluster(context, &state.cluster)?;
-    let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
-    context.sink.send(&Event::NeedBlobs { sha256: apply::missing_blobs(context, state, &observations) });
-    let changed = apply::apply(context, state, &observations, keep)?;
+    let (state, observations) = observed(context, state)?;
+    context.sink.send(&Event::NeedBlobs { sha256: apply::missing_blobs(context, &state, &observations) });
+    in_order(context)?;
+    let changed = apply::apply(context, &state, &observations, keep)?;
     Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
 }
 
-fn run_amend(context: Context<'_>, state: &HostState) -> Result<Event, Failure> {
+fn run_amend(context: Context<'_>, state: HostState) -> Result<Event, Failure> {
     refuse_other_cluster(context, &state.cluster)?;
-    let observations = plan::observe(context.root, state).map_err(|error| resources::io("plan", &error))?;
-    let changed = apply::amend(context, state, &observations)?;
+    let (state, observations) = observed(context, state)?;
+    in_order(context)?;
+    let changed = apply::amend(context, &state, &observations)?;
     Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
+}
+
+/// What the state is on this host, and what that changes.
+fn observed(context: Context<'_>, state: HostState) -> Result<(HostState, Vec<Observation>), Failure> {
+    let resolved = keeps::resolved(context.root, state).and_then(|state| {
+        let observations = plan::observe(context.root, &state)?;
+        Ok((state, observations))
+    });
+    resolved.map_err(|error| resources::io("plan", &error))
+}
+
+/// What the host had begun by itself is not gone on with: it may be what is replaced now.
+fn in_order(context: Context<'_>) -> Result<(), Failure> {
+    own::forget(context.root).map_err(|error| resources::io("plan", &error))
 }
 
 fn run_place(context: Context<'_>, placement: &Placement) -> Result<Event, Failure> {

@@ -16,6 +16,10 @@ pub struct CertificateFile {
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
+/// Keys of a kubeconfig.
+const CERTIFICATE: &str = "client-certificate-data:";
+const KEY: &str = "client-key-data:";
+
 /// Each certificate of a PEM text; whatever else is in it, such as a key, is left out.
 pub fn in_pem(text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -32,10 +36,31 @@ pub fn in_pem(text: &str) -> Vec<String> {
 /// The client certificates that a kubeconfig holds.
 pub fn in_kubeconfig(text: &str) -> Vec<String> {
     text.lines()
-        .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("client-certificate-data:"))
+        .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix(CERTIFICATE))
         .filter_map(|data| String::from_utf8(STANDARD.decode(data.trim().trim_matches(['"', '\''])).ok()?).ok())
         .flat_map(|pem| in_pem(&pem))
         .collect()
+}
+
+/// A kubeconfig with the client certificate and the key of another one. None where either holds none.
+pub fn with_credentials_of(kubeconfig: &str, other: &str) -> Option<String> {
+    exchanged(kubeconfig, data(other, CERTIFICATE)?, data(other, KEY)?)
+}
+
+/// A kubeconfig with this client certificate and its key, PEM. None where it holds none.
+pub fn with_credentials(kubeconfig: &str, cert_pem: &str, key_pem: &str) -> Option<String> {
+    exchanged(kubeconfig, &STANDARD.encode(cert_pem), &STANDARD.encode(key_pem))
+}
+
+fn exchanged(kubeconfig: &str, certificate: &str, key: &str) -> Option<String> {
+    let (old_certificate, old_key) = (data(kubeconfig, CERTIFICATE)?, data(kubeconfig, KEY)?);
+    Some(kubeconfig.replacen(old_certificate, certificate, 1).replacen(old_key, key, 1))
+}
+
+/// The first value of a key, as it stands there.
+fn data<'a>(kubeconfig: &'a str, key: &str) -> Option<&'a str> {
+    let value = kubeconfig.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix(key))?;
+    Some(value.trim().trim_matches(['"', '\''])).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -55,5 +80,21 @@ mod tests {
         );
         assert_eq!(in_kubeconfig(&kubeconfig), [one]);
         assert!(in_kubeconfig("client-certificate-data: '!'").is_empty());
+    }
+
+    #[test]
+    fn credentials_are_exchanged_and_nothing_else() {
+        let of = |server: &str, certificate: &str, key: &str| {
+            let (certificate, key) = (STANDARD.encode(certificate), STANDARD.encode(key));
+            format!(
+                "clusters:\n- cluster: {{server: {server}}}\nusers:\n- name: a\n  user:\n    client-certificate-data: \
+                 {certificate}\n    client-key-data: {key}\n"
+            )
+        };
+        let (wanted, there) = (of("new", "theirs", "their key"), of("old", "own", "own key"));
+        assert_eq!(with_credentials_of(&wanted, &there), Some(of("new", "own", "own key")));
+        assert_eq!(with_credentials(&there, "newer", "newer key"), Some(of("old", "newer", "newer key")));
+        let neither = "users:\n- name: a\n  user: {client-certificate: /etc/x.crt}\n";
+        assert_eq!((with_credentials_of(&wanted, neither), with_credentials_of(neither, &there)), (None, None));
     }
 }

@@ -53,8 +53,22 @@ pub struct Facts {
     pub selinux_enforcing: bool,
     pub store: StoreFacts,
     pub certificates: Vec<CertificateFile>,
+    /// The timer that renews them; None where there is no kinstall.
+    pub renewal: Option<Renewal>,
     /// SHA-256 of the operator's files that are kept here.
     pub operator_copy: Option<String>,
+}
+
+/// How it stands with this host's own renewal of its certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Renewal {
+    /// The timer waits for its next time.
+    pub active: bool,
+    /// That time as systemd writes it; empty where it knows none.
+    pub next: String,
+    /// The last run did not do what it should have done.
+    pub failed: bool,
 }
 
 /// What this host keeps of the cluster's store, and as what it was configured.

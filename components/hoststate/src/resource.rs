@@ -15,6 +15,11 @@ pub struct HostState {
     #[serde(default)]
     pub kubernetes: Option<String>,
     pub resources: Vec<Resource>,
+    /// Files (paths of `File` resources with text) whose credentials the host has renewed by itself and keeps: of a kubeconfig
+    /// the client certificate and its key, of any other the whole content. Those that the host does not have are made as
+    /// they stand here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<String>,
 }
 
 /// Which cluster a host belongs to; the id is random, so two clusters of one name are told apart.

@@ -178,6 +178,9 @@ pub struct HostManifest {
     pub applied: String,
     /// Whether the last apply went to its end.
     pub complete: bool,
+    /// It did, and what did not is only an amendment: another one that goes to its end makes it complete again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amending: bool,
     /// Units whose files have changed and that were not restarted yet, because the apply was interrupted.
     #[serde(default)]
     pub restart: Vec<String>,

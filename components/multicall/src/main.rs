@@ -43,6 +43,8 @@ enum Applet {
     EtcdMembers(etcd_members::Args),
     /// Take the store out for a backup, or put one in place
     Backup(backup::Args),
+    /// This host's own certificates; for the timer
+    Certs(renewal::Args),
     /// A small HTTP server and client for validation pods
     Probe(probe::Args),
 }
@@ -92,6 +94,7 @@ fn run(applet: Applet) -> anyhow::Result<()> {
             Applet::Converge(args) => converge::run(args).await,
             Applet::EtcdMembers(args) => etcd_members::run(args).await,
             Applet::Backup(args) => backup::run(args).await,
+            Applet::Certs(args) => renewal::run(args).await,
             Applet::Probe(args) => probe::run(args).await,
         }
     })

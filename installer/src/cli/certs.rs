@@ -17,6 +17,9 @@ pub enum CertsSubcommand {
     Check(CertsCheck),
     /// Issue certificates anew and bring them to the hosts; also after they have run out
     ///
+    /// Hosts renew theirs by themselves when less than 90 days are left, and `kinstall up` keeps those; this replaces them all
+    /// the same.
+    ///
     /// Without --kind and --host all of them but the authorities'. Nothing else on the hosts changes, and no bundle is needed.
     /// What uses a certificate takes it over or is restarted, control planes one after the other. A run that ends half-way is
     /// finished by the same command again, or by `kinstall up`.

@@ -82,6 +82,7 @@ mod tests {
             previous: None,
             applied: String::new(),
             complete: true,
+            amending: false,
             restart: Vec::new(),
             entries,
         };

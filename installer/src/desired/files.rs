@@ -119,12 +119,15 @@ fn keys(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {
         list.push(file("sa.pub", 0o644, &pki.service_account.cert_pem, false));
         list.push(file("sa.key", 0o600, &pki.service_account.key_pem, true));
         list.push(file("front-proxy-ca.crt", 0o644, &pki.front_proxy_ca.cert_pem, false));
+        // a control plane renews what these have signed
+        list.push(file("front-proxy-ca.key", 0o600, &pki.front_proxy_ca.key_pem, true));
         let mut leaves: Vec<_> =
             pki.apiserver.get(&host.name).map(|issued| ("apiserver", issued)).into_iter().collect();
         leaves.push(("apiserver-kubelet-client", &pki.apiserver_kubelet_client));
         leaves.push(("front-proxy-client", &pki.front_proxy_client));
         if let Some(etcd) = &pki.etcd {
             list.push(file("etcd-ca.crt", 0o644, &etcd.ca_pem, false));
+            list.extend(etcd.ca_key_pem.as_ref().map(|key| file("etcd-ca.key", 0o600, key, true)));
             leaves.push(("apiserver-etcd-client", &etcd.client));
             let member = etcd.members.get(&host.name);
             leaves.extend(member.into_iter().flat_map(|own| [("etcd-server", &own.server), ("etcd-peer", &own.peer)]));

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod files;
+mod kept;
 pub mod render;
 mod timers;
 mod topology;
@@ -87,12 +88,14 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
             source: ImageSource::Archive { sha256: image.sha256.clone(), size: image.size },
         }));
     }
+    let keeps = kept::keeps(inputs, host, facts, &resources);
     Ok(HostState {
         cluster: inputs.identity.clone(),
         host: host.name.clone(),
         version: version.clone(),
         kubernetes: Some(inputs.bundle.kubernetes().to_owned()),
         resources,
+        keeps,
     })
 }
 

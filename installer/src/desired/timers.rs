@@ -22,18 +22,31 @@ struct Job {
     config: Option<(&'static str, &'static str)>,
 }
 
-const JOBS: &[Job] = &[Job {
-    name: "kinstall-backup",
-    description: "kinstall: backup of the store, the keys and the inventory",
-    command: "kinstall-components backup scheduled --config /etc/kinstall/backup.yaml",
-    after: &[super::CONTROL_PLANE],
-    // each control plane makes its own: what one of them has must not be lost with it
-    delay_seconds: 15,
-    schedule: |cluster, host| {
-        cluster.backup.as_ref().filter(|_| host.control_plane).map(|backup| backup.schedule.clone())
+const JOBS: &[Job] = &[
+    Job {
+        name: "kinstall-backup",
+        description: "kinstall: backup of the store, the keys and the inventory",
+        command: "kinstall-components backup scheduled --config /etc/kinstall/backup.yaml",
+        after: &[super::CONTROL_PLANE],
+        // each control plane makes its own: what one of them has must not be lost with it
+        delay_seconds: 15,
+        schedule: |cluster, host| {
+            cluster.backup.as_ref().filter(|_| host.control_plane).map(|backup| backup.schedule.clone())
+        },
+        config: Some(("/etc/kinstall/backup.yaml", "config/backup.yaml")),
     },
-    config: Some(("/etc/kinstall/backup.yaml", "config/backup.yaml")),
-}];
+    Job {
+        name: "kinstall-certs",
+        description: "kinstall: renewal of this host's certificates long before they end",
+        command: "kinstall-components certs renew-due",
+        after: &[],
+        // months are left when it first finds something: hosts need not do it at the same time
+        delay_seconds: 6 * 3600,
+        schedule: |_, _| Some("daily".to_owned()),
+        // what is to be renewed is what is there
+        config: None,
+    },
+];
 
 fn of_host(cluster: &Cluster, host: &Host) -> impl Iterator<Item = (&'static Job, String)> {
     JOBS.iter().filter_map(move |job| Some((job, (job.schedule)(cluster, host)?)))

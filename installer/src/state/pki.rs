@@ -1,8 +1,9 @@
 //! The cluster's keys and certificates, made once and kept in the state directory.
 //!
 //! A leaf is made anew when it is missing, does not fit (its subject or names changed, another authority) or runs out within
-//! [`RENEW_DAYS`]; so running `up` again also renews.
+//! [`RENEW_DAYS`]; so running `up` again also renews. What hosts have renewed by themselves is only there (`desired/kept.rs`).
 
+mod orders;
 pub mod rotation;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use super::StateDir;
 use super::write_private;
 use crate::cluster::{Cluster, ExternalEtcd, Host};
 
-pub const RENEW_DAYS: i64 = 30;
+pub use certs::RENEW_DAYS;
+pub use orders::Orders;
 
 /// Certificates that each host has of its own; its name follows after a hyphen.
 pub const OF_ONE_HOST: [&str; 4] = ["kubelet-bootstrap", "apiserver", "etcd-server", "etcd-peer"];
@@ -90,11 +92,15 @@ pub fn give_up(state: &StateDir, cluster: &Cluster, selection: Selection<'_>) ->
         let file = entry?.file_name().to_string_lossy().into_owned();
         let Some(name) = file.strip_suffix(".crt") else { continue };
         if leaf_of(cluster, name).is_some_and(|(kind, host)| selection.has(kind, host.as_ref())) {
-            super::remove(&folder.join(&file))?;
             given_up.push(name.to_owned());
         }
     }
     given_up.sort();
+    // first this: what hosts have renewed by themselves is replaced too, whoever goes on from here
+    Orders::place(state, &given_up)?;
+    for name in &given_up {
+        super::remove(&folder.join(format!("{name}.crt")))?;
+    }
     Ok(given_up)
 }
 
@@ -106,7 +112,7 @@ pub struct Pki {
     /// By host name.
     pub apiserver: BTreeMap<String, Issued>,
     pub apiserver_kubelet_client: Issued,
-    /// The authority of who may speak for others: only its certificate goes to hosts.
+    /// The authority of who may speak for others.
     pub front_proxy_ca: Issued,
     pub front_proxy_client: Issued,
     pub proxy: Issued,
@@ -116,12 +122,15 @@ pub struct Pki {
     pub kubelet_bootstrap: BTreeMap<String, Issued>,
     /// None with the embedded store.
     pub etcd: Option<EtcdPki>,
+    pub orders: Orders,
 }
 
-/// What the control planes' hosts need for etcd. The authority's key stays here.
+/// What the control planes' hosts need for etcd.
 #[derive(Clone)]
 pub struct EtcdPki {
     pub ca_pem: String,
+    /// None where somebody else runs etcd.
+    pub ca_key_pem: Option<String>,
     pub client: Issued,
     /// By host name; empty where somebody else runs etcd.
     pub members: BTreeMap<String, EtcdMember>,
@@ -167,6 +176,7 @@ impl Pki {
             ca: authority_of(&ca),
             kubelet_bootstrap,
             etcd: etcd(&folder, cluster)?,
+            orders: Orders::load(state)?,
         })
     }
 }
@@ -226,6 +236,7 @@ fn etcd(folder: &Folder, cluster: &Cluster) -> anyhow::Result<Option<EtcdPki>> {
     let client = Leaf::new(Subject::new("kube-apiserver-etcd-client", &[]), Usage::Client);
     Ok(Some(EtcdPki {
         ca_pem: ca.cert_pem().to_owned(),
+        ca_key_pem: Some(ca.key_pem()),
         client: folder.leaf(&ca, "apiserver-etcd-client", client)?,
         members,
     }))
@@ -240,7 +251,7 @@ fn external_etcd(external: &ExternalEtcd) -> anyhow::Result<EtcdPki> {
         certs::inspect(pem).with_context(|| format!("{}, which `etcd` names, holds no certificate", path.display()))?;
     }
     let client = Issued { cert_pem, key_pem: read(&external.key_file)? };
-    Ok(EtcdPki { ca_pem, client, members: BTreeMap::new() })
+    Ok(EtcdPki { ca_pem, ca_key_pem: None, client, members: BTreeMap::new() })
 }
 
 struct Folder {

@@ -1,6 +1,7 @@
 //! Certificate signing requests of nodes: approves those that prove to be what they say, and signs what is approved
 //! (upstream: pkg/controller/certificates; kubelet-serving approval is upstream left to the operator, here it is decided by
-//! comparing the names with the Node's own addresses).
+//! comparing the names with the Node's own addresses). Who may create `certificatesigningrequests/selfclient` is approved a
+//! client certificate for exactly whom the one that it shows is for: how the agents of nodes renew theirs.
 
 mod rules;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use certs::{Ca, Csr};
 use k8s_openapi::ByteString;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use kube::api::PostParams;
 use tokio::task::JoinSet;
@@ -80,14 +82,43 @@ impl Controller {
         }
         let nodes = self.ctx.informers.nodes.list();
         let cluster = rules::Cluster { nodes: &nodes, service_cidr: self.ctx.config.service_cidr };
-        match rules::decide(&request.spec, &parsed, &cluster) {
-            Decision::Approve(message) => self.approve(&request, message).await,
-            // Not ours to deny: an administrator may still approve it.
-            Decision::Leave(why) => {
-                tracing::info!(csr = %key, requestor = request.spec.username.as_deref().unwrap_or_default(), why, "certificate signing request left for an administrator");
-                Ok(())
+        let why = match rules::decide(&request.spec, &parsed, &cluster) {
+            Decision::Approve(message) => return self.approve(&request, message).await,
+            Decision::Ask { right, message } if self.may(&request, right).await? => {
+                return self.approve(&request, message).await;
             }
-        }
+            Decision::Ask { .. } => "the requestor may not have such certificates approved",
+            Decision::Leave(why) => why,
+        };
+        // Not ours to deny: an administrator may still approve it.
+        tracing::info!(csr = %key, requestor = request.spec.username.as_deref().unwrap_or_default(), why, "certificate signing request left for an administrator");
+        Ok(())
+    }
+
+    /// Whether who asks may create this subresource: upstream's way to say whose requests are approved.
+    async fn may(&self, request: &CertificateSigningRequest, subresource: &str) -> anyhow::Result<bool> {
+        let spec = &request.spec;
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: spec.username.clone(),
+                groups: spec.groups.clone(),
+                uid: spec.uid.clone(),
+                extra: spec.extra.clone(),
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some("certificates.k8s.io".into()),
+                    version: Some("*".into()),
+                    resource: Some("certificatesigningrequests".into()),
+                    subresource: Some(subresource.into()),
+                    verb: Some("create".into()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let answer = self.ctx.cluster_api::<SubjectAccessReview>().create(&PostParams::default(), &review).await;
+        let answer = answer.with_context(|| format!("cannot ask whether {:?} may {subresource}", spec.username))?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
     async fn approve(&self, request: &CertificateSigningRequest, message: &str) -> anyhow::Result<()> {

@@ -24,8 +24,14 @@ pub struct Cluster<'a> {
     pub service_cidr: IpNet,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     Approve(&'static str),
+    /// If who asks may create this subresource of signing requests.
+    Ask {
+        right: &'static str,
+        message: &'static str,
+    },
     Leave(&'static str),
 }
 
@@ -91,12 +97,14 @@ pub fn decide(spec: &CertificateSigningRequestSpec, csr: &Csr, cluster: &Cluster
     let in_group = |group: &str| spec.groups.iter().flatten().any(|it| it == group);
     let own = user == csr.subject.common_name && in_group(NODES);
     match spec.signer_name.as_str() {
-        KUBELET_CLIENT if own => {
-            Decision::Approve("Auto approving self kubelet client certificate after SubjectAccessReview.")
-        }
-        KUBELET_CLIENT if in_group(BOOTSTRAPPERS) && may_bootstrap(user, csr) => {
-            Decision::Approve("Auto approving kubelet client certificate after SubjectAccessReview.")
-        }
+        KUBELET_CLIENT if own => Decision::Ask {
+            right: "selfnodeclient",
+            message: "Auto approving self kubelet client certificate after SubjectAccessReview.",
+        },
+        KUBELET_CLIENT if in_group(BOOTSTRAPPERS) && may_bootstrap(user, csr) => Decision::Ask {
+            right: "nodeclient",
+            message: "Auto approving kubelet client certificate after SubjectAccessReview.",
+        },
         KUBELET_CLIENT => Decision::Leave("the requestor is neither the node itself nor its bootstrapper"),
         KUBELET_SERVING if !own => Decision::Leave("a serving certificate can only be requested by the node itself"),
         KUBELET_SERVING => match cluster.nodes.iter().find(|it| Some(meta::name(&it.metadata)) == node_of(csr)) {
@@ -106,8 +114,25 @@ pub fn decide(spec: &CertificateSigningRequestSpec, csr: &Csr, cluster: &Cluster
             }
             Some(_) => Decision::Leave("a name is not the node's, or an address is not its alone"),
         },
-        _ => Decision::Leave("client certificates are approved by an administrator"),
+        _ if !shows_certificate(spec) => Decision::Leave("client certificates are approved by an administrator"),
+        _ if user == csr.subject.common_name
+            && csr.subject.organizations.iter().all(|it| in_group(it))
+            && !has_names(csr) =>
+        {
+            Decision::Ask {
+                right: "selfclient",
+                message: "Auto approving the requestor's own client certificate after SubjectAccessReview.",
+            }
+        }
+        _ => Decision::Leave("client certificates for others are approved by an administrator"),
     }
+}
+
+/// Whether who asks has a certificate already (upstream's credential id): a token that is good for an hour must not become a
+/// certificate that is good for a year.
+fn shows_certificate(spec: &CertificateSigningRequestSpec) -> bool {
+    let id = spec.extra.as_ref().and_then(|extra| extra.get("authentication.kubernetes.io/credential-id")?.first());
+    id.is_some_and(|id| id.starts_with("X509SHA256="))
 }
 
 /// `system:bootstrap:<node>` asks for its own node only; a bootstrap token's user (`system:bootstrap:<token id>`), which names
@@ -183,7 +208,30 @@ mod tests {
         };
         let nodes = [node("n1", &["10.0.0.1", "10.0.0.2", "10.96.0.1", "127.0.0.1"]), node("n2", &["10.0.0.2"])];
         let cluster = Cluster { nodes: &nodes, service_cidr: "10.96.0.0/16".parse().unwrap() };
-        matches!(decide(&case.0, &case.1, &cluster), Decision::Approve(_))
+        matches!(decide(&case.0, &case.1, &cluster), Decision::Approve(_) | Decision::Ask { .. })
+    }
+
+    #[test]
+    fn a_client_asks_for_its_own_certificate_and_no_other() {
+        let cluster = Cluster { nodes: &[], service_cidr: "10.96.0.0/16".parse().unwrap() };
+        let decided = |user: &str, groups: &[&str], names: &[&str]| {
+            let (mut spec, csr) = request(CLIENT, user, groups, names, "client auth");
+            let without = decide(&spec, &csr, &cluster);
+            assert!(matches!(without, Decision::Leave(_)), "with a token: {without:?}");
+            let id = ("authentication.kubernetes.io/credential-id".to_owned(), vec!["X509SHA256=00".to_owned()]);
+            spec.extra = Some([id].into());
+            decide(&spec, &csr, &cluster)
+        };
+        let own = decided("system:node:n1", &[NODES, "system:authenticated"], &[]);
+        assert!(matches!(own, Decision::Ask { right: "selfclient", .. }), "{own:?}");
+        for (user, groups, names) in [
+            ("system:node:n2", &[NODES][..], &[][..]),
+            ("system:node:n1", &["system:authenticated"], &[]),
+            ("system:node:n1", &[NODES], &["n1"]),
+        ] {
+            let left = decided(user, groups, names);
+            assert!(matches!(left, Decision::Leave(_)), "{user} {groups:?} {names:?}: {left:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, client_of, eventually};
+use crate::support::{Cluster, client_of, client_with_certificate, eventually};
 
 fn request(name: &str, signer: &str, usage: &str, names: &[&str]) -> CertificateSigningRequest {
     let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
@@ -61,6 +61,34 @@ async fn a_node_bootstraps_its_certificates_and_a_stranger_does_not() {
         .unwrap();
     eventually("a later certificate", certificate("later")).await;
     assert!(csrs.get("greedy").await.unwrap().status.unwrap_or_default().conditions.unwrap_or_default().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_renews_its_own_certificate_and_no_others() {
+    const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+    let cluster = Cluster::bare().await;
+    let ask = |user: &'static str, subject: &'static str| {
+        let api = Api::<CertificateSigningRequest>::all(client_with_certificate(&cluster.server, user));
+        let pem = create_csr(&generate_key().unwrap(), &Subject::new(subject, &[]), &[]).unwrap();
+        let request: Value = serde_json::to_value(ByteString(pem.into_bytes())).unwrap();
+        let spec = json!({"request": request, "signerName": SIGNER, "usages": ["digital signature", "client auth"]});
+        let request = serde_json::from_value(json!({"metadata": {"generateName": "a-"}, "spec": spec})).unwrap();
+        async move { api.create(&PostParams::default(), &request).await }
+    };
+    let stolen = ask("system:kube-proxy", "system:kinstall:cni-agent").await.unwrap();
+    let own = ask("system:kube-proxy", "system:kube-proxy").await.unwrap();
+    assert!(ask("mallory", "mallory").await.is_err(), "may not even ask");
+    let csrs = Api::<CertificateSigningRequest>::all(cluster.client.clone());
+    let name = own.metadata.name.unwrap();
+    let signed =
+        eventually("the proxy's own certificate", || async { csrs.get_opt(&name).await.unwrap()?.status?.certificate })
+            .await;
+    assert_eq!(
+        inspect(std::str::from_utf8(&signed.0).unwrap()).unwrap().subject,
+        Subject::new("system:kube-proxy", &[])
+    );
+    let left = csrs.get(&stolen.metadata.name.unwrap()).await.unwrap().status.unwrap_or_default();
+    assert!(left.conditions.unwrap_or_default().is_empty(), "it came first and was left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,6 +125,14 @@ pub fn client_of(server: &ApiServer, user: &str, groups: &[&str]) -> Client {
     Client::new(server.handler_as(Identity::new(user, groups.iter().copied())), "default")
 }
 
+/// One who has shown a certificate.
+pub fn client_with_certificate(server: &ApiServer, user: &str) -> Client {
+    let mut identity = Identity::new(user, ["system:authenticated"]);
+    let id = ("authentication.kubernetes.io/credential-id".to_owned(), vec!["X509SHA256=00".to_owned()]);
+    identity.extra.extend([id]);
+    Client::new(server.handler_as(identity), "default")
+}
+
 /// Waits for `what`, at most ten seconds.
 pub async fn eventually<T, F, Fut>(what: &str, mut probe: F) -> T
 where

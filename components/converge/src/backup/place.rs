@@ -147,6 +147,7 @@ fn manifest_of<'d>(
                 .format(&time::format_description::well_known::Rfc3339)
                 .unwrap_or_default(),
             complete: true,
+            amending: false,
             restart: Vec::new(),
             entries,
         },

@@ -105,6 +105,12 @@ fn stop(context: Context<'_>, units: Vec<&str>) -> Result<(), Failure> {
     let mut args = vec!["reset-failed", "--"];
     args.extend(&known);
     let _ = command::look("systemctl", &args);
+    for timer in known {
+        let Some(job) = timer.strip_suffix(".timer") else { continue };
+        // when it ran last, and how what it started ended
+        let _ = command::look("systemctl", &["clean", "--what=state", "--", timer]);
+        let _ = command::look("systemctl", &["reset-failed", "--", &format!("{job}.service")]);
+    }
     Ok(())
 }
 

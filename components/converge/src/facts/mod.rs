@@ -3,6 +3,7 @@
 mod certificates;
 mod kernel;
 mod network;
+mod renewal;
 mod store;
 mod system;
 
@@ -22,6 +23,7 @@ pub fn collect(root: &Root) -> Facts {
     let (memory_bytes, swap_bytes) = system::memory(root);
     let (resolv_conf, nameservers) = network::resolver(root);
     let os_field = |key: &str| os.get(key).cloned().unwrap_or_default();
+    let manifest = manifest::load(root).ok().flatten();
     Facts {
         hostname: system::read(root, "/proc/sys/kernel/hostname"),
         machine_id: system::read(root, "/etc/machine-id"),
@@ -46,7 +48,8 @@ pub fn collect(root: &Root) -> Facts {
         features: kernel::features(root),
         user: std::env::var("USER").unwrap_or_default(),
         uid: nix::unistd::geteuid().as_raw(),
-        manifest: manifest::load(root).ok().flatten(),
+        renewal: manifest.is_some().then(renewal::collect),
+        manifest,
         other_kubernetes: other_kubernetes(root),
         filled_directories: filled_directories(root),
         nameservers,

@@ -40,6 +40,7 @@ fn state(text: &str) -> HostState {
             },
             Resource::Symlink { path: "/etc/kinstall/current".into(), target: "a.yaml".into() },
         ],
+        keeps: Vec::new(),
     }
 }
 

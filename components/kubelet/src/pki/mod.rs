@@ -4,7 +4,6 @@
 //! restart. Upstream: KEP-43 (kubelet TLS bootstrap), KEP-266 (certificate rotation).
 
 mod asked;
-pub mod request;
 pub mod serving;
 
 use std::io::Write;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use certs::Subject;
+use certs::{Issued, Subject};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::Api;
@@ -47,14 +46,14 @@ pub async fn bootstrap(config: &Config) -> Result<()> {
     let config_path = &config.bootstrap_kubeconfig;
     tracing::info!("asking for a client certificate with {}", config_path.display());
     let api = Api::from_kubeconfig(config_path).await.context("no client certificate yet and no way to get one")?;
-    let issued = request::issue(&api.client(), request::Kind::Client, &node_subject(config), &[]).await?;
+    let issued = csr::issue(&api.client(), csr::Kind::KubeletClient, &node_subject(config), &[]).await;
     store(config, &pem, &issued)?;
     write_kubeconfig(config)
 }
 
 /// Keeps an issued certificate with its key, and with what it was asked for.
-fn store(config: &Config, pem: &Path, issued: &str) -> Result<()> {
-    write_private(pem, issued)?;
+fn store(config: &Config, pem: &Path, issued: &Issued) -> Result<()> {
+    write_private(pem, &format!("{}{}", issued.cert_pem, issued.key_pem))?;
     asked::remember(config, pem)
 }
 
@@ -80,8 +79,8 @@ async fn renew_client(config: &Config, api: &Api) -> Result<()> {
         None => Api::from_kubeconfig(&config.bootstrap_kubeconfig).await?.client(),
     };
     let subject = node_subject(config);
-    let asking = request::issue(&client, request::Kind::Client, &subject, &[]);
-    let issued = tokio::time::timeout(request::PATIENCE, asking).await.context("nobody signs it")??;
+    let asking = csr::issue(&client, csr::Kind::KubeletClient, &subject, &[]);
+    let issued = tokio::time::timeout(csr::PATIENCE, asking).await.context("nobody signs it")?;
     store(config, &pem, &issued)?;
     api.reload(&config.kubeconfig).await
 }

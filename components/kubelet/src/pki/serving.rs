@@ -10,7 +10,6 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::request;
 use crate::api::Api;
 use crate::config::Config;
 
@@ -53,8 +52,8 @@ pub async fn maintain(config: Arc<Config>, api: Arc<Api>, serving: Arc<Serving>)
         if serving.0.read().is_some() {
             super::sleep_until_renewal(&config, &pem).await;
         }
-        let issued = request::issue(&api.client(), request::Kind::Serving, &super::node_subject(&config), &names).await;
-        let stored = issued.and_then(|text| super::store(&config, &pem, &text)).and_then(|()| serving.load(&pem));
+        let issued = csr::issue(&api.client(), csr::Kind::KubeletServing, &super::node_subject(&config), &names).await;
+        let stored = super::store(&config, &pem, &issued).and_then(|()| serving.load(&pem));
         match stored {
             Ok(()) => tracing::info!("serving certificate issued"),
             Err(error) => {

@@ -3,9 +3,10 @@
 use std::fs;
 
 use anyhow::Context as _;
-use certs::CertificateInfo;
+use certs::{CertificateInfo, HOSTS_RENEW_DAYS};
 use futures::future::join_all;
 use hoststate::certificates::{CertificateFile, in_kubeconfig, in_pem};
+use hoststate::facts::Renewal;
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -27,6 +28,8 @@ enum Standing {
     Good,
     Soon,
     Expired,
+    /// Every host that has such a certificate has a newer one of its own.
+    Superseded,
 }
 
 /// One certificate.
@@ -47,6 +50,14 @@ struct Row {
     renewed_by: &'static str,
 }
 
+/// A host's own renewal.
+#[derive(Debug, Serialize)]
+struct Timer {
+    host: String,
+    #[serde(flatten)]
+    renewal: Renewal,
+}
+
 pub async fn run(run: &Run<'_>, arguments: &CertsCheck) -> anyhow::Result<Ended> {
     let now = OffsetDateTime::now_utc();
     let look = |host: Option<&str>, file: &CertificateFile| rows(&run.cluster, host, file, now, arguments.within);
@@ -54,19 +65,25 @@ pub async fn run(run: &Run<'_>, arguments: &CertsCheck) -> anyhow::Result<Ended>
     let opened = Fleet::new(run).open(run, Executable::Installed(None)).await;
     let (members, complete) = fleet::sort_out(run.printer, opened);
     let closing = members.into_iter().map(|member| async move {
-        let (host, files) = (member.host, member.facts.certificates);
+        let (host, facts) = (member.host, member.facts);
         member.session.close().await;
-        (host, files)
+        (host, facts.certificates, facts.renewal.unwrap_or_default())
     });
-    for (host, files) in join_all(closing).await {
+    let mut timers = Vec::new();
+    for (host, files, renewal) in join_all(closing).await {
         table.extend(files.iter().flat_map(|file| look(Some(&host.name), file)));
+        timers.push(Timer { host: host.name.clone(), renewal });
     }
+    supersede(&mut table);
     let count = |standing| table.iter().filter(|row| row.standing == standing).count();
     let (soon, expired) = (count(Standing::Soon), count(Standing::Expired));
-    let text = format!("{}{}", text(&table), advice(soon, expired, arguments.within, table.len()));
+    let text = format!("{}{}{}", text(&table), told(&timers), advice(soon, expired, arguments.within, table.len()));
     run.printer.result(
         &text,
-        &json!({"event": "certificates", "certificates": table, "soon": soon, "expired": expired, "complete": complete}),
+        &json!({
+            "event": "certificates", "certificates": table, "timers": timers, "soon": soon, "expired": expired,
+            "complete": complete,
+        }),
     );
     Ok(match (expired, complete, soon) {
         (1.., _, _) => Ended::Expired,
@@ -140,8 +157,52 @@ fn renewed_by(cluster: &Cluster, path: &str, is_authority: bool) -> &'static str
         () if theirs => "who runs your etcd, then kinstall up",
         () if is_authority => "kinstall certs rotate-ca",
         () if path.starts_with("/var/lib/kubelet/") => "the kubelet itself",
+        () if path.starts_with("/etc/kinstall/") => "the host's timer, kinstall certs renew",
         () => "kinstall up, kinstall certs renew",
     }
+}
+
+/// What hosts have renewed by themselves the state directory has only as it was before. That is no reason to worry, except for the
+/// administrator's, who is here.
+fn supersede(table: &mut [Row]) {
+    type Who<'a> = (&'a str, &'a [String], &'a [String], &'a str);
+    fn who(row: &Row) -> Who<'_> {
+        (&row.subject, &row.organizations, &row.names, &row.authority)
+    }
+    let is_copy = |row: &Row| row.host.is_none() && row.file.starts_with("pki/") && row.file != "pki/admin.crt";
+    let is_newer = |copy: &Row| {
+        let mut on_hosts = table.iter().filter(|row| row.host.is_some() && who(row) == who(copy)).peekable();
+        on_hosts.peek().is_some() && on_hosts.all(|row| row.days_left > copy.days_left)
+    };
+    let superseded: Vec<bool> =
+        table.iter().map(|row| row.standing != Standing::Good && is_copy(row) && is_newer(row)).collect();
+    for (row, _) in table.iter_mut().zip(superseded).filter(|(_, superseded)| *superseded) {
+        row.standing = Standing::Superseded;
+    }
+}
+
+/// One line for all hosts whose timer waits, and one for each host where something is amiss.
+fn told(timers: &[Timer]) -> String {
+    let mut lines = Vec::new();
+    let waiting: Vec<_> = timers.iter().filter(|timer| timer.renewal.active).collect();
+    if !waiting.is_empty() {
+        let next: Vec<_> = waiting.iter().map(|timer| format!("{} {}", timer.host, timer.renewal.next)).collect();
+        let next = next.join(", ");
+        lines.push(format!(
+            "hosts renew theirs when less than {HOSTS_RENEW_DAYS} days are left; they look next: {next}"
+        ));
+    }
+    for Timer { host, renewal } in timers {
+        if !renewal.active {
+            lines.push(format!(
+                "{host} does not renew its certificates by itself: kinstall-certs.timer is not active there; `kinstall up` makes it so"
+            ));
+        }
+        if renewal.failed {
+            lines.push(format!("{host}'s last renewal failed: see `journalctl -u kinstall-certs` there"));
+        }
+    }
+    lines.into_iter().map(|line| format!("{line}\n")).collect()
 }
 
 fn text(table: &[Row]) -> String {
@@ -151,6 +212,7 @@ fn text(table: &[Row]) -> String {
             let left = match row.standing {
                 Standing::Expired => format!("{} EXPIRED", row.days_left),
                 Standing::Soon => format!("{} soon", row.days_left),
+                Standing::Superseded => format!("{} (hosts have newer)", row.days_left),
                 Standing::Good => row.days_left.to_string(),
             };
             let subject = match row.organizations.as_slice() {
@@ -218,7 +280,7 @@ mod tests {
         .flat_map(|file| rows(&cluster, Some("h1"), file, now, 30))
         .collect();
         let standings: Vec<_> = found.iter().map(|row| (row.standing, row.days_left, row.renewed_by)).collect();
-        let (renew, rotate) = ("kinstall up, kinstall certs renew", "kinstall certs rotate-ca");
+        let (renew, rotate) = ("the host's timer, kinstall certs renew", "kinstall certs rotate-ca");
         assert_eq!(standings[1..3], [(Standing::Expired, -36, renew), (Standing::Soon, 29, renew)]);
         assert_eq!((standings[0].0, standings[0].2), (Standing::Good, rotate));
         assert_eq!(standings[3], (Standing::Good, 31, "the kubelet itself"));
@@ -226,6 +288,45 @@ mod tests {
         let lines: Vec<_> = table.lines().collect();
         for words in ["h1 ", "apiserver.crt", "kube-apiserver (masters)", "-36 EXPIRED", "kinstall-ca", "h1,10.0.0.1"] {
             assert!(lines[2].contains(words), "{words:?} is missing in {}", lines[2]);
+        }
+    }
+
+    #[test]
+    fn copies_of_what_hosts_have_renewed_are_no_reason_to_worry() {
+        let text = "cluster: c\nhosts:\n- {name: h1, address: 10.0.0.1, role: controlPlane}\n";
+        let cluster = Cluster::parse(text, "i", std::path::Path::new("/")).unwrap();
+        let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap();
+        let ca = Ca::generate("kinstall-ca").unwrap();
+        let row = |host: Option<&str>, path: &str, name: &str, days: i64| {
+            let leaf = Leaf::new(Subject::new(name, &[]), Usage::Client);
+            let (from, to) = (now - time::Duration::days(400), now + time::Duration::days(days));
+            let pem = ca.issue(&leaf.valid(from, to)).unwrap().cert_pem;
+            rows(&cluster, host, &CertificateFile { path: path.to_owned(), pem }, now, 30).remove(0)
+        };
+        let mut table = vec![
+            row(None, "pki/proxy.crt", "proxy", -5),
+            row(None, "pki/cni-agent.crt", "cni-agent", 20),
+            row(None, "pki/admin.crt", "admin", 20),
+            row(None, "pki/nobody.crt", "nobody", 20),
+            row(Some("h1"), "/etc/kinstall/proxy.kubeconfig", "proxy", 300),
+            row(Some("h2"), "/etc/kinstall/proxy.kubeconfig", "proxy", 200),
+            row(Some("h1"), "/etc/kinstall/cni-agent.kubeconfig", "cni-agent", 300),
+            row(Some("h2"), "/etc/kinstall/cni-agent.kubeconfig", "cni-agent", 20),
+            row(Some("h1"), "/etc/kinstall/admin.kubeconfig", "admin", 300),
+        ];
+        supersede(&mut table);
+        use Standing::{Good, Soon, Superseded};
+        let standings: Vec<_> = table.iter().map(|row| row.standing).collect();
+        assert_eq!(standings, [Superseded, Soon, Soon, Soon, Good, Good, Good, Soon, Good], "{table:?}");
+        let timer = |host: &str, renewal: Renewal| Timer { host: host.into(), renewal };
+        let good = Renewal { active: true, next: "Sun 2026-11-22 03:12:44 UTC".into(), failed: false };
+        let said = told(&[
+            timer("h1", good.clone()),
+            timer("h2", Renewal::default()),
+            timer("h3", Renewal { failed: true, ..good }),
+        ]);
+        for words in ["h1 Sun 2026-11-22 03:12:44 UTC", "h2 does not renew", "h3's last renewal failed"] {
+            assert!(said.contains(words), "{words:?} is missing in {said}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Certificates of three control planes and a worker: looked at, run out, renewed; and new authorities.
 
 mod expired;
+mod load;
 mod past;
+mod renewed;
 mod rotated;
 
 use std::process::ExitCode;
@@ -51,9 +53,10 @@ fn installed(story: &Story) -> Result<()> {
 }
 
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario<Story>); 5] = [
+const SCENARIOS: [(&str, Scenario<Story>); 6] = [
     ("three control planes and a worker come up", installed),
     ("certs check shows every certificate with its days, and all are good", expired::all_are_good),
+    ("hosts renew what ends soon by themselves while a Deployment answers, and up keeps it", renewed::by_themselves),
     ("certs renew of one kind changes nothing else, and pods run on", expired::one_kind),
     ("certificates of 400 days ago stop the cluster, and certs renew brings it back", expired::renewed_after_400_days),
     ("certs rotate-ca, killed once, replaces every authority while a Deployment answers", rotated::rotated),

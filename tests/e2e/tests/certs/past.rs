@@ -1,5 +1,5 @@
-//! Puts a cluster's leaves into the past: the same subjects and names, signed by the same authorities, 400 days ago, in the
-//! operator's state directory and on every host.
+//! Issues a cluster's leaves at another time: the same subjects and names, signed by the same authorities, in the operator's
+//! state directory and on every host.
 
 use std::fs;
 
@@ -7,39 +7,49 @@ use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::{Ca, CertificateInfo, Issued, Leaf, Usage};
+use hoststate::certificates::{in_kubeconfig, with_credentials};
 use lab::Host;
 use time::{Duration, OffsetDateTime};
 
 use crate::Story;
 
 const AUTHORITIES: [&str; 3] = ["ca", "etcd-ca", "front-proxy-ca"];
+const KUBELETS: [&str; 2] =
+    ["/var/lib/kubelet/pki/kubelet-client-current.pem", "/var/lib/kubelet/pki/kubelet-server-current.pem"];
 
-/// Old text → new text.
-type Exchange = Vec<(String, String)>;
+/// Where a leaf is.
+pub enum Place<'a> {
+    /// In the state directory, by its name.
+    Here(&'a str),
+    /// On a host, by its path.
+    Host(&'a str),
+}
 
-pub fn issue_400_days_ago(story: &Story) -> Result<()> {
+/// `left` says how many of its 365 days each leaf has left; None leaves it as it is.
+pub fn issue(story: &Story, left: impl Fn(Place<'_>) -> Option<i64> + Sync) -> Result<()> {
     let folder = story.operator.path(".kinstall/lab/pki");
     let authorities = authorities(&folder)?;
-    let mut exchange = Exchange::new();
     for entry in fs::read_dir(&folder)? {
         let file = entry?.path();
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if file.extension().is_none_or(|ending| ending != "crt") || AUTHORITIES.contains(&name.as_str()) {
             continue;
         }
-        let key = file.with_extension("key");
-        let old = Issued { cert_pem: fs::read_to_string(&file)?, key_pem: fs::read_to_string(&key)? };
-        let new = again(&authorities, &old.cert_pem, usage(&name))?;
+        let Some(days) = left(Place::Here(&name)) else { continue };
+        let new = again(&authorities, &fs::read_to_string(&file)?, days)?;
         fs::write(&file, &new.cert_pem)?;
-        fs::write(&key, &new.key_pem)?;
-        for (old, new) in [(old.cert_pem, new.cert_pem), (old.key_pem, new.key_pem)] {
-            exchange.push((STANDARD.encode(&old), STANDARD.encode(&new)));
-            exchange.push((old, new));
+        fs::write(file.with_extension("key"), &new.key_pem)?;
+        if name == "admin" {
+            let kubeconfig = story.operator.kubeconfig();
+            let text = with_credentials(&fs::read_to_string(&kubeconfig)?, &new.cert_pem, &new.key_pem);
+            fs::write(&kubeconfig, text.context("admin.kubeconfig holds no certificate")?)?;
         }
     }
-    let kubeconfig = story.operator.kubeconfig();
-    fs::write(&kubeconfig, exchanged(&exchange, &fs::read_to_string(&kubeconfig)?))?;
-    story.lab.hosts().iter().try_for_each(|host| on_host(host, &authorities, &exchange))
+    story.lab.hosts().iter().try_for_each(|host| on_host(host, &authorities, &left))
+}
+
+pub fn issue_400_days_ago(story: &Story) -> Result<()> {
+    issue(story, |_| Some(-35))
 }
 
 fn authorities(folder: &std::path::Path) -> Result<Vec<Ca>> {
@@ -50,46 +60,42 @@ fn authorities(folder: &std::path::Path) -> Result<Vec<Ca>> {
     AUTHORITIES.iter().map(|name| read(name).with_context(|| format!("the authority {name}"))).collect()
 }
 
-fn usage(name: &str) -> Usage {
-    match name {
-        _ if name.starts_with("etcd-") => Usage::Both,
-        "apiserver-kubelet-client" | "apiserver-etcd-client" => Usage::Client,
-        _ if name.starts_with("apiserver") => Usage::Server,
-        _ => Usage::Client,
-    }
-}
-
-fn again(authorities: &[Ca], cert_pem: &str, usage: Usage) -> Result<Issued> {
-    let CertificateInfo { subject, dns_names, ip_addresses, .. } = certs::inspect(cert_pem)?;
+fn again(authorities: &[Ca], cert_pem: &str, days_left: i64) -> Result<Issued> {
+    let CertificateInfo { subject, dns_names, ip_addresses, usage, .. } = certs::inspect(cert_pem)?;
     let authority = authorities.iter().find(|ca| ca.has_signed(cert_pem)).context("signed by nobody we know")?;
     let names = dns_names.into_iter().chain(ip_addresses.iter().map(ToString::to_string));
-    let from = OffsetDateTime::now_utc().replace_nanosecond(0)? - Duration::days(400);
-    let leaf = Leaf::new(subject, usage).names(names).valid(from, from + Duration::days(365));
+    let to = OffsetDateTime::now_utc().replace_nanosecond(0)? + Duration::days(days_left);
+    let leaf = Leaf::new(subject, usage.unwrap_or(Usage::Client)).names(names).valid(to - Duration::days(365), to);
     Ok(authority.issue(&leaf)?)
 }
 
-fn exchanged(exchange: &Exchange, text: &str) -> String {
-    exchange.iter().fold(text.to_owned(), |text, (old, new)| text.replace(old, new))
-}
-
 /// Those in kinstall's files, and the two that the kubelet asked for.
-fn on_host(host: &Host, authorities: &[Ca], exchange: &Exchange) -> Result<()> {
-    let files = host.ssh_ok("ls -d /etc/kinstall/pki/* /etc/kinstall/*.kubeconfig")?;
-    for file in files.lines() {
-        let old = host.ssh_ok(&format!("cat {file}"))?;
-        let new = exchanged(exchange, &old);
-        if new != old {
-            write(host, file, &new)?;
+fn on_host(host: &Host, authorities: &[Ca], left: impl Fn(Place<'_>) -> Option<i64>) -> Result<()> {
+    let list = format!("ls /etc/kinstall/pki/*.crt /etc/kinstall/*.kubeconfig {}", KUBELETS.join(" "));
+    let said = host.ssh_ok(&format!("for file in $({list}); do echo $file $(base64 -w0 < $file); done"))?;
+    let mut writing = String::new();
+    let mut write = |path: &str, text: &str| {
+        writing.push_str(&format!("echo {} | base64 -d > {path}\n", STANDARD.encode(text)));
+    };
+    for (path, text) in said.lines().filter_map(|line| line.split_once(' ')) {
+        let text = String::from_utf8(STANDARD.decode(text.trim())?)?;
+        let held = in_kubeconfig(&text).into_iter().next();
+        let old = held.as_ref().unwrap_or(&text);
+        let Some(days) = left(Place::Host(path)).filter(|_| certs::inspect(old).is_ok_and(|info| !info.is_ca)) else {
+            continue;
+        };
+        let new = again(authorities, old, days).with_context(|| format!("{path} on {}", host.name()))?;
+        match (held, path.strip_suffix(".crt")) {
+            (Some(_), _) => {
+                let text = with_credentials(&text, &new.cert_pem, &new.key_pem);
+                write(path, &text.with_context(|| format!("{path} holds no key"))?);
+            }
+            (None, Some(stem)) => {
+                write(path, &new.cert_pem);
+                write(&format!("{stem}.key"), &new.key_pem);
+            }
+            (None, None) => write(path, &format!("{}{}", new.cert_pem, new.key_pem)),
         }
     }
-    for (kind, usage) in [("client", Usage::Client), ("server", Usage::Server)] {
-        let file = format!("/var/lib/kubelet/pki/kubelet-{kind}-current.pem");
-        let new = again(authorities, &host.ssh_ok(&format!("cat {file}"))?, usage)?;
-        write(host, &file, &format!("{}{}", new.cert_pem, new.key_pem))?;
-    }
-    Ok(())
-}
-
-fn write(host: &Host, path: &str, text: &str) -> Result<()> {
-    host.ssh_ok(&format!("echo {} | base64 -d > {path}", STANDARD.encode(text))).map(drop)
+    host.ssh_ok(&writing).map(drop)
 }

@@ -1,9 +1,14 @@
 //! Asking for a certificate by CertificateSigningRequest and waiting for it by watch.
+//!
+//! In: a client, the kind, the subject. Out: what was issued, with the key that was made for it and never left this process.
+//! Depends on `certs`, and on `client` only for code that kinds share.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use certs::Subject;
+use certs::{Issued, Subject};
+// the code of kinds that others use too comes from there (see client::kinds)
+use client as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,33 +21,38 @@ pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// A node's, to call the API server.
+    KubeletClient,
+    /// A node's, to be called with.
+    KubeletServing,
+    /// Anybody's, to call the API server.
     Client,
-    Serving,
 }
 
 impl Kind {
     fn signer(self) -> &'static str {
         match self {
-            Kind::Client => "kubernetes.io/kube-apiserver-client-kubelet",
-            Kind::Serving => "kubernetes.io/kubelet-serving",
+            Kind::KubeletClient => "kubernetes.io/kube-apiserver-client-kubelet",
+            Kind::KubeletServing => "kubernetes.io/kubelet-serving",
+            Kind::Client => "kubernetes.io/kube-apiserver-client",
         }
     }
 
     fn usages(self) -> Vec<String> {
         let extended = match self {
-            Kind::Client => "client auth",
-            Kind::Serving => "server auth",
+            Kind::KubeletClient | Kind::Client => "client auth",
+            Kind::KubeletServing => "server auth",
         };
         vec!["digital signature".into(), extended.into()]
     }
 }
 
-/// Gets a certificate signed, however long that takes; gives certificate and key in one PEM text.
-pub async fn issue(client: &kube::Client, kind: Kind, subject: &Subject, names: &[String]) -> Result<String> {
+/// Gets a certificate signed, however long that takes.
+pub async fn issue(client: &kube::Client, kind: Kind, subject: &Subject, names: &[String]) -> Issued {
     let mut delay = Duration::from_millis(100);
     loop {
         match attempt(client, kind, subject, names).await {
-            Ok(pem) => return Ok(pem),
+            Ok(issued) => return issued,
             Err(error) => tracing::warn!("no {kind:?} certificate yet: {error:#}"),
         }
         tokio::time::sleep(delay).await;
@@ -50,9 +60,9 @@ pub async fn issue(client: &kube::Client, kind: Kind, subject: &Subject, names: 
     }
 }
 
-async fn attempt(client: &kube::Client, kind: Kind, subject: &Subject, names: &[String]) -> Result<String> {
-    let key = certs::generate_key()?;
-    let csr = certs::create_csr(&key, subject, names)?;
+async fn attempt(client: &kube::Client, kind: Kind, subject: &Subject, names: &[String]) -> Result<Issued> {
+    let key_pem = certs::generate_key()?;
+    let csr = certs::create_csr(&key_pem, subject, names)?;
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let request = CertificateSigningRequest {
         metadata: ObjectMeta { generate_name: Some("csr-".into()), ..Default::default() },
@@ -76,7 +86,7 @@ async fn attempt(client: &kube::Client, kind: Kind, subject: &Subject, names: &[
     match decided.status.as_ref().and_then(|s| s.certificate.as_ref()) {
         Some(certificate) => {
             let certificate = std::str::from_utf8(&certificate.0).context("the signed certificate is not PEM")?;
-            Ok(format!("{}\n{key}", certificate.trim_end()))
+            Ok(Issued { cert_pem: format!("{}\n", certificate.trim_end()), key_pem })
         }
         None => bail!("signing request {name} was refused: {}", refusal(&decided)),
     }
