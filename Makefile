@@ -8,6 +8,7 @@ export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
 export KINSTALL_BUNDLE_NEXT := $(CURDIR)/target/bundle/next.tar.zst
 export KINSTALL_BUNDLE_RUNTIME := $(CURDIR)/target/bundle/runtime.tar.zst
 export KINSTALL_BUNDLE_BROKEN := $(CURDIR)/target/bundle/broken.tar.zst
+export KINSTALL_BUNDLE_RUNC := $(CURDIR)/target/bundle/runc.tar.zst
 
 # What the release build makes, and what drives it in tests. They are named together wherever cargo is called: it chooses the
 # features of shared crates by what is named, and builds those anew whose features change.

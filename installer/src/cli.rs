@@ -61,9 +61,9 @@ pub enum Command {
     /// Bring the cluster to a newer bundle, host by host, each with the way back if it does not come up well
     ///
     /// Control planes go one by one, then workers; then the addons. A host counts as done when its units are active, its API
-    /// server is ready and its node is Ready; else it goes back to the version it had, and the upgrade stops. The same command
-    /// again goes on where it stopped. Nodes are drained only when the container runtime changes: everything else runs on
-    /// through the restart of the components.
+    /// server is ready, its node is Ready and, where kubelet or runtime were restarted, a pod starts on it; else it goes back
+    /// to the version it had, and the upgrade stops. The same command again goes on where it stopped. Nodes are drained only
+    /// when the container runtime changes: everything else runs on through the restart of the components.
     Upgrade(Upgrade),
     /// Bring the hosts back to what they were
     ///

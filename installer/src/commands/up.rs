@@ -203,7 +203,7 @@ async fn apply_addons(
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
         changed += tell_outcomes(run, &api::node::bring(client, cluster).await?);
-        upgrade::release(client, |_| true).await.context("cannot uncordon what an upgrade has left cordoned")?;
+        upgrade::release(client).await?;
     }
     Ok(Served { server, changed, ready })
 }

@@ -1,4 +1,5 @@
-//! Whether a host is well after its components were restarted: asked of the host, of its API server and of the cluster.
+//! Whether a host is well after its components were restarted: asked of the host, of its API server and of the cluster, and
+//! proven by a pod ([`proof`]).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,9 +12,11 @@ use kube::Client;
 use kube::api::Api;
 use kube::runtime::watcher::Config;
 
+use super::proof::{self, Proof};
 use crate::api::{Servers, wait};
 use crate::commands::fleet::Member;
 use crate::desired::KUBELET;
+use crate::printer::Printer;
 
 /// Kubelets renew every ten seconds; one that is silent for so long is counted as gone by the cluster too.
 const SILENCE: Duration = Duration::from_secs(40);
@@ -51,38 +54,52 @@ impl Since {
     }
 }
 
-/// Waits until the host is well.
-///
-/// # Errors
-/// What is not well when the time is up.
-pub async fn pass(
-    member: &mut Member<'_>,
-    state: &HostState,
-    servers: Servers,
-    client: &Client,
-    since: Since,
-    timeout: Duration,
-) -> anyhow::Result<()> {
-    let name = member.host.name.clone();
-    if member.host.control_plane {
-        servers.on(&name).ready(timeout).await.context("its API server is not ready")?;
-    }
-    node_is_ready(client, &name, since, timeout).await?;
-    if member.facts.store.joined {
-        let members = member.session.members().await?;
-        let peer_url = member.host.etcd_peer_url();
-        let own = members.iter().find(|member| member.peer_urls.contains(&peer_url));
-        if !own.is_some_and(|own| own.healthy && !own.learner) {
-            bail!("its member of etcd is not healthy");
+/// What one host is asked.
+pub struct Gate<'a> {
+    pub printer: &'a Printer,
+    pub servers: Servers,
+    /// Of a server that the host's restart does not take away, where there is one.
+    pub client: &'a Client,
+    pub since: Since,
+    /// For each of the questions.
+    pub timeout: Duration,
+    /// Of the pod that is to prove that the node can start one; None: nothing has changed that starts pods.
+    pub proof: Option<String>,
+}
+
+impl Gate<'_> {
+    /// Waits until the host is well.
+    ///
+    /// # Errors
+    /// What is not well when the time is up.
+    pub async fn pass(self, member: &mut Member<'_>, state: &HostState) -> anyhow::Result<()> {
+        let name = member.host.name.clone();
+        if member.host.control_plane {
+            self.servers.on(&name).ready(self.timeout).await.context("its API server is not ready")?;
         }
+        node_is_ready(self.client, &name, self.since, self.timeout).await?;
+        if member.facts.store.joined {
+            let members = member.session.members().await?;
+            let peer_url = member.host.etcd_peer_url();
+            let own = members.iter().find(|member| member.peer_urls.contains(&peer_url));
+            if !own.is_some_and(|own| own.healthy && !own.learner) {
+                bail!("its member of etcd is not healthy");
+            }
+        }
+        if let Some(image) = &self.proof
+            && let Proof::NotTaken(why) = proof::start(self.client, &name, image, self.timeout).await?
+        {
+            let text = format!("{name}: takes no pod that would prove that it can start one: {why}");
+            self.printer.warning(&text);
+        }
+        // last, so that a unit that has ended meanwhile is seen
+        let changes = member.session.plan(state).await?;
+        let left: Vec<_> = changes.iter().filter(|change| change.action != Action::None).map(describe).collect();
+        if !left.is_empty() {
+            bail!("it is not as it was brought to be: {}", left.join("; "));
+        }
+        Ok(())
     }
-    // last, so that a unit that has ended meanwhile is seen
-    let changes = member.session.plan(state).await?;
-    let left: Vec<_> = changes.iter().filter(|change| change.action != Action::None).map(describe).collect();
-    if !left.is_empty() {
-        bail!("it is not as it was brought to be: {}", left.join("; "));
-    }
-    Ok(())
 }
 
 fn describe(change: &Change) -> String {

@@ -6,13 +6,14 @@ use kube::Client;
 use kube::api::Api;
 use serde_json::json;
 
-use super::gate::{self, Since};
+use super::gate::{self, Gate, Since};
 use super::plan::Step;
 use super::{Upgrading, cordon};
 use crate::api::Servers;
 use crate::cluster::Host;
 use crate::commands::fleet::Member;
 use crate::commands::membership::may_stop;
+use crate::desired::components_image;
 use crate::drain::{self, drain};
 use crate::host::Executable;
 use crate::printer::HostLine;
@@ -98,7 +99,15 @@ impl Upgrading<'_> {
         line.doing("waiting until it is well");
         let timeout = self.run.cluster.limits.ready_timeout;
         let client = self.api(step.host).await?;
-        gate::pass(member, &step.state, self.servers().await?, &client, *since, timeout).await
+        let gate = Gate {
+            printer: self.run.printer,
+            servers: self.servers().await?,
+            client: &client,
+            since: *since,
+            timeout,
+            proof: step.starts_pods_anew.then(|| components_image(&step.state.version)),
+        };
+        gate.pass(member, &step.state).await
     }
 
     /// From here on there is no way back: what only the old version has is removed.

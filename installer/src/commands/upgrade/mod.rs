@@ -7,6 +7,7 @@ mod cordon;
 mod gate;
 mod host;
 mod plan;
+mod proof;
 mod versions;
 
 use anyhow::{Context as _, bail};
@@ -15,7 +16,6 @@ use futures::stream::FuturesUnordered;
 use hoststate::{Action, BundleManifest};
 use serde_json::{Value, json};
 
-pub use cordon::release;
 use host::Failed;
 use plan::Step;
 use versions::Versions;
@@ -178,6 +178,7 @@ impl Upgrading<'_> {
         let run = self.run;
         let server = self.servers().await?.ready(run.cluster.limits.ready_timeout).await?;
         let goes_on = |name: &str| steps.iter().any(|step| step.host.name == name && step.drains);
+        proof::remove_all(&server.client).await.context("cannot remove what a run before has left")?;
         for name in cordon::release(&server.client, |name| !goes_on(name)).await.context("cannot uncordon nodes")? {
             run.printer.event("node", &format!("  {name}: uncordoned, as a run before left it"), json!({"node": name}));
         }
@@ -265,6 +266,12 @@ impl Upgrading<'_> {
         );
         Ok(if passed { Ended::Done } else { Ended::Invalid })
     }
+}
+
+/// Takes back what killed upgrades have left in the API: cordons of theirs, and pods that prove something.
+pub async fn release(client: &kube::Client) -> anyhow::Result<()> {
+    cordon::release(client, |_| true).await.context("cannot uncordon what an upgrade has left cordoned")?;
+    proof::remove_all(client).await.context("cannot remove the pods that an upgrade has left")
 }
 
 /// Why `up` may not go on with this bundle.

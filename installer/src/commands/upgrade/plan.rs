@@ -7,7 +7,7 @@ use super::versions::Versions;
 use crate::cli::Upgrade;
 use crate::cluster::Host;
 use crate::commands::plan;
-use crate::desired::CONTAINERD;
+use crate::desired::{CONTAINERD, KUBELET};
 
 /// One host's share.
 pub struct Step<'a> {
@@ -21,6 +21,8 @@ pub struct Step<'a> {
     /// The state is applied already, but was not looked at, or what it replaced is still there.
     pub unfinished: bool,
     pub drains: bool,
+    /// What starts pods there is, or may be, another process than before.
+    pub starts_pods_anew: bool,
 }
 
 impl<'a> Step<'a> {
@@ -34,7 +36,10 @@ impl<'a> Step<'a> {
         let from = Versions::of_host(manifest);
         let unfinished = manifest.previous.is_some() || !manifest.complete || from.kinstall != to.kinstall;
         let drains = (unfinished || !changes.is_empty()) && drains(&changes, arguments);
-        Self { host, versions: from.describe(to), from: from.kinstall.to_owned(), state, changes, unfinished, drains }
+        let interrupted = manifest.previous.is_some() || !manifest.complete;
+        let starts_pods_anew = interrupted || touches(&changes, CONTAINERD) || touches(&changes, KUBELET);
+        let (versions, from) = (from.describe(to), from.kinstall.to_owned());
+        Self { host, versions, from, state, changes, unfinished, drains, starts_pods_anew }
     }
 
     pub fn is_done(&self) -> bool {
@@ -59,9 +64,13 @@ impl<'a> Step<'a> {
 
 /// A runtime that restarts below its containers leaves them alone, but if it does not come back nobody can end or start any.
 fn drains(changes: &[Change], arguments: &Upgrade) -> bool {
-    let unit = format!("unit {CONTAINERD}");
-    let runtime = changes.iter().any(|change| change.resource == unit && change.action != Action::None);
-    !arguments.no_drain && (arguments.drain || runtime)
+    !arguments.no_drain && (arguments.drain || touches(changes, CONTAINERD))
+}
+
+/// Whether a unit is restarted, or started.
+fn touches(changes: &[Change], unit: &str) -> bool {
+    let is_it = |change: &Change| change.resource.strip_prefix("unit ") == Some(unit);
+    changes.iter().any(|change| is_it(change) && change.action != Action::None)
 }
 
 /// Control planes in the order of the inventory, then the workers.

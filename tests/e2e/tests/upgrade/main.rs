@@ -21,10 +21,12 @@ pub struct Story {
     pub lab: Lab,
     pub operator: Operator,
     pub inventory: Inventory,
-    /// Newer components alone; a newer container runtime too; a kubelet that does not start.
+    /// Newer components alone; a newer container runtime too.
     pub next: PathBuf,
     pub runtime: PathBuf,
+    /// A kubelet that does not start; a runtime that starts no container.
     pub broken: PathBuf,
+    pub runc: PathBuf,
 }
 
 impl Story {
@@ -67,21 +69,22 @@ fn main() -> ExitCode {
 
 fn begin() -> Result<Story> {
     let artifacts = Artifacts::from_env()?;
-    let [next, runtime, broken] =
-        ["KINSTALL_BUNDLE_NEXT", "KINSTALL_BUNDLE_RUNTIME", "KINSTALL_BUNDLE_BROKEN"].map(artifact);
-    let (next, runtime, broken) = (next?, runtime?, broken?);
+    let bundle = |name: &str| artifact(&format!("KINSTALL_BUNDLE_{name}"));
+    let (next, runtime) = (bundle("NEXT")?, bundle("RUNTIME")?);
+    let (broken, runc) = (bundle("BROKEN")?, bundle("RUNC")?);
     let lab = Lab::up(HOSTS).context("cannot boot four hosts")?;
     let more = "limits: {readyTimeout: 90}\n".to_owned();
     let inventory = Inventory { wordpress: false, more, ..Inventory::with_control_planes(&lab, &artifacts, 3) };
     let operator = Operator::new(&lab, "upgrade", artifacts)?;
-    Ok(Story { lab, operator, inventory, next, runtime, broken })
+    Ok(Story { lab, operator, inventory, next, runtime, broken, runc })
 }
 
 /// What follows a failed one would only fail again.
-const STORY: [(&str, Scenario<Story>); 7] = [
+const STORY: [(&str, Scenario<Story>); 8] = [
     ("a cluster with a budgeted application stands", workload::stands),
     ("what must not follow is refused, and nothing is touched", refused::refusals),
     ("a version whose kubelet does not start goes back by itself", refused::broken),
+    ("a version whose runtime starts no container goes back by itself", refused::starts_nothing),
     ("components are upgraded under load, cut off half-way, and nobody notices", forth::components_alone),
     ("an upgrade to what is there changes nothing, one to what was is refused", forth::again),
     ("the runtime is upgraded under load by draining, cut off half-way", forth::runtime_too),

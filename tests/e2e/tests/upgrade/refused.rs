@@ -95,3 +95,21 @@ pub fn broken(story: &Story) -> Result<()> {
     ensure!(said.contains("nothing changed"), "the way back has left something:\n{said}");
     Ok(())
 }
+
+/// Its units run and its node is Ready; only a pod finds out.
+pub fn starts_nothing(story: &Story) -> Result<()> {
+    let pods = |story: &Story| -> Result<_> { Ok(workload::containers(story)?[..2].to_vec()) };
+    let (before, containers) = (manifests(story)?, pods(story)?);
+    let started = Instant::now();
+    story.operator.fails_saying(
+        &Story::upgrade(&story.runc, &["--no-drain"]),
+        &["h1", "it cannot start a pod", "runc", "it is back at 0.1.0"],
+    )?;
+    println!("        failed, and back, in {:.1} s", started.elapsed().as_secs_f64());
+    story.all_have("0.1.0")?;
+    ensure!(manifests(story)?[1..] == before[1..], "another host was touched");
+    ensure!(pods(story)? == containers, "a container was restarted");
+    let left = story.operator.kubectl(&["get", "pods", "-n", "kube-system", "-o", "name"])?;
+    ensure!(!left.contains("kinstall-upgrade"), "{left}");
+    Ok(())
+}
