@@ -7,6 +7,7 @@ export KINSTALL_BIN := $(RELEASE)/kinstall
 export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
 export KINSTALL_BUNDLE_NEXT := $(CURDIR)/target/bundle/next.tar.zst
 export KINSTALL_BUNDLE_RUNTIME := $(CURDIR)/target/bundle/runtime.tar.zst
+export KINSTALL_BUNDLE_LATER := $(CURDIR)/target/bundle/later.tar.zst
 export KINSTALL_BUNDLE_BROKEN := $(CURDIR)/target/bundle/broken.tar.zst
 export KINSTALL_BUNDLE_RUNC := $(CURDIR)/target/bundle/runc.tar.zst
 

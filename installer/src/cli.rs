@@ -137,7 +137,8 @@ pub struct Upgrade {
     /// When draining: evict pods although what they keep in emptyDir volumes is lost
     #[arg(long)]
     pub delete_emptydir_data: bool,
-    /// Go on although preflight checks found errors
+    /// Go on although preflight checks found errors, and without the hosts that cannot be worked on, as long as the control
+    /// planes that are left are a majority; those hosts, and the addons, follow with the same command later
     #[arg(long)]
     pub ignore_preflight: bool,
     /// Do not validate at the end

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Further bundles for the tests of `kinstall upgrade`, beside $KINSTALL_BUNDLE and of the same build: they differ by bytes that
 # change nothing behind the end of an executable, or are broken on purpose. Without the sample's images.
-# From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE_{NEXT,RUNTIME,BROKEN,RUNC}.
+# From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE_{NEXT,RUNTIME,LATER,BROKEN,RUNC}.
 set -euo pipefail
 
 work=$(mktemp -d)
@@ -27,6 +27,9 @@ bundle "$KINSTALL_BUNDLE_NEXT" 1 1.37.0 "$work/components" "$runtime"
 cp -r "$runtime" "$work/runtime"
 for executable in containerd etcd; do printf next >> "$work/runtime/bin/$executable"; done
 bundle "$KINSTALL_BUNDLE_RUNTIME" 2 1.38.0 "$work/components" "$work/runtime"
+
+# nothing but the version is
+bundle "$KINSTALL_BUNDLE_LATER" 5 1.38.0 "$work/components" "$work/runtime"
 
 # the runtime runs, and starts no container
 cp -r "$runtime" "$work/runc"

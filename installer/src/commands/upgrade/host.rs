@@ -61,7 +61,9 @@ impl Upgrading<'_> {
             self.drain(step.host).await.map_err(Failed::Untouched)?;
         }
         let mut member = self.open(step.host).await.map_err(Failed::Untouched)?;
-        if let Err(error) = quorum_stays(&mut member).await {
+        if step.restarts_etcd
+            && let Err(error) = quorum_stays(&mut member).await
+        {
             member.session.close().await;
             return Err(Failed::Untouched(error));
         }

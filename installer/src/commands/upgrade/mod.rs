@@ -6,6 +6,7 @@
 mod cordon;
 mod gate;
 mod host;
+mod left;
 mod plan;
 mod proof;
 mod versions;
@@ -25,6 +26,7 @@ use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, demoted, up};
 use crate::api::apply::Applier;
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
+use crate::cluster::Host;
 use crate::desired::{Inputs, admin_kubeconfig, components_image};
 use crate::host::Executable;
 use crate::state::pki::Pki;
@@ -50,14 +52,23 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     let upgrading = Upgrading { run, arguments, bundle: &bundle, fleet: Fleet::new(run) };
 
     printer.phase("connecting");
-    if !upgrading.may_begin(&identity.id, to).await {
+    let Some(reached) = upgrading.may_begin(&identity.id, to).await else {
         printer.error("nothing was changed", Value::Null);
         return Ok(Ended::Failed);
+    };
+    let left = but(&run.cluster.hosts, &reached);
+    if !left.is_empty() && !arguments.ignore_preflight {
+        printer.error(
+            "not every host can be worked on (--ignore-preflight goes on with the other hosts); nothing was changed",
+            Value::Null,
+        );
+        return Ok(Ended::Failed);
     }
-    let (members, complete) = fleet::sort_out(printer, upgrading.fleet.open(run, Executable::Of(&bundle)).await);
+    let opened = upgrading.fleet.open_some(run, reached.into_iter(), Executable::Of(&bundle)).await;
+    let (members, complete) = fleet::sort_out(printer, opened);
     if !complete {
         fleet::close(members).await;
-        printer.error("not every host can be worked on; nothing was changed", Value::Null);
+        printer.error("a host that could be worked on cannot any more; nothing was changed", Value::Null);
         return Ok(Ended::Failed);
     }
     let copies = adopt::Copies::seen(&members);
@@ -74,6 +85,10 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
         printer.error("nothing was changed", Value::Null);
         return Ok(Ended::Failed);
     };
+    if !upgrading.may_leave(&left, &steps, to).await? {
+        printer.error("nothing was changed", Value::Null);
+        return Ok(Ended::Failed);
+    }
     let pending = steps.iter().filter(|step| !step.is_done()).count();
     if arguments.plan {
         return Ok(tell_plan(run, &steps, pending));
@@ -83,9 +98,19 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     if pending > 0 {
         confirm(run, to, pending)?;
     }
-    let ended = upgrading.work(inputs, steps).await;
+    let ended = match upgrading.work(steps).await {
+        Ok(Some(upgraded)) if left.is_empty() => upgrading.finish(inputs, upgraded).await,
+        Ok(Some(upgraded)) => Ok(upgrading.wait_for(&left, upgraded, to)),
+        Ok(None) => Ok(Ended::Failed),
+        Err(error) => Err(error),
+    };
     copies.refresh(run, &upgrading.fleet).await;
     ended
+}
+
+/// Those of `all` that are not among `some`.
+fn but<'h>(all: &'h [Host], some: &[&Host]) -> Vec<&'h Host> {
+    all.iter().filter(|host| !some.iter().any(|one| one.name == host.name)).collect()
 }
 
 fn tell_plan(run: &Run<'_>, steps: &[Step<'_>], pending: usize) -> Ended {
@@ -113,13 +138,14 @@ fn confirm(run: &Run<'_>, to: Versions<'_>, hosts: usize) -> anyhow::Result<()> 
     Ok(())
 }
 
-impl Upgrading<'_> {
-    /// Looks at every host with what is installed there: whether all are there, are ours, and may take this step. Tells every
-    /// reason against it.
-    async fn may_begin(&self, cluster_id: &str, to: Versions<'_>) -> bool {
+impl<'a> Upgrading<'a> {
+    /// Looks at every host with what is installed there: whether those that can be worked on are ours, and may take this step.
+    /// Tells every reason against it; gives who can be worked on.
+    async fn may_begin(&self, cluster_id: &str, to: Versions<'_>) -> Option<Vec<&'a Host>> {
         let run = self.run;
         let opened = self.fleet.open(run, Executable::Installed(Some(self.bundle))).await;
-        let (members, mut good) = fleet::sort_out(run.printer, opened);
+        let (members, _) = fleet::sort_out(run.printer, opened);
+        let mut good = true;
         for Member { host, facts, .. } in &members {
             let refused = match &facts.manifest {
                 None => {
@@ -133,8 +159,9 @@ impl Upgrading<'_> {
             }
         }
         let fit = !fleet::preflight(run, cluster_id, &members) || self.arguments.ignore_preflight;
+        let reached = members.iter().map(|member| member.host).collect();
         fleet::close(members).await;
-        good && fit
+        (good && fit).then_some(reached)
     }
 
     /// What changes on every host; nothing where a host cannot tell.
@@ -174,7 +201,8 @@ impl Upgrading<'_> {
         good.then_some(steps)
     }
 
-    async fn work(&self, inputs: Inputs<'_>, steps: Vec<Step<'_>>) -> anyhow::Result<Ended> {
+    /// Brings every host there. Gives how many, or nothing where one did not come up well, which is told.
+    async fn work(&self, steps: Vec<Step<'_>>) -> anyhow::Result<Option<usize>> {
         let run = self.run;
         let server = self.servers().await?.ready(run.cluster.limits.ready_timeout).await?;
         let goes_on = |name: &str| steps.iter().any(|step| step.host.name == name && step.drains);
@@ -197,10 +225,10 @@ impl Upgrading<'_> {
                     &format!("{text}\nlog: {log}"),
                     &json!({"event": "summary", "ok": false, "text": text, "log": log}),
                 );
-                return Ok(Ended::Failed);
+                return Ok(None);
             }
         }
-        self.finish(inputs, first + second).await
+        Ok(Some(first + second))
     }
 
     /// These hosts, so many at a time; after a failure none is begun any more. Gives what to tell of failures.

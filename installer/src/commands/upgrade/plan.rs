@@ -7,7 +7,7 @@ use super::versions::Versions;
 use crate::cli::Upgrade;
 use crate::cluster::Host;
 use crate::commands::plan;
-use crate::desired::{CONTAINERD, KUBELET};
+use crate::desired::{CONTAINERD, ETCD, KUBELET};
 
 /// One host's share.
 pub struct Step<'a> {
@@ -23,6 +23,7 @@ pub struct Step<'a> {
     pub drains: bool,
     /// What starts pods there is, or may be, another process than before.
     pub starts_pods_anew: bool,
+    pub restarts_etcd: bool,
 }
 
 impl<'a> Step<'a> {
@@ -38,8 +39,9 @@ impl<'a> Step<'a> {
         let drains = (unfinished || !changes.is_empty()) && drains(&changes, arguments);
         let interrupted = manifest.previous.is_some() || !manifest.complete;
         let starts_pods_anew = interrupted || touches(&changes, CONTAINERD) || touches(&changes, KUBELET);
+        let restarts_etcd = touches(&changes, ETCD);
         let (versions, from) = (from.describe(to), from.kinstall.to_owned());
-        Self { host, versions, from, state, changes, unfinished, drains, starts_pods_anew }
+        Self { host, versions, from, state, changes, unfinished, drains, starts_pods_anew, restarts_etcd }
     }
 
     pub fn is_done(&self) -> bool {

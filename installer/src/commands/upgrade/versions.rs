@@ -50,7 +50,12 @@ pub fn may_follow(from: Versions<'_>, to: Versions<'_>) -> Result<(), String> {
             to.kinstall, from.kinstall
         ));
     }
-    let (had, wanted) = (parse(from.kubernetes)?, parse(to.kubernetes)?);
+    kubernetes_may_follow(from.kubernetes, to.kubernetes)
+}
+
+/// The same of Kubernetes' versions alone.
+pub fn kubernetes_may_follow(from: &str, to: &str) -> Result<(), String> {
+    let (had, wanted) = (parse(from)?, parse(to)?);
     if wanted < had {
         return Err(format!(
             "the bundle's Kubernetes {wanted} is older than its {had}: downgrades are refused, since stored objects need not \

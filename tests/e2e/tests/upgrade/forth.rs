@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::load::{Connections, Outcome};
 use e2e::snapshot::left_behind;
 
-use crate::{Story, workload};
+use crate::{Story, version, workload};
 
 /// Starts the upgrade and kills it as soon as it says `words` of a host.
 fn kill_at(story: &Story, bundle: &Path, more: &[&str], words: &str) -> Result<()> {
@@ -101,8 +101,34 @@ pub fn runtime_too(story: &Story) -> Result<()> {
     Ok(())
 }
 
+/// The addons wait for it, since the image of their new version is not on it.
+pub fn follows_later(story: &Story) -> Result<()> {
+    let hosts = story.lab.hosts();
+    let (worker, others) = hosts.split_last().context("no hosts")?;
+    let addons = story.operator.components_image()?;
+    worker.poweroff()?;
+    story
+        .operator
+        .fails_saying(&Story::upgrade(&story.later, &[]), &["h4", "--ignore-preflight", "nothing was changed"])?;
+    ensure!(version(&others[0])?.0 == "0.1.2", "a host was touched");
+    story.operator.fails_saying(
+        &Story::upgrade(&story.later, &["--ignore-preflight"]),
+        &["h4: stays at the version", "not finished", "the other hosts have 0.1.5"],
+    )?;
+    for host in others {
+        ensure!(version(host)? == ("0.1.5".into(), true), "{}: {:?}", host.name(), version(host)?);
+    }
+    ensure!(story.operator.components_image()? == addons, "the addons went on");
+    worker.start()?;
+    let started = Instant::now();
+    story.operator.ok(&Story::upgrade(&story.later, &[]))?;
+    println!("        what was left of the upgrade took {:.1} s", started.elapsed().as_secs_f64());
+    ensure!(story.operator.components_image()?.ends_with(":0.1.5"), "the addons did not follow");
+    story.all_have("0.1.5")
+}
+
 pub fn down(story: &Story) -> Result<()> {
-    let bundle = story.runtime.to_str().unwrap_or_default();
+    let bundle = story.later.to_str().unwrap_or_default();
     story.operator.ok(&["down", "-i", "inventory.yaml", "--yes", "--bundle", bundle])?;
     for host in story.lab.hosts() {
         let left = left_behind(host)?;

@@ -21,9 +21,10 @@ pub struct Story {
     pub lab: Lab,
     pub operator: Operator,
     pub inventory: Inventory,
-    /// Newer components alone; a newer container runtime too.
+    /// Newer components alone; a newer container runtime too; newer by its version only.
     pub next: PathBuf,
     pub runtime: PathBuf,
+    pub later: PathBuf,
     /// A kubelet that does not start; a runtime that starts no container.
     pub broken: PathBuf,
     pub runc: PathBuf,
@@ -38,12 +39,7 @@ impl Story {
 
     /// Each host's version as it says itself, and whether nothing is left to do there.
     pub fn versions(&self) -> Result<Vec<(String, bool)>> {
-        let of = |host: &lab::Host| {
-            let manifest: Value = serde_json::from_str(&host.ssh_ok("cat /var/lib/kinstall/manifest.json")?)?;
-            let version = manifest["version"].as_str().context("no version")?.to_owned();
-            Ok((version, manifest["complete"] == true && manifest["previous"].is_null()))
-        };
-        self.lab.hosts().iter().map(of).collect()
+        self.lab.hosts().iter().map(version).collect()
     }
 
     pub fn all_have(&self, version: &str) -> Result<()> {
@@ -63,6 +59,13 @@ impl Story {
     }
 }
 
+/// A host's version as it says itself, and whether nothing is left to do there.
+pub fn version(host: &lab::Host) -> Result<(String, bool)> {
+    let manifest: Value = serde_json::from_str(&host.ssh_ok("cat /var/lib/kinstall/manifest.json")?)?;
+    let version = manifest["version"].as_str().context("no version")?.to_owned();
+    Ok((version, manifest["complete"] == true && manifest["previous"].is_null()))
+}
+
 fn main() -> ExitCode {
     tell(begin, &[&STORY[..]], |story| story.lab.down())
 }
@@ -70,17 +73,17 @@ fn main() -> ExitCode {
 fn begin() -> Result<Story> {
     let artifacts = Artifacts::from_env()?;
     let bundle = |name: &str| artifact(&format!("KINSTALL_BUNDLE_{name}"));
-    let (next, runtime) = (bundle("NEXT")?, bundle("RUNTIME")?);
+    let (next, runtime, later) = (bundle("NEXT")?, bundle("RUNTIME")?, bundle("LATER")?);
     let (broken, runc) = (bundle("BROKEN")?, bundle("RUNC")?);
     let lab = Lab::up(HOSTS).context("cannot boot four hosts")?;
     let more = "limits: {readyTimeout: 90}\n".to_owned();
     let inventory = Inventory { wordpress: false, more, ..Inventory::with_control_planes(&lab, &artifacts, 3) };
     let operator = Operator::new(&lab, "upgrade", artifacts)?;
-    Ok(Story { lab, operator, inventory, next, runtime, broken, runc })
+    Ok(Story { lab, operator, inventory, next, runtime, later, broken, runc })
 }
 
 /// What follows a failed one would only fail again.
-const STORY: [(&str, Scenario<Story>); 8] = [
+const STORY: [(&str, Scenario<Story>); 9] = [
     ("a cluster with a budgeted application stands", workload::stands),
     ("what must not follow is refused, and nothing is touched", refused::refusals),
     ("a version whose kubelet does not start goes back by itself", refused::broken),
@@ -88,5 +91,6 @@ const STORY: [(&str, Scenario<Story>); 8] = [
     ("components are upgraded under load, cut off half-way, and nobody notices", forth::components_alone),
     ("an upgrade to what is there changes nothing, one to what was is refused", forth::again),
     ("the runtime is upgraded under load by draining, cut off half-way", forth::runtime_too),
+    ("a worker without power is left behind, and follows later", forth::follows_later),
     ("down takes back what was upgraded", forth::down),
 ];
