@@ -30,6 +30,7 @@ mod rollback;
 mod runtime;
 mod session;
 mod sink;
+mod tidy;
 
 pub use facts::collect as collect_facts;
 

@@ -17,7 +17,9 @@ use crate::input::Input;
 use crate::lock::HostLock;
 use crate::resources::{self, Context, Observation};
 use crate::sink::Sink;
-use crate::{Root, STATE_DIR, apply, backup, down, facts, keeps, manifest, members, operator, own, plan, rollback};
+use crate::{
+    Root, STATE_DIR, apply, backup, down, facts, keeps, manifest, members, operator, own, plan, rollback, tidy,
+};
 
 /// Longest request line; a HostState with every config inline stays far below.
 const LINE_LIMIT: u64 = 64 << 20;
@@ -105,6 +107,7 @@ fn changes_something(request: &Request) -> bool {
             | Request::RemoveMember { .. }
             | Request::Place { .. }
             | Request::Keep { .. }
+            | Request::Tidy { .. }
     )
 }
 
@@ -135,6 +138,7 @@ fn answer(context: Context<'_>, request: Request) -> Event {
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
         Request::Members => members::list(context.sink).unwrap_or_else(Event::Failed),
         Request::RemoveMember { id } => members::remove(context.sink, id).unwrap_or_else(Event::Failed),
+        Request::Tidy { keep } => tidy::tidy(context, &keep).unwrap_or_else(Event::Failed),
         Request::Keep { text } => operator::keep(context, &text).unwrap_or_else(Event::Failed),
         Request::Kept => operator::kept(context).unwrap_or_else(Event::Failed),
         Request::Backups => backup::list(context).unwrap_or_else(Event::Failed),

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What the names of images begin with that are made on hosts, and so are in no registry.
+pub const OUR_IMAGES: &str = "kinstall.local/";
+
 /// Everything kinstall wants of one host. Resources are applied in order; `down` removes them in reverse.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -50,6 +50,8 @@ pub enum Request {
     Alive,
     /// Takes a member out of etcd; refused where that could cost the majority. Answered by [`Event::Members`]: those left.
     RemoveMember { id: u64 },
+    /// Removes images of other versions than the one that is applied for good, but for those that `keep` names. Answered by `Done`.
+    Tidy { keep: Vec<String> },
     /// Data for a backup. Answered by [`Event::Chunk`]s, then [`Event::Taken`] or `Failed`: then what came is of no use.
     Take { what: Taking },
     /// Puts a backup's data here. Answered by [`Event::NeedBlobs`], then, as blobs arrive, `Step` events, then `Done` or `Failed`.

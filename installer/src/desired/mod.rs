@@ -18,7 +18,7 @@ pub use topology::Topology;
 pub use units::{CONTAINERD, CONTROL_PLANE, ETCD, KUBELET, names as unit_names};
 
 use hoststate::bundle::BundleManifest;
-use hoststate::resource::ClusterRef;
+use hoststate::resource::{ClusterRef, OUR_IMAGES};
 use hoststate::{Facts, HostState, ImageSource, Resource};
 use serde_json::{Value, json};
 
@@ -38,13 +38,13 @@ pub struct Inputs<'a> {
 }
 
 pub fn components_image(version: &str) -> String {
-    format!("kinstall.local/components:{version}")
+    format!("{OUR_IMAGES}components:{version}")
 }
 
 /// Named by what it is made of: the runtime's configuration names it, and need not change with every version.
 fn pause_image(bundle: &BundleManifest) -> String {
     let file = bundle.files.iter().find(|file| file.path == PAUSE);
-    format!("kinstall.local/pause:{}", file.map_or("none", |file| file.sha256.get(..12).unwrap_or(&file.sha256)))
+    format!("{OUR_IMAGES}pause:{}", file.map_or("none", |file| file.sha256.get(..12).unwrap_or(&file.sha256)))
 }
 
 /// Kernel modules that are loaded where the kernel has them as modules.

@@ -188,6 +188,11 @@ impl Session {
         self.work(&Request::Rollback, "roll back", seen).await
     }
 
+    /// Removes images of versions that are gone, but for those that `keep` names.
+    pub async fn tidy(&mut self, keep: &[String]) -> Result<Done, HostError> {
+        self.work(&Request::Tidy { keep: keep.to_vec() }, "remove old images", |_| {}).await
+    }
+
     async fn work(&mut self, request: &Request, step: &str, mut seen: impl FnMut(&Event)) -> Result<Done, HostError> {
         self.transport.round_trips().add();
         self.send(request, step).await?;

@@ -26,6 +26,22 @@ fn imported(root: &Root) -> Imported {
     fs::read(record_path(root)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
+/// The names of those that were imported here.
+pub fn recorded(root: &Root) -> Vec<String> {
+    imported(root).images.into_keys().collect()
+}
+
+/// They are not there any more.
+pub fn forget(root: &Root, names: &[String]) -> io::Result<()> {
+    let mut record = imported(root);
+    record.images.retain(|name, _| !names.contains(name));
+    save(root, &record)
+}
+
+fn save(root: &Root, record: &Imported) -> io::Result<()> {
+    files::write_atomic(&record_path(root), 0o600, serde_json::to_vec_pretty(record)?.as_slice())
+}
+
 /// A digest that changes whenever the image would.
 fn fingerprint(root: &Root, source: &ImageSource) -> io::Result<String> {
     match source {
@@ -76,8 +92,7 @@ pub fn apply(context: Context<'_>, step: &str, name: &str, source: &ImageSource)
     imported_now?;
     let mut record = imported(context.root);
     record.images.insert(name.to_owned(), fingerprint(context.root, source).map_err(fail)?);
-    let text = serde_json::to_vec_pretty(&record).map_err(|error| fail(error.into()))?;
-    files::write_atomic(&record_path(context.root), 0o600, text.as_slice()).map_err(fail)
+    save(context.root, &record).map_err(fail)
 }
 
 /// An OCI image layout (image-spec v1) of one uncompressed layer that holds the executable. The same input gives the same

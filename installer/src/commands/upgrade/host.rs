@@ -122,20 +122,26 @@ impl Upgrading<'_> {
     /// Needs nothing of the old version but what the host has kept.
     async fn back(&self, step: &Step<'_>, line: &HostLine<'_>) -> anyhow::Result<()> {
         let mut member = self.open(step.host).await?;
-        let mut since = Since::new(&member);
+        let result = self.brought_back(&mut member, step, line).await;
+        member.session.close().await;
+        result
+    }
+
+    async fn brought_back(&self, member: &mut Member<'_>, step: &Step<'_>, line: &HostLine<'_>) -> anyhow::Result<()> {
+        let mut since = Since::new(member);
         let rolling = member.session.rollback(|event| {
             since.see(event);
             line.seen(event);
         });
-        let result = self.fleet.bounded(step.host, rolling).await;
-        member.session.close().await;
-        result?;
+        self.fleet.bounded(step.host, rolling).await?;
         let timeout = self.run.cluster.limits.ready_timeout;
         if step.host.control_plane {
             self.servers().await?.on(&step.host.name).ready(timeout).await?;
         }
         let client = self.api(step.host).await?;
-        gate::node_is_ready(&client, &step.host.name, since, timeout).await
+        gate::node_is_ready(&client, &step.host.name, since, timeout).await?;
+        self.tidy_back(member, &client).await;
+        Ok(())
     }
 
     async fn drain(&self, host: &Host) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 mod cordon;
 mod gate;
 mod host;
+mod images;
 mod left;
 mod plan;
 mod proof;
@@ -278,6 +279,9 @@ impl<'a> Upgrading<'a> {
             run.printer.phase("validation");
             let image = components_image(&inputs.bundle.version);
             validate::network(&mut report, &server.client, &run.cluster, &image).await;
+        }
+        if fine {
+            self.tidy(&server.client).await;
         }
         let passed = report.passed();
         let seconds = run.printer.elapsed().as_secs_f64();

@@ -42,12 +42,19 @@ impl Story {
         self.lab.hosts().iter().map(version).collect()
     }
 
+    /// Nothing of any other version is left, but for the image that the application's pods name.
     pub fn all_have(&self, version: &str) -> Result<()> {
         let versions = self.versions()?;
         ensure!(versions.iter().all(|(found, settled)| found == version && *settled), "{versions:?}");
+        let mut images = vec![workload::VERSION, version];
+        images.dedup();
         for host in self.lab.hosts() {
             let there = host.ssh_ok("ls /opt/kinstall | sort | tr '\\n' ' '")?;
             ensure!(there.trim() == format!("{version} current"), "{}: {there}", host.name());
+            let names = host.ssh_ok(IMAGES)?;
+            let found: Vec<_> =
+                names.lines().filter_map(|name| name.strip_prefix("kinstall.local/components:")).collect();
+            ensure!(found == images, "{}: images of {found:?}, not of {images:?}", host.name());
         }
         Ok(())
     }
@@ -58,6 +65,9 @@ impl Story {
         Ok(self.operator.kubectl(&["get", "nodes", "-o", template])?.lines().map(str::to_owned).collect())
     }
 }
+
+const IMAGES: &str =
+    "/opt/kinstall/current/bin/ctr --address /run/kinstall/containerd.sock --namespace k8s.io images ls -q | sort";
 
 /// A host's version as it says itself, and whether nothing is left to do there.
 pub fn version(host: &lab::Host) -> Result<(String, bool)> {

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::Story;
 
+/// The application's image is the components' of this version, and stays so.
+pub const VERSION: &str = "0.1.0";
 const NODE_PORT: u16 = 30080;
 const HOST: &str = "web.lab";
 
@@ -59,6 +61,7 @@ pub fn stands(story: &Story) -> Result<()> {
     story.operator.write(&story.inventory)?;
     story.operator.ok(&["up", "-i", "inventory.yaml", "--yes", "--no-validate"])?;
     let image = story.operator.components_image()?;
+    ensure!(image.ends_with(&format!(":{VERSION}")), "{image}");
     story.operator.kubectl_with(&["apply", "-f", "-"], &MANIFEST.replace("IMAGE", &image))?;
     story.operator.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     let load = load(story, &[Connections::Each])?;
