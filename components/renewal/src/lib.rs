@@ -5,6 +5,8 @@
 //! elsewhere a CertificateSigningRequest asks for the same subject with the certificate that is still good. Control planes take
 //! turns. Depends on `converge`, which changes files and restarts units as it does for the installer.
 
+#![allow(clippy::result_large_err, reason = "a failure ends the run, and says everything its reader needs")]
+
 mod leaves;
 mod turn;
 
