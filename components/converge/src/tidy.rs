@@ -79,6 +79,7 @@ mod tests {
             version: "2".into(),
             kubernetes: None,
             resources: vec![image("kinstall.local/components:2"), image("kinstall.local/pause:b")],
+            keeps: Vec::new(),
         };
         let recorded = [
             "docker.io/library/wordpress:6",
