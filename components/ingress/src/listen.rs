@@ -12,13 +12,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::forward::{Client, Forwarder};
 use crate::{Args, Current, tls};
@@ -27,6 +27,8 @@ use crate::{Args, Current, tls};
 const DRAIN: Duration = Duration::from_secs(20);
 /// A client that does not finish its handshake or its headers gives up its place.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Whoever has just connected did so for a request. Who is sent away before has nobody to ask again: it looks like an error.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -61,23 +63,22 @@ pub async fn serve(listeners: Listeners, current: Current, stop: CancellationTok
         Err(error) => return tracing::error!("cannot prepare TLS: {error:#}"),
     };
     let client = Client::new();
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Ok((stream, peer)) = listeners.http.accept() => {
                 let forwarder = Forwarder::new(client.clone(), current.clone(), peer, "http");
-                let watcher = graceful.watcher();
                 prepare(&stream);
-                tokio::spawn(connection(stream, forwarder, watcher));
+                connections.spawn(connection(stream, forwarder, stop.clone()));
             }
             Ok((stream, peer)) = listeners.https.accept() => {
                 let forwarder = Forwarder::new(client.clone(), current.clone(), peer, "https");
-                let (watcher, tls) = (graceful.watcher(), tls.clone());
+                let (stop, tls) = (stop.clone(), tls.clone());
                 prepare(&stream);
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, forwarder, watcher).await,
+                        Ok(Ok(stream)) => connection(stream, forwarder, stop).await,
                         Ok(Err(error)) => tracing::debug!(%peer, "TLS handshake failed: {error}"),
                         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
                     }
@@ -86,7 +87,8 @@ pub async fn serve(listeners: Listeners, current: Current, stop: CancellationTok
         }
     }
     drop(listeners);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!("some requests did not finish within {DRAIN:?}");
     }
 }
@@ -100,10 +102,13 @@ fn prepare(stream: &TcpStream) {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     forwarder: Forwarder,
-    watcher: Watcher,
+    stop: CancellationToken,
 ) {
     let forwarder = Arc::new(forwarder);
+    let asked = CancellationToken::new();
+    let is_asked = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        asked.cancel();
         let forwarder = forwarder.clone();
         async move { Ok::<_, Infallible>(forwarder.answer(request).await) }
     });
@@ -111,7 +116,19 @@ async fn connection(
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     builder.http2().timer(TokioTimer::new());
     let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(served.into_owned()).await {
+    tokio::pin!(served);
+    let ending = async {
+        stop.cancelled().await;
+        let _ = tokio::time::timeout(FIRST_REQUEST, is_asked.cancelled()).await;
+    };
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = ending => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
         tracing::debug!("connection ended: {error}");
     }
 }

@@ -351,6 +351,22 @@ async fn asking_for_readiness_does_not_disturb_the_first_sync() {
     served.await.unwrap().unwrap();
 }
 
+/// Kept connections are told when they end; one that was just made has a request on its way.
+#[tokio::test]
+async fn who_has_just_connected_is_answered_although_the_end_was_asked_for() {
+    let proxy = proxy(&Snapshot::default()).await;
+    let early = TcpStream::connect(proxy.http).await.unwrap();
+    // accepted in turn: whoever asks after it has been answered after it was accepted
+    assert_eq!(send(proxy.http, get("h", "/")).await.0, 404);
+    proxy.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(early)).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(sender.send_request(get("h", "/")).await.unwrap().status(), 404);
+    let ended = tokio::time::timeout(Duration::from_secs(1), proxy.served).await;
+    ended.expect("who was answered holds up nobody").unwrap();
+}
+
 /// In a network of its own, whose kernel parameters are those of our hosts.
 #[test]
 fn an_instance_takes_over_and_no_connection_is_refused() {
