@@ -53,8 +53,15 @@ pub fn with_credentials(kubeconfig: &str, cert_pem: &str, key_pem: &str) -> Opti
 }
 
 fn exchanged(kubeconfig: &str, certificate: &str, key: &str) -> Option<String> {
-    let (old_certificate, old_key) = (data(kubeconfig, CERTIFICATE)?, data(kubeconfig, KEY)?);
-    Some(kubeconfig.replacen(old_certificate, certificate, 1).replacen(old_key, key, 1))
+    with_value(&with_value(kubeconfig, CERTIFICATE, certificate)?, KEY, key)
+}
+
+/// With another value behind the first of these keys.
+fn with_value(kubeconfig: &str, key: &str, value: &str) -> Option<String> {
+    let old = data(kubeconfig, key)?;
+    let behind = kubeconfig.find(key)? + key.len();
+    let (before, after) = kubeconfig.split_at(behind);
+    Some(format!("{before}{}", after.replacen(old, value, 1)))
 }
 
 /// The first value of a key, as it stands there.
@@ -80,6 +87,13 @@ mod tests {
         );
         assert_eq!(in_kubeconfig(&kubeconfig), [one]);
         assert!(in_kubeconfig("client-certificate-data: '!'").is_empty());
+    }
+
+    #[test]
+    fn a_value_that_stands_elsewhere_too_is_exchanged_in_its_own_place() {
+        let text = "users:\n- name: a\n  user:\n    client-certificate-data: a\n    client-key-data: e\n";
+        let exchanged = exchanged(text, "NEW", "KEY").unwrap_or_default();
+        assert_eq!(exchanged, text.replace("data: a", "data: NEW").replace("data: e", "data: KEY"));
     }
 
     #[test]
