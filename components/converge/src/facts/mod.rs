@@ -23,8 +23,9 @@ pub fn collect(root: &Root) -> Facts {
     let (memory_bytes, swap_bytes) = system::memory(root);
     let (resolv_conf, nameservers) = network::resolver(root);
     let os_field = |key: &str| os.get(key).cloned().unwrap_or_default();
-    let manifest = manifest::load(root).ok().flatten();
-    Facts {
+    let manifest = || manifest::load(root).ok().flatten();
+    let noted = manifest();
+    let facts = Facts {
         hostname: system::read(root, "/proc/sys/kernel/hostname"),
         machine_id: system::read(root, "/etc/machine-id"),
         product_uuid: Some(system::read(root, "/sys/class/dmi/id/product_uuid")).filter(|uuid| !uuid.is_empty()),
@@ -48,8 +49,8 @@ pub fn collect(root: &Root) -> Facts {
         features: kernel::features(root),
         user: std::env::var("USER").unwrap_or_default(),
         uid: nix::unistd::geteuid().as_raw(),
-        renewal: manifest.is_some().then(renewal::collect),
-        manifest,
+        renewal: None,
+        manifest: None,
         other_kubernetes: other_kubernetes(root),
         filled_directories: filled_directories(root),
         nameservers,
@@ -59,7 +60,11 @@ pub fn collect(root: &Root) -> Facts {
         store: store::collect(root),
         certificates: certificates::collect(root),
         operator_copy: operator::digest(root),
-    }
+    };
+    // A session that was given up a moment ago may still be at its work. What it makes it notes before; what it has made is not
+    // a stranger's only because the note came after the first look for it.
+    let manifest = noted.or_else(manifest);
+    Facts { renewal: manifest.is_some().then(renewal::collect), manifest, ..facts }
 }
 
 /// Files that only another Kubernetes leaves.

@@ -307,6 +307,23 @@ fn a_directory_that_somebody_filled_before_us_is_left_with_what_is_in_it() {
     assert_eq!(entry.undo, hoststate::wire::Undo::Keep);
 }
 
+/// The session before was given up, but its work goes on for a moment while the next one asks for facts.
+#[test]
+fn what_is_being_made_is_not_taken_for_a_strangers() {
+    for millis in 0..30 {
+        let (_dir, root) = root();
+        let making = root.clone();
+        let work = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(millis));
+            apply(&making, state("x"), b"executable");
+        });
+        let facts = crate::facts::collect(&root);
+        work.join().unwrap();
+        let is_nobodys = facts.manifest.is_none() && !facts.filled_directories.is_empty();
+        assert!(!is_nobodys, "after {millis} ms: {:?}", facts.filled_directories);
+    }
+}
+
 #[test]
 fn what_a_newer_state_no_longer_has_is_removed() {
     let (dir, root) = root();
