@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod node;
+pub mod spread;
 pub mod wait;
 
 use std::time::{Duration, Instant};

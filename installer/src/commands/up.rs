@@ -204,8 +204,25 @@ async fn apply_addons(
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
         changed += tell_outcomes(run, &api::node::bring(client, cluster).await?);
         upgrade::release(client).await?;
+        changed += usize::from(spread_dns(run, client).await);
     }
     Ok(Served { server, changed, ready })
+}
+
+/// Whether a pod of cluster DNS had to move. What is in the way of that is in the way of nothing else.
+pub(super) async fn spread_dns(run: &Run<'_>, client: &kube::Client) -> bool {
+    match api::spread::dns(client).await {
+        Ok(Some(node)) => {
+            let text = format!("  all of cluster DNS was on {node}: one pod moves to another node");
+            run.printer.event("dns", &text, json!({"node": node}));
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            run.printer.warning(&format!("cluster DNS may be on one node alone: {error:#}"));
+            false
+        }
+    }
 }
 
 async fn apply_sample(run: &Run<'_>, client: &kube::Client, bundle: &BundleManifest) -> anyhow::Result<usize> {

@@ -66,6 +66,9 @@ const fn act(name: &'static str, stateless: Aim, wordpress: Aim) -> Act {
     Act { name, stateless, wordpress }
 }
 
+/// So many of them, the first ones, lose no host.
+pub const UPGRADES: usize = 2;
+
 pub const ALL: [Disturbance; 4] = [
     Disturbance {
         acts: &[act("components alone are upgraded, on every host", NothingFails, NothingFails)],
@@ -84,7 +87,7 @@ pub const ALL: [Disturbance; 4] = [
         run: |cluster| {
             let host = cluster.leading()?;
             cluster.lab.host(host).poweroff()?;
-            sleep(cluster.after_a_loss());
+            sleep(Cluster::after_a_loss());
             Ok(Course::default())
         },
     },
@@ -93,7 +96,7 @@ pub const ALL: [Disturbance; 4] = [
         run: |cluster| {
             let host = cluster.without_database()?;
             cluster.lab.host(host).poweroff()?;
-            sleep(cluster.after_a_loss());
+            sleep(Cluster::after_a_loss());
             Ok(Course { lost: Some(host), ..Course::default() })
         },
     },
