@@ -166,6 +166,43 @@ async fn an_embedded_store_moves_in_with_the_order_of_its_revisions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_store_beside_another_is_refused_unless_it_is_the_one_that_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |key: &str| {
+        let embedded = EmbeddedStore::open(dir.path()).unwrap();
+        let key = key.to_owned();
+        async move {
+            embedded.txn(put(&key, "1", Expect::Absent)).await.unwrap();
+            embedded.close();
+        }
+    };
+    write("/objects/a").await;
+    let file = dir.path().join("store.db");
+    let copy = std::fs::read(&file).unwrap();
+    let cluster = Cluster::start(1).await;
+    drop(open(&cluster, Some(dir.path())).await);
+    assert!(!file.exists());
+
+    // killed before it was put out of the way
+    std::fs::write(&file, copy).unwrap();
+    drop(open(&cluster, Some(dir.path())).await);
+    assert!(!file.exists());
+
+    write("/objects/b").await;
+    write("/objects/c").await;
+    let config = EtcdConfig { endpoints: cluster.endpoints(), founder: Some(dir.path().into()), ..Default::default() };
+    let refused = EtcdStore::open(&config).await.err().unwrap().to_string();
+    assert!(refused.contains("restore") && refused.contains("kinstall/store"), "{refused}");
+    assert!(file.exists(), "nothing is lost");
+    let mut raw = cluster.client().await;
+    raw.delete("kinstall/store", None).await.unwrap();
+    raw.delete("/objects/a", None).await.unwrap();
+    let restored = open(&cluster, Some(dir.path())).await;
+    let keys: Vec<_> = restored.range(all("/", None)).await.unwrap().items.into_iter().map(|kv| kv.key).collect();
+    assert_eq!(keys, ["/objects/b".into(), "/objects/c".into()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_move_begins_again_and_a_foreign_etcd_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let embedded = EmbeddedStore::open(dir.path()).unwrap();

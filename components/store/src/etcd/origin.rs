@@ -65,17 +65,34 @@ fn own(made_by: Option<&str>, cluster: Option<&str>) -> Result<()> {
 /// The store's offset, once it is made: by this process if it is the founder, otherwise by another.
 ///
 /// # Errors
-/// Also when the store is that of a cluster with another id than `cluster`.
+/// Also when the store is that of a cluster with another id than `cluster`, or when the founder has another one.
 pub async fn ensure(members: &Members, founder: Option<&Path>, cluster: Option<&str>) -> Result<Offset> {
     loop {
         match (state(members).await?, founder) {
-            (State::Ready { offset, cluster: made_by }, _) => return own(made_by.as_deref(), cluster).map(|()| offset),
+            (State::Ready { offset, cluster: made_by }, founder) => {
+                own(made_by.as_deref(), cluster)?;
+                founder.map_or(Ok(()), |dir| no_other(dir, offset))?;
+                return Ok(offset);
+            }
             (found, Some(dir)) => return make(members, dir, found, cluster).await,
             (_, None) => {
                 tracing::info!("the store in etcd is not made yet; waiting for the control plane that makes it");
                 changed(members).await;
             }
         }
+    }
+}
+
+/// The embedded store that became the one in etcd ends at its offset; a kill may have left it. Any other one was put there
+/// since: which of both counts is for a person to say.
+fn no_other(dir: &Path, offset: Offset) -> Result<()> {
+    match embedded::contents(dir)? {
+        Some((_, revision)) if revision == offset.0 => embedded::retire(dir),
+        Some((_, revision)) => Err(Error::Unavailable(format!(
+            "etcd has this cluster's objects, and so has {} (up to revision {revision}), which a restore has put there. to bring              that one in, stop kinstall-control-plane on every control plane and remove from etcd what is below {OBJECTS} and the              key {KEY}; to stay with what etcd has, move that folder away",
+            dir.display()
+        ))),
+        None => Ok(()),
     }
 }
 

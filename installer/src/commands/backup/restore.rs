@@ -33,10 +33,11 @@ pub async fn run(global: &Global, printer: &Printer, arguments: &Restore) -> any
     ensure!(contents.store.is_some(), "there is no store in this backup");
 
     let cluster = opened.inventory(&global.inventory)?;
-    ensure!(
-        cluster.external_etcd.is_none(),
-        "this inventory names an etcd that somebody else runs: restore that one with its own tools, then run `kinstall up`"
-    );
+    if cluster.external_etcd.is_some() {
+        printer.warning(
+            "the store goes into the etcd that the inventory names, which must have none of this cluster: nothing there is removed",
+        );
+    }
     let state = StateDir::at(&cluster.directory, &cluster.name);
     refuse_other(&state, &opened.found)?;
     let action = format!(

@@ -77,6 +77,25 @@ pub fn one_of_two_is_lost(story: &Story) -> Result<()> {
     story.operator.kubectl_at("h2", &["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]).map(drop)
 }
 
+/// Theirs is emptied by them; what this cluster had in it comes back.
+pub fn emptied_it_takes_a_backup(story: &Story) -> Result<()> {
+    const FILE: &str = "external.kinstall-backup";
+    fs::write(story.operator.path("passphrase"), "correct horse battery staple\n")?;
+    let opening = ["--passphrase-file", "passphrase", "-i", "inventory.yaml"];
+    story.operator.ok(&[&["backup", "--out", FILE], &opening[..]].concat())?;
+    story.operator.ok(&["down", "-i", "inventory.yaml", "--yes"])?;
+    let host = story.lab.host(THEIRS);
+    host.ssh_ok("systemctl stop their-etcd; rm -r /root/etcd-data")?;
+    host.ssh_ok(&START.replace("ADDRESS", &host.address()))?;
+    story.operator.ok(&[&["restore", FILE, "--yes"], &opening[..]].concat())?;
+    for host in ["h1", "h2"] {
+        story.operator.kubectl_at(host, &["get", "configmap", "without-h1"])?;
+    }
+    let own = story.lab.host(1).ssh_ok("ls /var/lib/kinstall/store/store.db 2>/dev/null; true")?;
+    ensure!(own.trim().is_empty(), "h1 still has a store of its own: {own}");
+    Ok(())
+}
+
 /// What is in somebody else's etcd is theirs to remove, and no new cluster takes it for its own.
 pub fn theirs_stays_theirs(story: &Story) -> Result<()> {
     crate::losing::down(story)?;

@@ -94,8 +94,9 @@ const GROWING: [(&str, Scenario<Story>); 7] = [
     ("down takes back what has grown", losing::down),
 ];
 
-const EXTERNAL: [(&str, Scenario<Story>); 3] = [
+const EXTERNAL: [(&str, Scenario<Story>); 4] = [
     ("two control planes live on somebody else's etcd", external::born),
     ("one of two loses power and nothing stops", external::one_of_two_is_lost),
+    ("what was backed up goes into somebody else's etcd once that is emptied", external::emptied_it_takes_a_backup),
     ("somebody else's etcd stays theirs", external::theirs_stays_theirs),
 ];
