@@ -178,7 +178,8 @@ pub struct Down {
     /// Keep the cluster's data (store and volumes) on the hosts, and its keys here
     #[arg(long)]
     pub keep_data: bool,
-    /// Do not wait for this host, which is gone for good: once all others are clean the keys are forgotten; may be repeated
+    /// Do not wait for this host, which is gone for good: once all others are clean the keys are forgotten; may be repeated, and
+    /// is remembered
     #[arg(long, value_name = "NAME")]
     pub force_forget: Vec<String>,
 }

@@ -19,14 +19,15 @@ const BY_HAND: &str =
     "echo '{\"type\":\"down\",\"keepData\":false}' | /opt/kinstall/current/bin/kinstall-components converge";
 
 pub async fn run(run: &Run<'_>, arguments: &Down) -> anyhow::Result<Ended> {
-    let (hosts, lost) = everybody(run)?;
+    let (hosts, lost, mut forgotten) = everybody(run)?;
     refuse_strangers(&arguments.force_forget, &hosts, &lost)?;
     confirm(run, arguments, hosts.len())?;
     let bundle = run.bundle_if_any(arguments.bundled.bundle.as_deref()).await?;
     let identity = run.state.identity()?;
     let fleet = Fleet::new(run);
     run.printer.phase("connecting");
-    let is_given_up = |name: &str| arguments.force_forget.iter().any(|given_up| given_up == name);
+    forgotten.extend(arguments.force_forget.iter().cloned());
+    let is_given_up = |name: &str| forgotten.iter().any(|given_up| given_up == name);
     let (given_up, wanted): (Vec<&Host>, Vec<&Host>) = hosts.iter().partition(|host| is_given_up(&host.name));
     let opened = fleet.open_some(run, wanted.iter().copied(), Executable::Installed(bundle.as_ref())).await;
     // hosts where kinstall is not are clean
@@ -58,6 +59,7 @@ pub async fn run(run: &Run<'_>, arguments: &Down) -> anyhow::Result<Ended> {
     let left: Vec<_> =
         left.into_iter().map(|(host, why)| (host.name.clone(), why)).chain(unknown_way(lost, is_given_up)).collect();
     remember(run, &hosts, &clean, &left, arguments.keep_data)?;
+    arguments.force_forget.iter().try_for_each(|name| Applied::give_up(&run.state, name))?;
     for host in given_up {
         run.printer.warning(&format!(
             "{}: not touched, and forgotten as you said; should it come back, as root there: {BY_HAND}",
@@ -76,13 +78,14 @@ pub async fn run(run: &Run<'_>, arguments: &Down) -> anyhow::Result<Ended> {
     let kept = if arguments.keep_data { "; data was kept on the hosts and keys here" } else { "" };
     run.printer.result(
         &format!("cluster {} is gone after {seconds:.1} s{kept}", run.cluster.name),
-        &json!({"event": "summary", "ok": true, "clean": names, "forgotten": arguments.force_forget, "totalSeconds": seconds}),
+        &json!({"event": "summary", "ok": true, "clean": names, "forgotten": forgotten, "totalSeconds": seconds}),
     );
     Ok(Ended::Done)
 }
 
-/// The inventory's hosts and those that were left behind; and of these the names to which nothing tells the way.
-fn everybody(run: &Run<'_>) -> anyhow::Result<(Vec<Host>, Vec<String>)> {
+/// The inventory's hosts and those that were left behind; of these the names to which nothing tells the way; and the names that
+/// were given up before.
+fn everybody(run: &Run<'_>) -> anyhow::Result<(Vec<Host>, Vec<String>, Vec<String>)> {
     let mut hosts = run.cluster.hosts.clone();
     let mut lost = Vec::new();
     let applied = Applied::load(&run.state)?.unwrap_or_default();
@@ -95,7 +98,7 @@ fn everybody(run: &Run<'_>) -> anyhow::Result<(Vec<Host>, Vec<String>)> {
             None => lost.push(known.host.clone()),
         }
     }
-    Ok((hosts, lost))
+    Ok((hosts, lost, applied.given_up))
 }
 
 fn refuse_strangers(named: &[String], hosts: &[Host], lost: &[String]) -> anyhow::Result<()> {

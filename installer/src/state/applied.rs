@@ -25,6 +25,8 @@ pub struct Applied {
     pub hosts: Vec<AppliedHost>,
     /// Names of hosts that were here and of which nothing is left.
     pub gone: Vec<String>,
+    /// Names of hosts that a `down`, which has not finished yet, was told to leave as they are.
+    pub given_up: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -78,7 +80,9 @@ impl Applied {
         applied.applied = OffsetDateTime::now_utc().format(&Rfc3339)?;
         applied.cluster = cluster.clone();
         applied.hosts.retain(|old| !hosts.iter().any(|new| new.host == old.host));
-        applied.gone.retain(|gone| !hosts.iter().any(|new| new.host == *gone));
+        for names in [&mut applied.gone, &mut applied.given_up] {
+            names.retain(|name| !hosts.iter().any(|new| new.host == *name));
+        }
         applied.hosts.extend(hosts);
         applied.save(state)
     }
@@ -97,6 +101,16 @@ impl Applied {
     /// Whether a host of this name was here and was taken out.
     pub fn is_gone(&self, name: &str) -> bool {
         self.gone.iter().any(|gone| gone == name)
+    }
+
+    /// A host that nobody is to wait for when the cluster is taken down.
+    pub fn give_up(state: &StateDir, name: &str) -> anyhow::Result<()> {
+        let mut applied = Self::load(state)?.unwrap_or_default();
+        if !applied.given_up.iter().any(|known| known == name) {
+            applied.given_up.push(name.to_owned());
+            applied.save(state)?;
+        }
+        Ok(())
     }
 
     /// A host that could not be taken back.
@@ -154,5 +168,11 @@ mod tests {
         Applied::update(&state, "2", &ClusterRef::default(), vec![AppliedHost::new(&cluster.hosts[1], Vec::new())])
             .unwrap();
         assert!(!Applied::load(&state).unwrap().unwrap().is_gone("h2"));
+        Applied::give_up(&state, "h2").unwrap();
+        Applied::give_up(&state, "h2").unwrap();
+        assert_eq!(Applied::load(&state).unwrap().unwrap().given_up, ["h2"]);
+        Applied::update(&state, "2", &ClusterRef::default(), vec![AppliedHost::new(&cluster.hosts[1], Vec::new())])
+            .unwrap();
+        assert!(Applied::load(&state).unwrap().unwrap().given_up.is_empty(), "it was worked on again");
     }
 }
