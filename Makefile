@@ -76,7 +76,7 @@ faults-short: bundles drivers ## a case of every kind of fault in every command;
 faults-load: bundles drivers ## requests that fail while the cluster below an application is disturbed
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --load --out target/faults/load.json $(ARGS)
 
-faults-load-short: bundles drivers ## the same without losses of hosts
+faults-load-short: bundles drivers ## the same, each for less long
 	KINSTALL_KUBECTL=$$("$(LAB)" kubectl) "$(RELEASE)/faults" --load --short --out target/faults/load.json $(ARGS)
 
 conformance: drivers ## the required behaviours of Kubernetes, one test an entry, against a server started for it

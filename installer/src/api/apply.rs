@@ -117,7 +117,8 @@ impl Applier {
     }
 }
 
-fn describe(object: &DynamicObject) -> String {
+/// `Kind namespace/name`.
+pub fn describe(object: &DynamicObject) -> String {
     let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
     match object.namespace() {
         Some(namespace) => format!("{kind} {namespace}/{}", object.name_any()),

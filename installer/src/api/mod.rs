@@ -2,7 +2,7 @@
 
 pub mod apply;
 pub mod node;
-pub mod spread;
+pub mod prune;
 pub mod wait;
 
 use std::time::{Duration, Instant};

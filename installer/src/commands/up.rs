@@ -127,6 +127,9 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     let mut report = Report::new(printer);
     printer.phase("cluster");
     let mut fine = validate::basics(&mut report, client, &run.cluster, &addons).await;
+    if fine {
+        changed += prune_addons(run, client, &addons).await;
+    }
     if fine && run.cluster.wordpress.is_some() {
         printer.phase("sample WordPress");
         changed += apply_sample(run, client, &bundle.manifest).await?;
@@ -204,23 +207,26 @@ async fn apply_addons(
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
         changed += tell_outcomes(run, &api::node::bring(client, cluster).await?);
         upgrade::release(client).await?;
-        changed += usize::from(spread_dns(run, client).await);
     }
     Ok(Served { server, changed, ready })
 }
 
-/// Whether a pod of cluster DNS had to move. What is in the way of that is in the way of nothing else.
-pub(super) async fn spread_dns(run: &Run<'_>, client: &kube::Client) -> bool {
-    match api::spread::dns(client).await {
-        Ok(Some(node)) => {
-            let text = format!("  all of cluster DNS was on {node}: one pod moves to another node");
-            run.printer.event("dns", &text, json!({"node": node}));
-            true
+/// Removes what addons do not have any more; gives how much that was. What is in the way of that is in the way of nothing else.
+pub(super) async fn prune_addons(run: &Run<'_>, client: &kube::Client, addons: &[Value]) -> usize {
+    match api::prune::addons(client, addons).await {
+        Ok(gone) => {
+            for name in &gone {
+                run.printer.event(
+                    "object",
+                    &format!("  deleted {name}"),
+                    json!({"object": name, "outcome": "deleted"}),
+                );
+            }
+            gone.len()
         }
-        Ok(None) => false,
         Err(error) => {
-            run.printer.warning(&format!("cluster DNS may be on one node alone: {error:#}"));
-            false
+            run.printer.warning(&format!("what addons do not have any more is still there: {error:#}"));
+            0
         }
     }
 }

@@ -164,7 +164,7 @@ fn tries_for(cluster: &Cluster, namespace: &str, neighbour: &Host, server: &Serv
         Try {
             name: "DNS answers in pods",
             container: "dns",
-            hint: "see `kubectl -n kube-system logs deployment/kinstall-dns`",
+            hint: "see `kubectl -n kube-system logs daemonset/kinstall-dns`",
             arguments: [
                 "--dns".to_owned(),
                 format!("kubernetes.default.svc.{domain}"),

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::hints::Nearness;
 use crate::core::{meta, pods};
 
 /// Upstream's limit of endpoints in one slice.
@@ -99,11 +100,14 @@ fn target(pod: &Pod) -> ObjectReference {
     }
 }
 
+pub fn zone(node: &Node) -> Option<&str> {
+    meta::label(&node.metadata, "topology.kubernetes.io/zone")
+}
+
 fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) -> Endpoint {
     let serving = pods::is_ready(pod);
     let terminating = pods::is_terminating(pod);
-    let label = |key: &str| node.and_then(|node| meta::label(&node.metadata, key)).map(str::to_owned);
-    Endpoint {
+    let mut endpoint = Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {
             ready: Some(publishes_not_ready(service) || (serving && !terminating)),
@@ -113,9 +117,11 @@ fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) 
         hostname: hostname(pod, service),
         node_name: pods::node_name(pod).map(str::to_owned),
         target_ref: Some(target(pod)),
-        zone: label("topology.kubernetes.io/zone"),
+        zone: node.and_then(zone).map(str::to_owned),
         ..Default::default()
-    }
+    };
+    endpoint.hints = Nearness::of(service).and_then(|nearness| nearness.hints(&endpoint));
+    endpoint
 }
 
 /// The groups of a Service. There is at least one, possibly empty, for each family, as upstream keeps a placeholder.

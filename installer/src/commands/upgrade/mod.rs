@@ -274,8 +274,9 @@ impl<'a> Upgrading<'a> {
         let mut changed = hosts + up::tell_outcomes(run, &outcomes);
         let mut report = Report::new(run.printer);
         let fine = validate::basics(&mut report, &server.client, &run.cluster, &addons).await;
-        // draining may have brought all of it to one node
-        changed += usize::from(fine && up::spread_dns(run, &server.client).await);
+        if fine {
+            changed += up::prune_addons(run, &server.client, &addons).await;
+        }
         up::save_applied(run, inputs).context("cannot remember what was applied")?;
         if fine && changed > 0 && !self.arguments.no_validate {
             run.printer.phase("validation");

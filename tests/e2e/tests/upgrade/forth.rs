@@ -30,6 +30,8 @@ fn kill_at(story: &Story, bundle: &Path, more: &[&str], words: &str) -> Result<(
 
 pub fn components_alone(story: &Story) -> Result<()> {
     let (containers, readiness) = (workload::containers(story)?, workload::readiness(story)?);
+    story.operator.kubectl_with(&["apply", "-f", "-"], &former("kinstall-dns"))?;
+    story.operator.kubectl_with(&["apply", "-f", "-"], &former("somebodys-dns"))?;
     let load = workload::load(story, &[Connections::Each, Connections::Kept])?;
     kill_at(story, &story.next, &[], "h2: restart unit kinstall-kubelet.service")?;
     let versions = story.versions()?;
@@ -52,7 +54,29 @@ pub fn components_alone(story: &Story) -> Result<()> {
         ensure!(outcome.ended == 0, "{}: {} connections were ended", outcome.name, outcome.ended);
     }
     tell(&outcomes);
+    let left = story.operator.kubectl(&["-n", "kube-system", "get", "deployments", "-o", "name"])?;
+    ensure!(
+        left.trim() == "deployment.apps/somebodys-dns",
+        "what addons do not have any more is left, or more is gone: {left}"
+    );
+    story.operator.kubectl(&["-n", "kube-system", "delete", "deployment", "somebodys-dns"])?;
     Ok(())
+}
+
+/// As versions before had it (decision 0021), without pods.
+fn former(name: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: kube-system, labels: {{app.kubernetes.io/managed-by: kinstall}}}}
+spec:
+  replicas: 0
+  selector: {{matchLabels: {{former: {name}}}}}
+  template:
+    metadata: {{labels: {{former: {name}}}}}
+    spec: {{containers: [{{name: dns, image: none}}]}}
+"
+    )
 }
 
 fn tell(outcomes: &[Outcome]) {

@@ -66,9 +66,6 @@ const fn act(name: &'static str, stateless: Aim, wordpress: Aim) -> Act {
     Act { name, stateless, wordpress }
 }
 
-/// So many of them, the first ones, lose no host.
-pub const UPGRADES: usize = 2;
-
 pub const ALL: [Disturbance; 4] = [
     Disturbance {
         acts: &[act("components alone are upgraded, on every host", NothingFails, NothingFails)],
