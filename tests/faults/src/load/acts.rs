@@ -84,7 +84,7 @@ pub const ALL: [Disturbance; 4] = [
         run: |cluster| {
             let host = cluster.leading()?;
             cluster.lab.host(host).poweroff()?;
-            sleep(Cluster::after_a_loss());
+            sleep(cluster.after_a_loss());
             Ok(Course::default())
         },
     },
@@ -93,7 +93,7 @@ pub const ALL: [Disturbance; 4] = [
         run: |cluster| {
             let host = cluster.without_database()?;
             cluster.lab.host(host).poweroff()?;
-            sleep(Cluster::after_a_loss());
+            sleep(cluster.after_a_loss());
             Ok(Course { lost: Some(host), ..Course::default() })
         },
     },

@@ -41,9 +41,10 @@ impl Cluster {
         Ok(Self { lab, operator, short })
     }
 
-    /// For how long requests are looked at after a host was lost. Long: until its node was noticed to be gone, and some.
-    pub fn after_a_loss() -> Duration {
-        Duration::from_secs(50)
+    /// For how long requests are looked at after a host was lost: until its node was noticed to be gone, and some; in the short
+    /// form while nobody has noticed yet, which is the worse part of it.
+    pub fn after_a_loss(&self) -> Duration {
+        Duration::from_secs(if self.short { 20 } else { 50 })
     }
 
     pub fn targets(&self) -> Result<Vec<Target>> {
