@@ -19,7 +19,7 @@ DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
 E2E := $(notdir $(wildcard tests/e2e/tests/*))
 
-.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-api
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-api vagrant vagrant-validate
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -94,7 +94,15 @@ prune: drivers ## remove what the cache holds for recipes of the past
 	"$(LAB)" prune
 
 # e2e runs the conformance suite and every client too, against a cluster with nodes: they need not run once more before
-test: space deps style unit e2e faults-short faults-load-short prune ## everything
+test: space deps style vagrant-validate unit e2e faults-short faults-load-short prune ## everything
+
+vagrant-validate: ## vagrant/Vagrantfile, for every provider; seconds
+	vagrant/deps.sh
+	vagrant/validate.sh
+
+vagrant: bundle ## really: `vagrant up` with LXC and a box of ours, one machine and three, then `vagrant destroy`
+	vagrant/deps.sh
+	vagrant/test.sh $(ARGS)
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh
