@@ -208,6 +208,33 @@ pub struct BundleCommand {
 pub enum BundleSubcommand {
     /// Put executables, the container runtime and images into one file
     Create(BundleCreate),
+    /// Show what a bundle holds
+    List(BundleFile),
+    /// Read every byte of a bundle and compare it with its digests, and with its signature if a key is given
+    Verify(BundleVerify),
+    /// Show what a newer bundle changes (exit code 2: they differ)
+    Diff(BundleDiff),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BundleFile {
+    /// The bundle [default: the one beside the executable]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BundleVerify {
+    #[command(flatten)]
+    pub bundle: BundleFile,
+    /// Who has to have signed it: minisign's public key (RW…), or the file that has it; the signature lies beside the bundle
+    #[arg(long, value_name = "KEY|FILE")]
+    pub key: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BundleDiff {
+    pub old: PathBuf,
+    pub new: PathBuf,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -16,6 +16,7 @@ pub use control_planes::{BALANCER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, Extern
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Signer;
 use crate::inventory::{self, At, Backend, HostKeyChecking, Inventory, Problems, Role, Sink};
 
 pub const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane:NoSchedule";
@@ -28,6 +29,8 @@ pub struct Cluster {
     /// The inventory's directory; relative paths in it start here, and `.kinstall/` lives here.
     pub directory: PathBuf,
     pub bundle: Option<PathBuf>,
+    /// Who has to have signed it.
+    pub bundle_key: Option<Signer>,
     pub hosts: Vec<Host>,
     /// The etcd that somebody else runs for this cluster.
     pub external_etcd: Option<ExternalEtcd>,
@@ -181,6 +184,10 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
     let hosts: Vec<_> =
         inventory.hosts.iter().filter_map(|host| resolve_host(host, &inventory.ssh, directory, only, sink)).collect();
     check_outside_ranges(&inventory, &network, sink);
+    let bundle_key = inventory
+        .bundle_key
+        .as_ref()
+        .and_then(|At { value, pos }| Signer::parse(value).map_err(|why| sink.add(*pos, "bundleKey", why)).ok());
     let backup = inventory.backup.as_ref().and_then(|written| backup::plan(written, sink));
     let limits = limits(&inventory.limits, sink);
     let external_etcd = inventory.etcd.as_ref().and_then(|etcd| control_planes::external_etcd(etcd, directory, sink));
@@ -200,6 +207,7 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         name: name?,
         directory: directory.to_path_buf(),
         bundle: inventory.bundle.map(|path| expand(path, directory)),
+        bundle_key,
         hosts,
         external_etcd,
         network,

@@ -4,11 +4,15 @@
 
 pub mod create;
 mod read;
+mod signature;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use hoststate::bundle::{BundleFile, BundleManifest};
+
+pub use read::{manifest, verify};
+pub use signature::Signer;
 
 /// An opened bundle: its table of contents and verified blobs on disk.
 #[derive(Clone, Debug)]

@@ -3,8 +3,9 @@
 //! Cache: `$KINSTALL_CACHE` or `~/.cache/kinstall`. `bundles/<key>/` holds `manifest.json` and the blobs of one bundle file;
 //! the key is made from the file's path, size, time and inode, so a replaced bundle is unpacked anew.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,27 +14,31 @@ use hoststate::bundle::BundleManifest;
 use sha2::Digest as _;
 
 use super::Bundle;
+use super::signature::{self, Signer};
 
 const MANIFEST: &str = "manifest.json";
+/// Beside the manifest: the key that had signed the file. Whoever asks for another one makes it be read again.
+const SIGNER: &str = "signed-by";
 const MANIFEST_LIMIT: u64 = 16 * 1024 * 1024;
 
 impl Bundle {
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
-        Self::open_in(path, &cache_directory()?)
+    /// `signer`: who has to have signed it, if somebody has to.
+    pub fn open(path: &Path, signer: Option<&Signer>) -> anyhow::Result<Self> {
+        Self::open_in(path, signer, &cache_directory()?)
     }
 
-    pub fn open_in(path: &Path, cache: &Path) -> anyhow::Result<Self> {
+    pub fn open_in(path: &Path, signer: Option<&Signer>, cache: &Path) -> anyhow::Result<Self> {
         let directory = cache
             .join("bundles")
             .join(key(path).with_context(|| format!("cannot read the bundle {}", path.display()))?);
-        if let Some(bundle) = cached(path, &directory) {
+        if let Some(bundle) = cached(path, signer, &directory) {
             return Ok(bundle);
         }
         let parent = directory.parent().unwrap_or(cache).to_path_buf();
         create_private(&parent).with_context(|| format!("cannot create the cache {}", parent.display()))?;
         let temporary = parent.join(format!("tmp-{}", std::process::id()));
         let _ = fs::remove_dir_all(&temporary);
-        let unpacked = unpack(path, &temporary).and_then(|()| {
+        let unpacked = unpack(path, signer, &temporary).and_then(|()| {
             let _ = fs::remove_dir_all(&directory);
             match fs::rename(&temporary, &directory) {
                 // another run was quicker: its result is as good
@@ -44,7 +49,7 @@ impl Bundle {
         let _ = fs::remove_dir_all(&temporary);
         unpacked
             .with_context(|| format!("the bundle {} cannot be used: fetch it or create it again", path.display()))?;
-        cached(path, &directory)
+        cached(path, signer, &directory)
             .with_context(|| format!("the cache {} is broken: remove it and run again", directory.display()))
     }
 }
@@ -76,7 +81,12 @@ fn key(path: &Path) -> io::Result<String> {
 
 /// An unpacked bundle, if every blob is there at its full size (contents were verified when they were written, and the host
 /// verifies them again).
-fn cached(path: &Path, directory: &Path) -> Option<Bundle> {
+fn cached(path: &Path, signer: Option<&Signer>, directory: &Path) -> Option<Bundle> {
+    if let Some(signer) = signer
+        && fs::read_to_string(directory.join(SIGNER)).ok()? != signer.text()
+    {
+        return None;
+    }
     let manifest = parse(&fs::read(directory.join(MANIFEST)).ok()?).ok()?;
     let complete =
         blobs(&manifest).all(|(sha256, size)| fs::metadata(directory.join(sha256)).is_ok_and(|m| m.len() == size));
@@ -88,16 +98,39 @@ fn blobs(manifest: &BundleManifest) -> impl Iterator<Item = (&str, u64)> {
     files.chain(manifest.images.iter().map(|image| (image.sha256.as_str(), image.size)))
 }
 
-fn unpack(path: &Path, directory: &Path) -> anyhow::Result<()> {
+/// Reads every byte of the file and keeps none. Gives its table of contents.
+pub fn verify(path: &Path, signer: Option<&Signer>) -> anyhow::Result<BundleManifest> {
+    signature::read(path, signer, |source| walk(source, None))
+        .map(|(manifest, _)| manifest)
+        .with_context(|| format!("the bundle {} is not as it was made", path.display()))
+}
+
+/// The table of contents alone, whatever follows it.
+pub fn manifest(path: &Path) -> anyhow::Result<BundleManifest> {
+    let read = || {
+        let mut archive = tar::Archive::new(zstd::Decoder::new(File::open(path)?).context("it is not a zstd file")?);
+        head(&mut archive.entries()?).map(|(manifest, _)| manifest)
+    };
+    read().with_context(|| format!("cannot read the bundle {}", path.display()))
+}
+
+fn unpack(path: &Path, signer: Option<&Signer>, directory: &Path) -> anyhow::Result<()> {
     create_private(directory)?;
-    let decoder = zstd::Decoder::new(File::open(path)?).context("it is not a zstd file")?;
-    let mut archive = tar::Archive::new(decoder);
+    let (_, text) = signature::read(path, signer, |source| walk(source, Some(directory)))?;
+    if let Some(signer) = signer {
+        fs::write(directory.join(SIGNER), signer.text())?;
+    }
+    fs::write(directory.join(MANIFEST), text)?;
+    Ok(())
+}
+
+/// Compares every blob with its name, and writes it to a file of that name if there is a directory for it. Gives the manifest and
+/// its text.
+fn walk(source: &mut dyn Read, directory: Option<&Path>) -> anyhow::Result<(BundleManifest, Vec<u8>)> {
+    let mut archive = tar::Archive::new(zstd::Decoder::new(source).context("it is not a zstd file")?);
     let mut entries = archive.entries()?;
-    let first = entries.next().ok_or_else(|| anyhow!("it is empty"))?.context("it is no bundle, or damaged")?;
-    ensure!(first.path()?.as_os_str() == MANIFEST, "its first member is not {MANIFEST}");
-    let mut text = Vec::new();
-    first.take(MANIFEST_LIMIT).read_to_end(&mut text).context("it is cut off")?;
-    let manifest = parse(&text)?;
+    let (manifest, text) = head(&mut entries)?;
+    let mut seen = HashSet::new();
     for entry in entries {
         let mut entry = entry.context("it is cut off or damaged")?;
         let name = entry.path()?.to_string_lossy().into_owned();
@@ -106,17 +139,27 @@ fn unpack(path: &Path, directory: &Path) -> anyhow::Result<()> {
         let Some((_, size)) = blobs(&manifest).find(|(digest, _)| *digest == sha256) else {
             bail!("it holds a blob {sha256} that its manifest does not name");
         };
-        store(&mut entry, &sha256, size, directory)?;
+        match directory {
+            Some(directory) => compare(&mut entry, &sha256, size, &mut File::create(directory.join(&sha256))?)?,
+            None => compare(&mut entry, &sha256, size, &mut io::sink())?,
+        }
+        seen.insert(sha256);
     }
     for (sha256, _) in blobs(&manifest) {
-        ensure!(directory.join(sha256).exists(), "the blob {sha256} is missing");
+        ensure!(seen.contains(sha256), "the blob {sha256} is missing");
     }
-    fs::write(directory.join(MANIFEST), text)?;
-    Ok(())
+    Ok((manifest, text))
 }
 
-fn store(source: &mut impl Read, sha256: &str, size: u64, directory: &Path) -> anyhow::Result<()> {
-    let mut file = File::create(directory.join(sha256))?;
+fn head<R: Read>(entries: &mut tar::Entries<'_, R>) -> anyhow::Result<(BundleManifest, Vec<u8>)> {
+    let first = entries.next().ok_or_else(|| anyhow!("it is empty"))?.context("it is no bundle, or damaged")?;
+    ensure!(first.path()?.as_os_str() == MANIFEST, "its first member is not {MANIFEST}");
+    let mut text = Vec::new();
+    first.take(MANIFEST_LIMIT).read_to_end(&mut text).context("it is cut off")?;
+    Ok((parse(&text)?, text))
+}
+
+fn compare(source: &mut impl Read, sha256: &str, size: u64, sink: &mut dyn Write) -> anyhow::Result<()> {
     let mut hash = sha2::Sha256::new();
     let mut written = 0;
     let mut buffer = vec![0; 256 * 1024];
@@ -126,7 +169,7 @@ fn store(source: &mut impl Read, sha256: &str, size: u64, directory: &Path) -> a
             break;
         }
         hash.update(&buffer[..read]);
-        io::Write::write_all(&mut file, &buffer[..read]).context("cannot write to the cache; is the disk full?")?;
+        sink.write_all(&buffer[..read]).context("cannot write to the cache; is the disk full?")?;
         written += read as u64;
     }
     let actual = hex::encode(hash.finalize());
@@ -196,13 +239,13 @@ mod tests {
     fn what_was_put_in_comes_out_and_the_second_time_from_the_cache() {
         let directory = tempfile::tempdir().unwrap();
         let path = bundle(directory.path());
-        let opened = Bundle::open_in(&path, &directory.path().join("cache")).unwrap();
+        let opened = Bundle::open_in(&path, None, &directory.path().join("cache")).unwrap();
         let components = opened.components().unwrap();
         assert_eq!(fs::read(opened.blob(&components.sha256)).unwrap(), "components\n".repeat(5000).into_bytes());
         assert_eq!(opened.manifest.kubernetes(), "1.38.0");
         assert_eq!(opened.manifest.images[0].name, "docker.io/library/mariadb:10.11");
         let before = fs::metadata(opened.blob(&components.sha256)).unwrap().ino();
-        let again = Bundle::open_in(&path, &directory.path().join("cache")).unwrap();
+        let again = Bundle::open_in(&path, None, &directory.path().join("cache")).unwrap();
         assert_eq!(fs::metadata(again.blob(&components.sha256)).unwrap().ino(), before);
     }
 
@@ -217,10 +260,46 @@ mod tests {
         flipped[half] ^= 0x55;
         for bytes in [whole[..half].to_vec(), flipped, Vec::new(), b"no bundle at all".to_vec()] {
             fs::write(&path, bytes).unwrap();
-            let message = format!("{:#}", Bundle::open_in(&path, &cache).unwrap_err());
+            let message = format!("{:#}", Bundle::open_in(&path, None, &cache).unwrap_err());
             assert!(message.contains("create it again"), "{message}");
             assert_eq!(fs::read_dir(cache.join("bundles")).unwrap().count(), 0);
         }
+    }
+
+    #[test]
+    fn who_has_to_have_signed_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = bundle(directory.path());
+        let cache = directory.path().join("cache");
+        let keys = [(); 2].map(|()| minisign::KeyPair::generate_unencrypted_keypair().unwrap());
+        let [signer, other] = keys.each_ref().map(|keys| Signer::parse(&keys.pk.to_base64()).unwrap());
+        let open =
+            |signer: Option<&Signer>| Bundle::open_in(&path, signer, &cache).map_err(|error| format!("{error:#}"));
+        assert!(open(Some(&signer)).unwrap_err().contains("has to be signed"));
+        open(None).unwrap();
+        assert!(open(Some(&signer)).unwrap_err().contains("has to be signed"), "the cache has an unsigned one");
+
+        let made = minisign::sign(None, &keys[0].sk, File::open(&path).unwrap(), None, None).unwrap();
+        fs::write(signature::signature_of(&path), made.into_string()).unwrap();
+        open(Some(&signer)).unwrap();
+        assert!(open(Some(&other)).unwrap_err().contains("another key"));
+        assert_eq!(verify(&path, Some(&signer)).unwrap().version, "0.1.0");
+        assert!(verify(&path, Some(&other)).is_err());
+        // it was heard when it was unpacked
+        fs::remove_file(signature::signature_of(&path)).unwrap();
+        open(Some(&signer)).unwrap();
+    }
+
+    #[test]
+    fn contents_are_read_without_unpacking() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = bundle(directory.path());
+        assert_eq!(manifest(&path).unwrap(), verify(&path, None).unwrap());
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 20]).unwrap();
+        assert!(format!("{:#}", verify(&path, None).unwrap_err()).contains("not as it was made"));
+        fs::write(&path, b"nothing").unwrap();
+        assert!(manifest(&path).is_err());
     }
 
     #[test]

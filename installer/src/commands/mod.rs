@@ -68,6 +68,9 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
     match command {
         Command::Bundle(bundle) => match bundle.command {
             BundleSubcommand::Create(arguments) => bundle::create(arguments, printer),
+            BundleSubcommand::List(arguments) => bundle::list(&arguments, printer),
+            BundleSubcommand::Verify(arguments) => bundle::verify(&arguments, printer),
+            BundleSubcommand::Diff(arguments) => bundle::diff(&arguments, printer),
         },
         Command::Node(node) => match node.command {
             NodeSubcommand::List => node::list::run(&Run::reading(&global, printer)?).await,
@@ -149,7 +152,8 @@ impl<'a> Run<'a> {
     /// Finds and opens the bundle: the command line's, the inventory's, or the one beside the executable.
     async fn bundle(&self, named: Option<&Path>) -> anyhow::Result<Bundle> {
         let path = crate::bundle::find(named.or(self.cluster.bundle.as_deref()))?;
-        tokio::task::spawn_blocking(move || Bundle::open(&path)).await?
+        let signer = self.cluster.bundle_key.clone();
+        tokio::task::spawn_blocking(move || Bundle::open(&path, signer.as_ref())).await?
     }
 
     /// As [`Run::bundle`], where it is possible to do without.

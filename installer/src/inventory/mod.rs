@@ -24,6 +24,7 @@ pub struct Inventory {
     pub cluster: Option<At<String>>,
     pub version: Option<At<String>>,
     pub bundle: Option<PathBuf>,
+    pub bundle_key: Option<At<String>>,
     pub ssh: Ssh,
     pub hosts: Vec<Host>,
     pub hosts_pos: Pos,
@@ -157,6 +158,7 @@ pub fn decode(text: &str, sink: &mut Sink) -> Option<Inventory> {
         cluster: root.required("cluster", sink),
         version: root.string("version", sink),
         bundle: root.string("bundle", sink).map(|at| PathBuf::from(at.value)),
+        bundle_key: root.string("bundleKey", sink),
         ssh: root
             .section("ssh", sink)
             .map(|mut fields| {
