@@ -3,26 +3,38 @@
 pub mod adopt;
 pub mod backup;
 mod certs;
+mod init;
+mod manual;
 mod node;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use certs::{CertsCheck, CertsCommand, CertsRenew, CertsRotate, CertsSubcommand};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+pub use init::{Init, Target, control_planes};
+pub use manual::{Completions, EXIT_CODES, Manual, ManualFormat};
 pub use node::{Draining, NodeAdd, NodeCommand, NodeRemove, NodeReplace, NodeRole, NodeSubcommand};
 
 /// Turns bare Linux hosts that answer SSH into a Kubernetes cluster, and back.
-///
-/// Exit codes: 0 done; 1 failed; 2 `plan` found changes; 3 validation failed; 4 certificates end soon; 5 certificates have
-/// ended; 64 wrong command line.
 #[derive(Debug, Parser)]
-#[command(name = "kinstall", version, max_term_width = 120)]
+#[command(name = "kinstall", version, max_term_width = 120, styles = manual::STYLES, after_long_help = manual::exit_codes())]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What the process was called with; `--no-color` also holds for help and for errors of the command line.
+    pub fn read() -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        if std::env::args_os().any(|argument| argument == "--no-color") {
+            command = command.color(clap::ColorChoice::Never);
+        }
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -36,6 +48,9 @@ pub struct Global {
     /// Print every step; twice: debugging messages too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Print warnings, errors and the result, and nothing else
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
     /// No colours (also: the environment variable NO_COLOR)
     #[arg(long, global = true)]
     pub no_color: bool,
@@ -48,14 +63,23 @@ pub struct Global {
 pub enum Output {
     /// For people
     Text,
-    /// One JSON object a line
+    /// One JSON object a line: what happens, then the result
     Json,
+    /// The result as YAML
+    Yaml,
+    /// The result as tables of everything in it, one row a line
+    Table,
     /// JUnit's XML (validate only)
     Junit,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write an inventory that explains itself
+    ///
+    /// Of five hosts and more the first three become control planes, of fewer the first one; the others become workers. Without
+    /// hosts it asks for them, at a terminal. A file that is there already stays as it is.
+    Init(Init),
     /// Install or update the cluster, deploy the sample, validate
     Up(Up),
     /// Bring the cluster to a newer bundle, host by host, each with the way back if it does not come up well
@@ -74,7 +98,7 @@ pub enum Command {
     Plan(Bundled),
     /// Show hosts, nodes and addons
     Status(Bundled),
-    /// Print the administrator's kubeconfig
+    /// Print the administrator's kubeconfig, or merge it into yours
     Kubeconfig(Kubeconfig),
     /// Prove that the cluster works (exit code 3: it does not)
     Validate(Validate),
@@ -90,6 +114,16 @@ pub enum Command {
     Restore(backup::Restore),
     /// Bring keys, inventory and state back from a control plane, when the working directory is lost
     Adopt(adopt::Adopt),
+    /// Print what a shell reads to complete command lines of kinstall
+    ///
+    /// For bash: `source <(kinstall completions bash)`, or the same into /etc/bash_completion.d/kinstall.
+    Completions(Completions),
+    /// Write manual pages for every command
+    Man(Manual),
+    /// Print the JSON Schema of inventories, for editors and for checks elsewhere
+    ///
+    /// kinstall itself checks more, and says where something is wrong. An inventory of several documents is to be checked as one.
+    Schema,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -189,6 +223,12 @@ pub struct Kubeconfig {
     /// Write it to this file (mode 0600) instead of printing it
     #[arg(short, long = "out", visible_alias = "output-file")]
     pub out: Option<PathBuf>,
+    /// Merge it into this file instead [default: the first file that KUBECONFIG names, else ~/.kube/config]
+    ///
+    /// What is there stays; what an earlier merge of this cluster brought is exchanged; the cluster's context becomes the current
+    /// one. The file is replaced as a whole, with mode 0600, under kubectl's lock.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "out")]
+    pub merge: Option<Option<PathBuf>>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -252,8 +292,8 @@ pub struct BundleCreate {
     /// An image to bring along: full reference and OCI archive; may be repeated
     #[arg(long = "image", value_name = "REF=FILE", value_parser = image)]
     pub images: Vec<(String, PathBuf)>,
-    /// The hosts' architecture
-    #[arg(long, default_value = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, value_parser = ["amd64", "arm64"])]
+    /// The hosts' architecture [default: this machine's]
+    #[arg(long, hide_default_value = true, default_value = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, value_parser = ["amd64", "arm64"])]
     pub arch: String,
     /// The version; names the directory on hosts
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]

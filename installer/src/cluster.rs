@@ -17,6 +17,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Signer;
+use crate::inventory::substitute::{Environment, Variables};
 use crate::inventory::{self, At, Backend, HostKeyChecking, Inventory, Problems, Role, Sink};
 
 pub const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane:NoSchedule";
@@ -161,8 +162,14 @@ impl Cluster {
     }
 
     pub fn parse(text: &str, file: &str, directory: &Path) -> Result<Self, Problems> {
+        Self::parse_with(text, &Environment, file, directory)
+    }
+
+    /// As [`Cluster::parse`], with these variables in the place of the environment's.
+    pub fn parse_with(text: &str, variables: &dyn Variables, file: &str, directory: &Path) -> Result<Self, Problems> {
         let mut sink = Sink::default();
-        let cluster = inventory::decode(text, &mut sink).and_then(|inventory| resolve(inventory, directory, &mut sink));
+        let cluster = inventory::decode_with(text, variables, &mut sink)
+            .and_then(|inventory| resolve(inventory, directory, &mut sink));
         sink.result(file)?;
         cluster.ok_or_else(|| Problems { file: file.to_owned(), list: Vec::new() })
     }

@@ -19,6 +19,7 @@ pub mod desired;
 pub mod drain;
 pub mod host;
 pub mod inventory;
+pub mod manual;
 pub mod preflight;
 pub mod printer;
 pub mod ssh;

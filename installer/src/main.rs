@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
 use kinstall::cli::Cli;
 use kinstall::printer::Printer;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -23,7 +22,7 @@ fn main() -> ExitCode {
     // a provider that is already there is the same one
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
-    let printer = Printer::new(cli.global.output, cli.global.verbose, cli.global.no_color);
+    let printer = Printer::new(cli.global.output, cli.global.verbose, cli.global.no_color).quiet(cli.global.quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -1,6 +1,8 @@
 //! What the operator sees: bars on a terminal, plain lines otherwise, JSON lines for programs. Everything also goes to the
 //! run's log file. Progress goes to stderr (JSON: stdout), results to stdout.
 
+mod table;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ pub struct Printer {
     bars: Option<MultiProgress>,
     color: bool,
     verbose: u8,
+    quiet: bool,
     started: Instant,
     log: OnceLock<RunLog>,
     stdout: Mutex<()>,
@@ -27,8 +30,24 @@ impl Printer {
     pub fn new(output: Output, verbose: u8, no_color: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let color = terminal && !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let bars = (output == Output::Text && terminal && verbose == 0).then(MultiProgress::new);
-        Self { output, bars, color, verbose, started: Instant::now(), log: OnceLock::new(), stdout: Mutex::new(()) }
+        let bars = (output != Output::Json && terminal && verbose == 0).then(MultiProgress::new);
+        Self {
+            output,
+            bars,
+            color,
+            verbose,
+            quiet: false,
+            started: Instant::now(),
+            log: OnceLock::new(),
+            stdout: Mutex::new(()),
+        }
+    }
+
+    /// Whether warnings, errors and the result are all that is shown. JSON has every event all the same.
+    pub fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
+        self.bars = self.bars.filter(|_| !quiet);
+        self
     }
 
     /// From now on everything is logged too.
@@ -54,6 +73,15 @@ impl Printer {
 
     /// A line for people; for programs the event `kind` with `fields`.
     pub fn event(&self, kind: &str, text: &str, fields: Value) {
+        self.tell(kind, text, fields, !self.quiet);
+    }
+
+    /// As [`Printer::event`], for what also those want to see who want quiet.
+    pub fn finding(&self, kind: &str, text: &str, fields: Value) {
+        self.tell(kind, text, fields, true);
+    }
+
+    fn tell(&self, kind: &str, text: &str, fields: Value, shown: bool) {
         if let Some(log) = self.log.get() {
             log.line(&format!("{kind}: {text}"));
         }
@@ -63,32 +91,41 @@ impl Printer {
                 object.extend(fields);
             }
             self.write_stdout(&object.to_string());
-        } else if !text.is_empty() {
+        } else if shown && !text.is_empty() {
             self.line(text);
         }
     }
 
     pub fn phase(&self, text: &str) {
         let shown = if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() };
-        if self.is_json() { self.event("phase", text, Value::Null) } else { self.logged("phase", &shown) }
+        match self.is_json() {
+            true => self.event("phase", text, Value::Null),
+            false => self.logged("phase", &shown, !self.quiet),
+        }
     }
 
     pub fn warning(&self, text: &str) {
         let shown = if self.color { format!("\x1b[33mwarning:\x1b[0m {text}") } else { format!("warning: {text}") };
-        if self.is_json() { self.event("warning", text, Value::Null) } else { self.logged("warning", &shown) }
+        if self.is_json() { self.event("warning", text, Value::Null) } else { self.logged("warning", &shown, true) }
     }
 
     pub fn error(&self, text: &str, fields: Value) {
         let shown = if self.color { format!("\x1b[31merror:\x1b[0m {text}") } else { format!("error: {text}") };
-        if self.is_json() { self.event("error", text, fields) } else { self.logged("error", &shown) }
+        if self.is_json() { self.event("error", text, fields) } else { self.logged("error", &shown, true) }
     }
 
-    /// A command's result: `text` on stdout, or `value` as one JSON line.
+    /// A command's result on stdout: `text` for people, else `value`, whose `event` only those who read events need.
     pub fn result(&self, text: &str, value: &Value) {
         if let Some(log) = self.log.get() {
             log.line(&format!("result: {text}"));
         }
-        if self.is_json() { self.write_stdout(&value.to_string()) } else { self.write_stdout(text.trim_end()) }
+        let written = match self.output {
+            Output::Text | Output::Junit => text.to_owned(),
+            Output::Json => value.to_string(),
+            Output::Yaml => yaml(without_event(value)),
+            Output::Table => table::render(&without_event(value)),
+        };
+        self.write_stdout(written.trim_end());
     }
 
     /// One host's line of progress.
@@ -103,11 +140,13 @@ impl Printer {
         HostLine { printer: self, name: name.to_owned(), bar }
     }
 
-    fn logged(&self, kind: &str, text: &str) {
+    fn logged(&self, kind: &str, text: &str, shown: bool) {
         if let Some(log) = self.log.get() {
             log.line(&format!("{kind}: {text}"));
         }
-        self.line(text);
+        if shown {
+            self.line(text);
+        }
     }
 
     fn line(&self, text: &str) {
@@ -158,6 +197,7 @@ impl HostLine<'_> {
                     let fields = json!({"host": self.name, "index": index, "total": total, "resource": resource, "action": action, "finished": finished, "stepMillis": millis});
                     self.printer.event("step", "", fields);
                 } else if *finished
+                    && !self.printer.quiet
                     && (self.printer.verbose > 0 || resource.starts_with("unit ") || resource.starts_with("image "))
                 {
                     self.printer.line(&format!("  {}: {} {resource} ({millis} ms)", self.name, verb(*action)));
@@ -189,6 +229,19 @@ impl HostLine<'_> {
             bar.abandon_with_message(format!("failed: {text}"));
         }
     }
+}
+
+fn without_event(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Value::Object(fields) = &mut value {
+        fields.remove("event");
+    }
+    value
+}
+
+fn yaml(value: Value) -> String {
+    // a JSON value always has a form in YAML
+    serde_yaml::to_string(&value).unwrap_or_else(|error| format!("error: {error}"))
 }
 
 fn log_event(log: &RunLog, host: &str, event: &Event) {

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use kinstall::cluster::{CONTROL_PLANE_TAINT, Cluster};
+use kinstall::inventory::substitute::Variables;
 
 fn problems(text: &str) -> Vec<String> {
     let error = Cluster::parse(text, "inventory.yaml", Path::new("/work")).unwrap_err();
@@ -20,7 +21,8 @@ fn the_example_parses_and_its_hosts_are_resolved() {
     let cluster = good(&text);
     assert_eq!(cluster.hosts.len(), 3);
     assert_eq!(cluster.hosts[0].taints, [CONTROL_PLANE_TAINT]);
-    assert_eq!(cluster.hosts[1].labels["disk"], "ssd");
+    assert_eq!((cluster.hosts[1].labels["disk"].as_str(), cluster.hosts[1].labels["zone"].as_str()), ("ssd", "edge"));
+    assert!(cluster.hosts[1].worker);
     assert_eq!((cluster.hosts[2].ssh.user.as_str(), cluster.hosts[2].ssh.port), ("admin", 2222));
     assert_eq!(cluster.hosts[2].node_address.to_string(), "10.99.0.13");
     assert_eq!(cluster.network.dns_ip().to_string(), "10.96.0.10");
@@ -125,7 +127,7 @@ fn other_mistakes() {
             "cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane, taints: [nonsense]}]\n",
             "key=value:Effect",
         ),
-        ("cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane}]\n---\na: 1\n", "second document"),
+        ("cluster: c\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane}]\n---\na: 1\n", "4:1 a unknown field"),
         ("", "cluster is required"),
     ] {
         let found = problems(text);
@@ -139,4 +141,140 @@ fn sample_stands_for_itself() {
     assert!(good(hosts).wordpress.is_none());
     assert!(good(&format!("{hosts}sample:\n  wordpress:\n")).wordpress.is_some());
     assert!(good(&format!("{hosts}sample: {{wordpress: {{enabled: false}}}}\n")).wordpress.is_none());
+}
+
+/// Variables of a test.
+struct These(&'static [(&'static str, &'static str)]);
+
+impl Variables for These {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+}
+
+fn with(text: &str, variables: These) -> Result<Cluster, Vec<String>> {
+    Cluster::parse_with(text, &variables, "inventory.yaml", Path::new("/work")).map_err(|error| {
+        error.list.iter().map(|p| format!("{}:{} {} {}", p.pos.line, p.pos.column, p.path, p.message)).collect()
+    })
+}
+
+#[test]
+fn variables_stand_in_values_and_cannot_change_the_files_meaning() {
+    let text = "\
+cluster: ${NAME:-demo}
+bundle: ${BUNDLE:-}
+ssh: {port: \"${PORT}\", user: '${USER_NAME}'}
+hosts:
+- {name: h1, address: \"10.0.0.${LAST}\", role: controlPlane, labels: {a: '$${b}', c: \"${TRICK}\"}}
+";
+    let problem =
+        with(text, These(&[("PORT", "x"), ("USER_NAME", "admin"), ("LAST", "1"), ("TRICK", "d}, role: worker")]));
+    let found = problem.unwrap_err();
+    assert_eq!(found[0], "3:13 ssh.port expected a port from 1 to 65535, found \"x\"");
+    assert!(found[1].contains("hosts[0].labels.a \"${b}\" is no label value"), "{found:?}");
+    assert!(found[2].contains("hosts[0].labels.c \"d}, role: worker\" is no label value"), "{found:?}");
+    let good = These(&[("PORT", "2222"), ("USER_NAME", "admin"), ("LAST", "1"), ("TRICK", "d"), ("NAME", "")]);
+    let text = text.replace("'$${b}'", "b");
+    let cluster = with(&text, good).unwrap();
+    assert_eq!((cluster.name.as_str(), cluster.bundle.as_ref()), ("demo", None));
+    let host = &cluster.hosts[0];
+    assert_eq!((host.address.as_str(), host.ssh.port, host.ssh.user.as_str()), ("10.0.0.1", 2222, "admin"));
+}
+
+#[test]
+fn every_variable_that_is_missing_is_told_with_its_place() {
+    let text =
+        "cluster: ${NAEM}\nbundle: \"b-${VERSION}.zst\"\nhosts: [{name: h1, address: ${H1, role: controlPlane}]\n";
+    let found = with(text, These(&[("NAME", "x")])).unwrap_err();
+    assert!(found.len() == 1 && found[0].ends_with("a value with ${…} needs quotes"), "{found:?}");
+    let text = text.replace("${H1,", "\"${H1\",");
+    let found = with(&text, These(&[("NAME", "x")])).unwrap_err();
+    let expected = [
+        "1:10  the environment variable NAEM is not set; did you mean NAME?",
+        "2:12  the environment variable VERSION",
+        "3:30  \"${\" without",
+    ];
+    assert_eq!(found.len(), 3, "{found:?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn several_documents_are_one_inventory() {
+    let text = "cluster: c\nssh: {user: admin}\n---\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane}]\n---\n# nothing\n---\nhosts: [{name: h2, address: 10.0.0.2, role: worker}]\n";
+    let cluster = good(text);
+    let hosts: Vec<_> = cluster.hosts.iter().map(|host| (host.name.as_str(), host.ssh.user.as_str())).collect();
+    assert_eq!(hosts, [("h1", "admin"), ("h2", "admin")]);
+    let found = problems(&format!("{text}---\nssh: {{port: 22}}\nhosts: {{}}\n---\n- x\n"));
+    assert_eq!(
+        found,
+        [
+            "10:1 ssh \"ssh\" is already set at line 2; each field may stand in one of the documents",
+            "11:1 hosts \"hosts\" is already set at line 4; each field may stand in one of the documents",
+            "13:1  expected fields (`name: value`), found a list",
+        ]
+    );
+}
+
+#[test]
+fn hosts_have_the_fields_of_their_groups() {
+    let text = "\
+cluster: c
+ssh: {user: all, port: 2200}
+groups:
+  base: {user: base, role: worker, labels: {zone: a, disk: hdd}, taints: [a=b:NoSchedule], sudo: {passwordEnv: S}}
+  fast: {port: 2222, labels: {disk: ssd}, taints: [c:NoExecute]}
+hosts:
+- {name: h1, address: 10.0.0.1, role: controlPlane}
+- {name: h2, address: 10.0.0.2, group: base}
+- {name: h3, address: 10.0.0.3, groups: [base, fast], labels: {zone: b}, taints: [own:NoSchedule]}
+- {name: h4, address: 10.0.0.4, groups: [fast, base], roles: [worker], user: own, port: 4}
+";
+    let cluster = good(text);
+    let shown: Vec<_> = cluster.hosts.iter().map(|host| (host.ssh.user.as_str(), host.ssh.port, host.worker)).collect();
+    assert_eq!(shown, [("all", 2200, false), ("base", 2200, true), ("base", 2222, true), ("own", 4, true)]);
+    let labels = |index: usize| {
+        let labels = &cluster.hosts[index].labels;
+        (labels.get("zone").map(String::as_str), labels.get("disk").map(String::as_str))
+    };
+    assert_eq!(
+        (labels(1), labels(2), labels(3)),
+        ((Some("a"), Some("hdd")), (Some("b"), Some("ssd")), (Some("a"), Some("hdd")))
+    );
+    assert_eq!(cluster.hosts[2].taints, ["own:NoSchedule", "c:NoExecute", "a=b:NoSchedule"]);
+    assert_eq!(cluster.hosts[3].ssh.sudo_password, kinstall::cluster::Secret::Environment("S".into()));
+}
+
+#[test]
+fn what_is_wrong_in_a_group_is_told_once_and_where_it_stands() {
+    let text = "\
+cluster: c
+groups:
+  base:
+    usr: x
+    port: many
+    name: h9
+    labels: {'-': b}
+hosts:
+- {name: h1, address: 10.0.0.1, role: controlPlane, group: base}
+- {name: h2, address: 10.0.0.2, role: worker, groups: [base, bsae, other]}
+";
+    let found = problems(text);
+    let expected = [
+        "4:5 groups.base.usr unknown field; did you mean \"user\"?",
+        "5:11 groups.base.port expected a port from 1 to 65535, found \"many\"",
+        "6:11 groups.base.name is of one host alone and cannot stand in a group",
+        "7:14 hosts[0].labels \"-\" is no label key",
+        "10:62 hosts[1].groups[1] there is no group \"bsae\"; did you mean \"base\"?",
+        "10:68 hosts[1].groups[2] there is no group \"other\"; name it under `groups`",
+    ];
+    assert_eq!(found, expected);
+    assert!(
+        problems("cluster: c\ngroups: [a]\nhosts: []\n")[0].contains("groups expected names with the fields of hosts")
+    );
 }

@@ -1,9 +1,14 @@
 //! `kinstall kubeconfig`: the administrator's kubeconfig, for the control plane that answers.
 
+mod file;
+mod merge;
+
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
+use self::merge::Owner;
 use super::{Ended, Run};
 use crate::api::{self, Servers};
 use crate::cli::Kubeconfig;
@@ -17,6 +22,9 @@ pub async fn run(run: &Run<'_>, arguments: &Kubeconfig) -> anyhow::Result<Ended>
     if run.cluster.several_control_planes() {
         text = at_who_answers(text, AGREEING).await?;
     }
+    if let Some(given) = &arguments.merge {
+        return merged(run, given.as_deref(), &text);
+    }
     match &arguments.out {
         Some(path) => {
             write_private(path, text.as_bytes())?;
@@ -24,6 +32,26 @@ pub async fn run(run: &Run<'_>, arguments: &Kubeconfig) -> anyhow::Result<Ended>
         }
         None => run.printer.result(&text, &json!({"event": "kubeconfig", "kubeconfig": text})),
     }
+    Ok(Ended::Done)
+}
+
+fn merged(run: &Run<'_>, given: Option<&Path>, ours: &str) -> anyhow::Result<Ended> {
+    let path = file::chosen(given, std::env::var_os("KUBECONFIG").as_deref(), std::env::home_dir())?;
+    let owner = Owner {
+        cluster: run.cluster.name.clone(),
+        id: run.state.identity()?.id,
+        directory: run.cluster.directory.display().to_string(),
+    };
+    let merged = file::change(&path, |there| {
+        let merged = merge::merge(there, ours, &owner)?;
+        Ok((merged.text.clone(), merged))
+    })?;
+    let mut text = format!("{} is the current context of {}", merged.context, path.display());
+    if !merged.gone.is_empty() {
+        text.push_str(&format!("\ntook out, because the cluster no longer has them: {}", merged.gone.join(", ")));
+    }
+    let fields = json!({"event": "kubeconfig", "file": path, "context": merged.context, "gone": merged.gone});
+    run.printer.result(&text, &fields);
     Ok(Ended::Done)
 }
 

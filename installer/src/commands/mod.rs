@@ -10,8 +10,10 @@ mod certs;
 mod demoted;
 mod down;
 mod fleet;
+mod init;
 mod kubeconfig;
 mod lost;
+mod manual;
 mod membership;
 mod node;
 mod plan;
@@ -95,6 +97,10 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
                 adopt::keeping(&run, certs::renew::run(&run, &arguments)).await
             }
         },
+        Command::Init(arguments) => init::run(&global, printer, arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments, printer),
+        Command::Schema => manual::schema(),
         Command::Backup(arguments) => backup::run(&global, printer, arguments).await,
         Command::Adopt(arguments) => adopt::run(printer, &arguments).await,
         Command::Restore(arguments) => backup::restore::run(&global, printer, &arguments).await,

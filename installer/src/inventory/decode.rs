@@ -1,5 +1,6 @@
 //! Reads typed fields out of a marked YAML tree and collects every problem instead of stopping at the first.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -42,20 +43,35 @@ impl fmt::Display for Problems {
 
 /// Where problems gather.
 #[derive(Debug, Default)]
-pub struct Sink(Vec<Problem>);
+pub struct Sink {
+    problems: Vec<Problem>,
+    /// Places that several parts of the inventory are read from.
+    shared: HashSet<Pos>,
+}
 
 impl Sink {
     pub fn add(&mut self, pos: Pos, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem { pos, path: path.into(), message: message.into() });
+        self.problems.push(Problem { pos, path: path.into(), message: message.into() });
+    }
+
+    /// What is wrong at this place is told for the first part that is read from it alone.
+    pub fn share(&mut self, pos: Pos) {
+        self.shared.insert(pos);
     }
 
     /// `Ok` when nothing was reported; otherwise all of it, in the order of the file.
     pub fn result(mut self, file: &str) -> Result<(), Problems> {
-        if self.0.is_empty() {
+        let mut told = HashMap::new();
+        let shared = self.shared;
+        self.problems.retain(|problem| {
+            let first = told.entry(problem.pos).or_insert_with(|| problem.path.clone());
+            !shared.contains(&problem.pos) || *first == problem.path
+        });
+        if self.problems.is_empty() {
             return Ok(());
         }
-        self.0.sort_by_key(|problem| problem.pos);
-        Err(Problems { file: file.to_owned(), list: self.0 })
+        self.problems.sort_by_key(|problem| problem.pos);
+        Err(Problems { file: file.to_owned(), list: self.problems })
     }
 }
 
@@ -215,7 +231,8 @@ pub fn pick<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, String> {
     Err(format!("expected {}, found {value:?}{hint}", names.join(" or ")))
 }
 
-fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+/// What was probably meant by a word that is none of these.
+pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     names
         .map(|name| (strsim::jaro_winkler(&word.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(similarity, _)| *similarity > 0.8)

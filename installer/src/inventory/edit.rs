@@ -3,6 +3,7 @@
 //! YAML can be written in many ways and the parser only knows where things begin. So an edit is tried, read again, and taken
 //! only when it says exactly what was meant; the callers bring that judgement.
 
+use super::substitute::Environment;
 use super::yaml::{self, Node, Pos, Value};
 
 /// A host as it is to be written: field and value, in this order.
@@ -53,12 +54,14 @@ pub fn remove(text: &str, index: usize, good: impl Fn(&str) -> bool) -> Option<S
         }
         None => {
             let start = offset(text, item.pos)?;
-            match items.get(index + 1) {
-                Some(next) => vec![format!("{}{}", &text[..start], text.get(offset(text, next.pos)?..)?)],
-                None => {
+            let (before, after) = neighbours(text, item.pos)?;
+            match (before, after) {
+                (_, Some(next)) => vec![format!("{}{}", &text[..start], text.get(offset(text, next)?..)?)],
+                (Some(_), None) => {
                     let comma = text[..start].rfind(',')?;
                     closing(text, start, '}').map(|at| format!("{}{}", &text[..comma], &text[at + 1..])).collect()
                 }
+                (None, None) => return None,
             }
         }
     };
@@ -111,7 +114,7 @@ impl NewHost {
     }
 
     /// `dash`: columns before the dash; `key`: before the first key.
-    fn block(&self, dash: usize, key: usize) -> String {
+    pub fn block(&self, dash: usize, key: usize) -> String {
         let (mut text, indent) = (String::new(), " ".repeat(key));
         for (index, (field, written)) in self.fields.iter().enumerate() {
             match index {
@@ -139,7 +142,7 @@ fn join(items: impl Iterator<Item = String>) -> String {
 }
 
 /// A scalar as it can stand anywhere: plain where that is safe, else in double quotes.
-fn scalar(text: &str) -> String {
+pub fn scalar(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
     let word = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') && text.chars().all(plain);
     let special = ["null", "true", "false", "yes", "no", "on", "off"].contains(&text.to_ascii_lowercase().as_str());
@@ -151,11 +154,29 @@ fn scalar(text: &str) -> String {
 }
 
 fn hosts(text: &str) -> Option<Vec<Node>> {
-    let Value::Map(entries) = yaml::parse(text).ok()?.value else { return None };
-    match entries.into_iter().find(|(key, _)| key.text == "hosts")?.1.value {
-        Value::List(items) => Some(items),
-        _ => None,
+    lists(text).map(|lists| lists.into_iter().flatten().collect())
+}
+
+/// The hosts of each document that names some.
+fn lists(text: &str) -> Option<Vec<Vec<Node>>> {
+    let mut lists = Vec::new();
+    for document in yaml::documents(text, &Environment).ok()? {
+        let Value::Map(entries) = document.value else { return None };
+        match entries.into_iter().find(|(key, _)| key.text == "hosts").map(|(_, node)| node.value) {
+            Some(Value::List(items)) => lists.push(items),
+            None | Some(Value::Null) => {}
+            Some(_) => return None,
+        }
     }
+    (!lists.is_empty()).then_some(lists)
+}
+
+/// Where the items before and after this one stand, in its own list.
+fn neighbours(text: &str, item: Pos) -> Option<(Option<Pos>, Option<Pos>)> {
+    let lists = lists(text)?;
+    let (list, at) = lists.iter().find_map(|list| Some((list, list.iter().position(|other| other.pos == item)?)))?;
+    let before = at.checked_sub(1).map(|at| list[at].pos);
+    Some((before, list.get(at + 1).map(|next| next.pos)))
 }
 
 /// How many columns stand before the dash of an item that begins at `pos`; None for an item of `[…]`.
@@ -270,6 +291,20 @@ mod tests {
         assert_eq!(remove(bracket, 1, left("h1")).unwrap(), "hosts: [{name: h1, labels: {x: '}'}}]\n");
         assert!(remove(BLOCK, 2, left("h1")).is_none());
         assert!(remove(BLOCK, 1, |_| false).is_none(), "what was not meant is not done");
+    }
+
+    #[test]
+    fn hosts_of_several_documents_are_those_of_one_inventory() {
+        let text = "cluster: c # a, b\n---\nhosts: [{name: h1, address: a}]\n---\nnetwork: {}\nhosts: [{name: h2}, {name: h3}]\n";
+        let are = |wanted: &'static [&'static str]| move |text: &str| names(text).is_some_and(|names| names == wanted);
+        assert_eq!(remove(text, 1, are(&["h1", "h3"])).unwrap(), text.replace("{name: h2}, ", ""));
+        assert_eq!(remove(text, 2, are(&["h1", "h2"])).unwrap(), text.replace(", {name: h3}", ""));
+        assert!(remove(text, 0, |_| true).is_none(), "the only one of its brackets");
+        let added = add(text, &NewHost::default().text("name", "h4"), are(&["h1", "h2", "h3", "h4"])).unwrap();
+        assert_eq!(added, text.replace("{name: h3}", "{name: h3}, {name: h4}"));
+        let block = "cluster: c\nhosts:\n- name: h1\n---\nhosts:\n- name: h2\n...\n";
+        assert_eq!(remove(block, 1, are(&["h1"])).unwrap(), block.replace("- name: h2\n", ""));
+        assert_eq!(remove(block, 0, are(&["h2"])).unwrap(), block.replace("- name: h1\n", ""));
     }
 
     #[test]

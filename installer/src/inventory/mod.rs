@@ -1,14 +1,20 @@
 //! The inventory as the operator wrote it.
 //!
-//! In: the text of `inventory.yaml`. Out: an [`Inventory`] whose values know their line and column, or every problem of
-//! the file at once. Defaults and rules that span fields are the business of [`crate::cluster`].
+//! In: the text of `inventory.yaml`, and the environment that it names variables of. The way: documents with variables in place
+//! ([`yaml`], [`substitute`]), one ([`documents`]), hosts with the fields of their groups ([`groups`]), typed. Out: an
+//! [`Inventory`] whose values know their line and column, or every problem of the file at once. Defaults and rules that span fields are the business of [`crate::cluster`].
 
 mod backup;
 pub mod decode;
+mod documents;
 pub mod edit;
+mod groups;
+pub mod schema;
+pub mod substitute;
 pub mod yaml;
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
@@ -17,6 +23,8 @@ pub use backup::Backup;
 pub use decode::Sink;
 pub use decode::{At, Problem, Problems};
 use decode::{Fields, pick, text};
+use groups::Groups;
+use substitute::{Environment, Variables};
 use yaml::{Node, Pos, Value};
 
 #[derive(Clone, Debug)]
@@ -144,16 +152,22 @@ impl std::str::FromStr for Seconds {
     }
 }
 
-/// Decodes `text`; problems go to `sink`. `Err` only when the text is no YAML at all.
+/// Decodes `text`; problems go to `sink`. `None` only when the text is no YAML at all, or names variables that are not set.
 pub fn decode(text: &str, sink: &mut Sink) -> Option<Inventory> {
-    let node = match yaml::parse(text) {
-        Ok(node) => node,
-        Err((pos, message)) => {
-            sink.add(pos, "", message);
+    decode_with(text, &Environment, sink)
+}
+
+/// As [`decode`], with these variables.
+pub fn decode_with(text: &str, variables: &dyn Variables, sink: &mut Sink) -> Option<Inventory> {
+    let node = match yaml::documents(text, variables) {
+        Ok(documents) => documents::join(documents, sink),
+        Err(faults) => {
+            faults.into_iter().for_each(|(pos, message)| sink.add(pos, "", message));
             return None;
         }
     };
     let mut root = Fields::open(&node, "", sink);
+    let groups = Groups::read(&mut root, sink);
     let inventory = Inventory {
         cluster: root.required("cluster", sink),
         version: root.string("version", sink),
@@ -168,7 +182,7 @@ pub fn decode(text: &str, sink: &mut Sink) -> Option<Inventory> {
             })
             .unwrap_or_default(),
         hosts_pos: root.node("hosts").map_or(root.pos, |node| node.pos),
-        hosts: root.list("hosts", sink).into_iter().map(|(path, node)| host(node, path, sink)).collect(),
+        hosts: root.list("hosts", sink).into_iter().map(|(path, node)| host(node, path, &groups, sink)).collect(),
         etcd: root.section("etcd", sink).map(|fields| etcd(fields, sink)),
         network: root.section("network", sink).map(|fields| network(fields, sink)).unwrap_or_default(),
         ingress_enabled: root.section("ingress", sink).and_then(|fields| single_boolean(fields, "enabled", sink)),
@@ -191,7 +205,9 @@ fn ssh(fields: &mut Fields<'_>, sink: &mut Sink) -> Ssh {
     let path = |at: Option<At<String>>| at.map(|at| PathBuf::from(at.value));
     let mut ssh = Ssh {
         user: fields.string("user", sink),
-        port: fields.parsed("port", "a port from 1 to 65535", sink),
+        port: fields
+            .parsed::<NonZeroU16>("port", "a port from 1 to 65535", sink)
+            .map(|At { value, pos }| At { value: value.get(), pos }),
         identity_file: path(fields.string("identityFile", sink)),
         password_file: path(fields.string("passwordFile", sink)),
         password_env: fields.string("passwordEnv", sink).map(|at| at.value),
@@ -211,8 +227,9 @@ fn ssh(fields: &mut Fields<'_>, sink: &mut Sink) -> Ssh {
     ssh
 }
 
-fn host(node: &Node, path: String, sink: &mut Sink) -> Host {
-    let mut fields = Fields::open(node, path.clone(), sink);
+fn host(node: &Node, path: String, groups: &Groups<'_>, sink: &mut Sink) -> Host {
+    let complete = groups.complete(node);
+    let mut fields = Fields::open(&complete, path.clone(), sink);
     let host = Host {
         path,
         name: fields.required("name", sink),
@@ -224,6 +241,7 @@ fn host(node: &Node, path: String, sink: &mut Sink) -> Host {
         taints: fields.list("taints", sink).into_iter().filter_map(|(path, node)| text(node, &path, sink)).collect(),
         ssh: ssh(&mut fields, sink),
     };
+    groups.check(&mut fields, sink);
     fields.finish(sink);
     host
 }
@@ -231,8 +249,19 @@ fn host(node: &Node, path: String, sink: &mut Sink) -> Host {
 /// `role: worker` or `roles: [controlPlane, worker]`.
 fn roles(fields: &mut Fields<'_>, sink: &mut Sink) -> Vec<At<Role>> {
     const CHOICES: &[(&str, Role)] = &[("controlPlane", Role::ControlPlane), ("worker", Role::Worker)];
+    one_or_many(fields, "role", "roles")
+        .into_iter()
+        .filter_map(|(path, node)| {
+            let At { value, pos } = text(node, &path, sink)?;
+            pick(&value, CHOICES).map_err(|message| sink.add(pos, path, message)).ok().map(|value| At { value, pos })
+        })
+        .collect()
+}
+
+/// A field that is one value or a list of such, by either of its names, each with its path.
+fn one_or_many<'a>(fields: &mut Fields<'a>, one: &'static str, many: &'static str) -> Vec<(String, &'a Node)> {
     let mut nodes = Vec::new();
-    for field in ["role", "roles"] {
+    for field in [one, many] {
         let path = fields.child(field);
         match fields.node(field) {
             Some(Node { value: Value::List(items), .. }) => {
@@ -243,12 +272,6 @@ fn roles(fields: &mut Fields<'_>, sink: &mut Sink) -> Vec<At<Role>> {
         }
     }
     nodes
-        .into_iter()
-        .filter_map(|(path, node)| {
-            let At { value, pos } = text(node, &path, sink)?;
-            pick(&value, CHOICES).map_err(|message| sink.add(pos, path, message)).ok().map(|value| At { value, pos })
-        })
-        .collect()
 }
 
 fn etcd(mut fields: Fields<'_>, sink: &mut Sink) -> Etcd {

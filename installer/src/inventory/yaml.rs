@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
+use super::substitute::{Variables, substitute};
+
 /// Where something stands in the file, both counted from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pos {
     pub line: usize,
     pub column: usize,
@@ -56,35 +58,40 @@ impl Node {
 /// More nodes than any inventory has; bounds what aliases can blow up to.
 const MAX_NODES: usize = 1_000_000;
 
-/// Parses the first document of `text`; an empty text is `Null`.
-pub fn parse(text: &str) -> Result<Node, (Pos, String)> {
-    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
-    loop {
-        let (event, span) = builder.next()?;
-        match event {
-            Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
-            Event::StreamEnd | Event::DocumentEnd => {
-                return Ok(Node { pos: Pos { line: 1, column: 1 }, value: Value::Null });
-            }
-            other => {
-                let node = builder.node(other, span)?;
-                return match builder.rest()? {
-                    Some(pos) => Err((pos, "the file holds a second document; an inventory is one".into())),
-                    None => Ok(node),
-                };
-            }
-        }
-    }
+/// A place in the file, and what is wrong there.
+pub type Fault = (Pos, String);
+
+/// Every document of `text` but empty ones, its values with the variables they name. The error: what makes the text no YAML, or
+/// every variable that is missing.
+pub fn documents(text: &str, variables: &dyn Variables) -> Result<Vec<Node>, Vec<Fault>> {
+    let mut builder = Builder {
+        parser: Parser::new_from_str(text),
+        variables,
+        missing: Vec::new(),
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
+    let documents = builder.documents().map_err(|fault| vec![with_hint(fault, text)])?;
+    if builder.missing.is_empty() { Ok(documents) } else { Err(builder.missing) }
+}
+
+/// YAML ends plain text in brackets at a brace.
+fn with_hint((pos, message): Fault, text: &str) -> Fault {
+    let names_variable = text.lines().nth(pos.line.saturating_sub(1)).is_some_and(|line| line.contains("${"));
+    let hint = if names_variable { "; inside {…} and […] a value with ${…} needs quotes" } else { "" };
+    (pos, format!("{message}{hint}"))
 }
 
 struct Builder<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    variables: &'a dyn Variables,
+    missing: Vec<Fault>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
 }
 
 impl<'a> Builder<'a> {
-    fn next(&mut self) -> Result<(Event<'a>, Span), (Pos, String)> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), Fault> {
         match self.parser.next_event() {
             Some(Ok(pair)) => Ok(pair),
             Some(Err(error)) => Err((
@@ -95,22 +102,28 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Reads to the end; the position of a second document if there is one.
-    fn rest(&mut self) -> Result<Option<Pos>, (Pos, String)> {
+    fn documents(&mut self) -> Result<Vec<Node>, Fault> {
+        let mut documents = Vec::new();
         loop {
-            match self.next()? {
-                (Event::StreamEnd, _) => return Ok(None),
-                (Event::DocumentStart(_), span) => return Ok(Some(span.into())),
-                _ => {}
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+                Event::StreamEnd => return Ok(documents),
+                other => {
+                    let node = self.node(other, span)?;
+                    if !matches!(node.value, Value::Null) {
+                        documents.push(node);
+                    }
+                }
             }
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, (Pos, String)> {
+    fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, Fault> {
         let pos = Pos::from(span);
         self.count(1, pos)?;
         let (value, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => (scalar(&text, style), anchor),
+            Event::Scalar(text, style, anchor, _) => (self.scalar(&text, style, pos), anchor),
             Event::SequenceStart(anchor, _) => (self.list()?, anchor),
             Event::MappingStart(anchor, _) => (self.map()?, anchor),
             Event::Alias(id) => {
@@ -128,12 +141,29 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
-    fn count(&mut self, nodes: usize, pos: Pos) -> Result<(), (Pos, String)> {
+    /// What is plain and empty by its variables is as if nothing stood there.
+    fn scalar(&mut self, text: &str, style: ScalarStyle, pos: Pos) -> Value {
+        match substitute(text, self.variables) {
+            Ok(text) => scalar(&text, style),
+            Err((before, message)) => {
+                // in longer texts lines are folded and escapes are read, so only the place of the whole is known
+                let at = match style {
+                    ScalarStyle::Plain => before,
+                    ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => before + 1,
+                    ScalarStyle::Literal | ScalarStyle::Folded => 0,
+                };
+                self.missing.push((Pos { column: pos.column + at, ..pos }, message));
+                Value::Null
+            }
+        }
+    }
+
+    fn count(&mut self, nodes: usize, pos: Pos) -> Result<(), Fault> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES { Err((pos, "the file grows too large by its aliases".into())) } else { Ok(()) }
     }
 
-    fn list(&mut self) -> Result<Value, (Pos, String)> {
+    fn list(&mut self) -> Result<Value, Fault> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -143,7 +173,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn map(&mut self) -> Result<Value, (Pos, String)> {
+    fn map(&mut self) -> Result<Value, Fault> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         loop {
             let (event, span) = self.next()?;

@@ -52,7 +52,10 @@ impl<'a> Report<'a> {
                 format!("  FAILED  {:<32} {millis:>6} ms  {error}\n          hint: {}", outcome.name, outcome.hint)
             }
         };
-        self.printer.event("check", &text, outcome.json());
+        match outcome.result {
+            Ok(_) => self.printer.event("check", &text, outcome.json()),
+            Err(_) => self.printer.finding("check", &text, outcome.json()),
+        }
         self.outcomes.push(outcome);
     }
 

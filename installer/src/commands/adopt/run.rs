@@ -75,7 +75,14 @@ pub async fn run(printer: &Printer, arguments: &Adopt) -> anyhow::Result<Ended> 
         );
     }
 
-    let global = Global { inventory: inventory.clone(), output: Output::Text, verbose: 0, no_color: false, yes: true };
+    let global = Global {
+        inventory: inventory.clone(),
+        output: Output::Text,
+        verbose: 0,
+        quiet: false,
+        no_color: false,
+        yes: true,
+    };
     let run = Run::locked(&global, printer, "adopt")?;
     let reached = look_around(&run, &copy, &manifest).await?;
     let text = format!(

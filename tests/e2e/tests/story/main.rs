@@ -4,6 +4,7 @@ mod accidents;
 mod bad_input;
 mod clients;
 mod ending;
+mod merging;
 mod nodes;
 mod using;
 
@@ -61,7 +62,7 @@ const BIRTH: [(&str, Scenario<Story>); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario<Story>); 14] = [
+const LIFE: [(&str, Scenario<Story>); 15] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -70,6 +71,7 @@ const LIFE: [(&str, Scenario<Story>); 14] = [
     ("logs and exec reach a container", using::logs_and_exec),
     ("every client there is reads, writes and streams", clients::every_client),
     ("the required behaviours of Kubernetes hold, all of them", clients::required_behaviours),
+    ("kubectl finds the cluster beside others in a merged kubeconfig", merging::into_a_kubeconfig_with_other_clusters),
     ("nobody without credentials or rights gets in", using::security),
     ("an unreachable host holds up nobody if the operator says so", bad_input::without_an_unreachable_host),
     ("a worker joins and leaves, and the others are not touched", nodes::joins_and_leaves),
