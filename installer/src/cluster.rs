@@ -152,7 +152,7 @@ impl Cluster {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!(
-                "cannot read the inventory {}; name another with -i, or start from inventory.example.yaml",
+                "cannot read the inventory {}; name another with -i, or write one with `kinstall init`",
                 path.display()
             )
         })?;

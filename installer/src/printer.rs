@@ -23,7 +23,8 @@ pub struct Printer {
     quiet: bool,
     started: Instant,
     log: OnceLock<RunLog>,
-    stdout: Mutex<()>,
+    /// How many results were written.
+    stdout: Mutex<usize>,
 }
 
 impl Printer {
@@ -39,7 +40,7 @@ impl Printer {
             quiet: false,
             started: Instant::now(),
             log: OnceLock::new(),
-            stdout: Mutex::new(()),
+            stdout: Mutex::new(0),
         }
     }
 
@@ -125,7 +126,15 @@ impl Printer {
             Output::Yaml => yaml(without_event(value)),
             Output::Table => table::render(&without_event(value)),
         };
-        self.write_stdout(written.trim_end());
+        let mut results = self.stdout.lock();
+        // a command that is made of others has several
+        let between = match self.output {
+            Output::Yaml if *results > 0 => "---\n",
+            Output::Table if *results > 0 => "\n",
+            _ => "",
+        };
+        *results += 1;
+        write_line(&format!("{between}{}", written.trim_end()));
     }
 
     /// One host's line of progress.
@@ -158,8 +167,7 @@ impl Printer {
 
     fn write_stdout(&self, text: &str) {
         let _guard = self.stdout.lock();
-        // a reader that went away (`| head`) is no error of ours
-        let _ = writeln!(std::io::stdout(), "{text}");
+        write_line(text);
     }
 }
 
@@ -229,6 +237,11 @@ impl HostLine<'_> {
             bar.abandon_with_message(format!("failed: {text}"));
         }
     }
+}
+
+fn write_line(text: &str) {
+    // a reader that went away (`| head`) is no error of ours
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn without_event(value: &Value) -> Value {

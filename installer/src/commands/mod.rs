@@ -183,3 +183,16 @@ impl<'a> Run<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Ended;
+    use crate::cli::EXIT_CODES;
+
+    #[test]
+    fn every_exit_code_is_documented() {
+        let ways = [Ended::Done, Ended::Failed, Ended::ChangesPending, Ended::Invalid, Ended::Soon, Ended::Expired];
+        let codes: Vec<u8> = ways.iter().map(|ended| ended.code()).chain([64]).collect();
+        assert_eq!(codes, EXIT_CODES.map(|(code, _)| code));
+    }
+}

@@ -95,7 +95,7 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
         return Ok(tell_plan(run, &steps, pending));
     }
     let text: String = steps.iter().map(|step| step.describe(false)).collect();
-    printer.event("plan", text.trim_end(), json!({"hosts": steps.iter().map(as_json).collect::<Vec<_>>()}));
+    printer.finding("plan", text.trim_end(), json!({"hosts": steps.iter().map(as_json).collect::<Vec<_>>()}));
     if pending > 0 {
         confirm(run, to, pending)?;
     }
