@@ -20,7 +20,7 @@ pub const STYLES: Styles = Styles::styled()
 pub const EXIT_CODES: [(u8, &str); 7] = [
     (0, "done"),
     (1, "failed, or interrupted; the same command again goes on"),
-    (2, "`plan` found changes"),
+    (2, "`plan`, `upgrade --plan` or `bundle diff` found changes"),
     (3, "validation failed"),
     (4, "certificates end soon"),
     (5, "certificates have ended"),
