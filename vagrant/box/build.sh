@@ -12,7 +12,7 @@ keys=(/usr/share/rubygems-integration/all/gems/vagrant-[0-9]*/keys/vagrant.pub /
 key=${keys[0]:-}
 [ -n "$key" ] || { echo 'box: vagrant is not installed here; its public key goes into the box' >&2; exit 1; }
 
-recipe() { find "$here" "$lab" -type f -printf '%p %m\n' -exec cat {} + | cat - "$key"; echo "$suite"; }
+recipe() { find "$here" "$lab" -type f -printf '%P %m\n' -exec cat {} + | cat - "$key"; echo "$suite"; }
 box=${KINSTALL_CACHE:-/var/cache/kinstall}/boxes/$(recipe | sha256sum | cut -c1-16).box
 mkdir -p "$(dirname "$box")"
 exec 9> "$box.lock"
