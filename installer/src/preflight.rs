@@ -1,5 +1,7 @@
 //! Checks of hosts before anything is changed, as a table: every problem of every host at once, each with its fix.
 
+mod conflicts;
+
 use std::collections::BTreeMap;
 
 use hoststate::Facts;
@@ -12,6 +14,8 @@ use crate::cluster::{BALANCER_PORT, Cluster, ETCD_CLIENT_PORT, ETCD_PEER_PORT, H
 pub enum Severity {
     Error,
     Warning,
+    /// Lived with; told once, before the first apply.
+    Note,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -43,6 +47,10 @@ struct Problem {
 
 fn error(message: impl Into<String>, fix: impl Into<String>) -> Problem {
     Problem { severity: Severity::Error, message: message.into(), fix: fix.into() }
+}
+
+fn note(message: impl Into<String>, fix: impl Into<String>) -> Problem {
+    Problem { severity: Severity::Note, message: message.into(), fix: fix.into() }
 }
 
 fn warning(message: impl Into<String>, fix: impl Into<String>) -> Problem {
@@ -122,6 +130,17 @@ const CHECKS: &[(&str, Check)] = &[
             warning("no nameserver is configured; pods will resolve cluster names only", "name one in /etc/resolv.conf")
         })
     }),
+    ("resolver", |s| {
+        let is_own = |server: &String| server.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        unless(s.facts.nameservers.is_empty() || !s.facts.nameservers.iter().all(is_own), || {
+            warning(
+                format!("{} names only this host's own resolver, which pods cannot reach", s.facts.resolv_conf),
+                "name the servers behind it in /etc/resolv.conf, or let systemd-resolved keep them in /run/systemd/resolve/resolv.conf",
+            )
+        })
+    }),
+    ("neighbours", conflicts::neighbours),
+    ("firewall", conflicts::firewall),
     ("SELinux", |s| {
         unless(!s.facts.selinux_enforcing, || {
             warning(
@@ -437,9 +456,24 @@ mod tests {
         found.into_iter().map(|f| (f.severity, f.check)).collect()
     }
 
+    fn manifest(id: &str) -> HostManifest {
+        HostManifest {
+            cluster: ClusterRef { name: "t".into(), id: id.into() },
+            host: "h1".into(),
+            version: "1".into(),
+            kubernetes: None,
+            previous: None,
+            applied: String::new(),
+            complete: true,
+            amending: false,
+            restart: vec![],
+            entries: Vec::new(),
+        }
+    }
+
     #[test]
     fn the_table() {
-        use Severity::{Error, Warning};
+        use Severity::{Error, Note, Warning};
         type Case = (&'static str, fn(&mut Facts), &'static [(Severity, &'static str)]);
         const CASES: &[Case] = &[
             ("good", |_| (), &[]),
@@ -462,6 +496,22 @@ mod tests {
             ),
             ("directory", |f| f.filled_directories.push("/var/lib/kubelet".into()), &[(Error, "directories")]),
             ("nameserver", |f| f.nameservers.clear(), &[(Warning, "resolver")]),
+            ("stub", |f| f.nameservers = vec!["127.0.0.53".into()], &[(Warning, "resolver")]),
+            ("Docker", |f| f.neighbours.services = vec!["Docker".into()], &[(Note, "neighbours")]),
+            ("CNI", |f| f.neighbours.cni_files = vec!["/etc/cni/net.d/10-x.conf".into()], &[(Note, "neighbours")]),
+            ("NetworkManager", |f| f.neighbours.services = vec!["NetworkManager".into()], &[(Note, "neighbours")]),
+            ("firewalld", |f| f.neighbours.services = vec!["firewalld".into()], &[(Warning, "firewall")]),
+            (
+                "ufw and its chains",
+                |f| {
+                    f.neighbours.services = vec!["ufw".into()];
+                    f.neighbours.dropping =
+                        vec!["ip filter INPUT (input)".into(), "ip filter FORWARD (forward)".into()];
+                },
+                &[(Warning, "firewall"), (Warning, "firewall")],
+            ),
+            ("own rules", |f| f.neighbours.dropping = vec!["inet x i (input)".into()], &[(Warning, "firewall")]),
+            ("SELinux", |f| f.selinux_enforcing = true, &[(Warning, "SELinux")]),
             ("etcd of one", |f| f.store.joined = true, &[(Error, "store")]),
         ];
         for (name, change, expected) in CASES {
@@ -476,6 +526,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lived_with_is_not_told_again_but_what_drops_pods_packets_is() {
+        let all = |f: &mut Facts| {
+            f.neighbours.services = ["Docker", "firewalld", "NetworkManager"].map(str::to_owned).to_vec();
+            f.neighbours.cni_files = vec!["/etc/cni/net.d/x".into()];
+            f.neighbours.dropping = vec!["ip filter FORWARD (forward)".into()];
+        };
+        assert_eq!(findings(all, 0).len(), 5);
+        let later = |f: &mut Facts| {
+            all(f);
+            f.manifest = Some(manifest("id"));
+        };
+        assert_eq!(findings(later, 0), [(Severity::Warning, "firewall")]);
+    }
+
+    #[test]
     fn ports_count_only_when_they_are_not_ours() {
         let listen = |f: &mut Facts, process: Option<&str>| {
             f.listening = vec![ListeningPort {
@@ -484,18 +549,6 @@ mod tests {
                 port: 6443,
                 process: process.map(str::to_owned),
             }];
-        };
-        let manifest = |id: &str| HostManifest {
-            cluster: ClusterRef { name: "t".into(), id: id.into() },
-            host: "h1".into(),
-            version: "1".into(),
-            kubernetes: None,
-            previous: None,
-            applied: String::new(),
-            complete: true,
-            amending: false,
-            restart: vec![],
-            entries: Vec::new(),
         };
         assert_eq!(findings(|f| listen(f, Some("haproxy")), 0), [(Severity::Error, "ports")]);
         assert_eq!(findings(|f| listen(f, None), 0), [(Severity::Error, "ports")]);

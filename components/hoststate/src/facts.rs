@@ -51,12 +51,25 @@ pub struct Facts {
     /// Whether the kernel lets us lower `oom_score_adj` (CAP_SYS_RESOURCE); false in some containers.
     pub can_lower_oom_score: bool,
     pub selinux_enforcing: bool,
+    pub neighbours: Neighbours,
     pub store: StoreFacts,
     pub certificates: Vec<CertificateFile>,
     /// The timer that renews them; None where there is no kinstall.
     pub renewal: Option<Renewal>,
     /// SHA-256 of the operator's files that are kept here.
     pub operator_copy: Option<String>,
+}
+
+/// What else on a host has to do with containers and packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Neighbours {
+    /// Names of those that run: `Docker`, `containerd`, `CRI-O`, `Podman`, `firewalld`, `NetworkManager`, `ufw`.
+    pub services: Vec<String>,
+    /// Chains of others that drop what none of their rules accepts, with their hook: `ip filter FORWARD (forward)`.
+    pub dropping: Vec<String>,
+    /// Files in `/etc/cni/net.d`.
+    pub cni_files: Vec<String>,
 }
 
 /// How it stands with this host's own renewal of its certificates.

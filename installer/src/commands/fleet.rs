@@ -151,6 +151,7 @@ pub fn preflight(run: &Run<'_>, cluster_id: &str, members: &[Member<'_>]) -> boo
         match severity {
             Severity::Error => run.printer.error(&text, json!({"finding": finding})),
             Severity::Warning => run.printer.warning(&text),
+            Severity::Note => run.printer.event("note", &format!("note: {text}"), json!({"finding": finding})),
         }
     }
     findings.iter().any(|finding| finding.severity == Severity::Error)

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod kernel;
+mod neighbours;
 mod network;
 mod renewal;
 mod store;
@@ -57,6 +58,7 @@ pub fn collect(root: &Root) -> Facts {
         resolv_conf,
         can_lower_oom_score: system::can_lower_oom_score(),
         selinux_enforcing: system::read(root, "/sys/fs/selinux/enforce") == "1",
+        neighbours: neighbours::collect(root),
         store: store::collect(root),
         certificates: certificates::collect(root),
         operator_copy: operator::digest(root),
