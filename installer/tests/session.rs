@@ -64,7 +64,7 @@ async fn converge_is_brought_answers_and_leaves_nothing() {
     let _alone = alone();
     let server = Server::start();
     server.know("host_ed25519");
-    let bundle = Bundle::open_in(&bundle(server.directory.path()), &server.path("cache")).unwrap();
+    let bundle = Bundle::open_in(&bundle(server.directory.path()), None, &server.path("cache")).unwrap();
     let host = server.host("ed25519", "");
     let uploads = Semaphore::new(1);
     let transport = host::connect(&host, TIMEOUT).await.unwrap();
