@@ -19,7 +19,7 @@ DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
 E2E := $(notdir $(wildcard tests/e2e/tests/*))
 
-.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-api vagrant vagrant-validate test-vm
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-install bench-api vagrant vagrant-validate test-vm
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -109,6 +109,11 @@ test-vm: build ## one emulated machine with Debian's own kernel and cgroup v2: u
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh
+
+bench-install: bundle ## the installer against 10, 100 and 1,000 simulated hosts, as a table; then where the time goes on three real ones
+	cargo build --release $(PRODUCT) -p fleet
+	"$(RELEASE)/fleet" $(ARGS)
+	tests/lab/speed.sh
 
 bench-api: deps ## the API server's creates, reads, lists, watches, memory and start-up, as a table
 	tests/bench/run.sh $(ARGS)

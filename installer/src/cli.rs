@@ -143,6 +143,9 @@ pub struct Up {
     /// Do not validate at the end
     #[arg(long)]
     pub no_validate: bool,
+    /// Draw where the time went, host by host, as a picture (SVG)
+    #[arg(long, value_name = "FILE.svg")]
+    pub timeline: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -178,6 +181,9 @@ pub struct Upgrade {
     /// Do not validate at the end
     #[arg(long)]
     pub no_validate: bool,
+    /// Draw where the time went, host by host, as a picture (SVG)
+    #[arg(long, value_name = "FILE.svg")]
+    pub timeline: Option<PathBuf>,
 }
 
 /// How many of a number of hosts at once.

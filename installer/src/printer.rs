@@ -1,23 +1,31 @@
 //! What the operator sees: bars on a terminal, plain lines otherwise, JSON lines for programs. Everything also goes to the
 //! run's log file. Progress goes to stderr (JSON: stdout), results to stdout.
 
+mod board;
+mod draw;
+mod screen;
+mod svg;
 mod table;
+mod timeline;
 
+use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use hoststate::{Action, Event};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::cli::Output;
+use crate::host::Onlooker;
 use crate::state::log::RunLog;
+use screen::Screen;
+use timeline::{CLUSTER, Timeline};
 
 pub struct Printer {
     output: Output,
-    bars: Option<MultiProgress>,
+    screen: Option<Screen>,
     color: bool,
     verbose: u8,
     quiet: bool,
@@ -25,29 +33,35 @@ pub struct Printer {
     log: OnceLock<RunLog>,
     /// How many results were written.
     stdout: Mutex<usize>,
+    timeline: Timeline,
+    /// What each host is at, and since when, where that is no step of its own.
+    doing: Mutex<HashMap<String, (String, Instant)>>,
 }
 
 impl Printer {
     pub fn new(output: Output, verbose: u8, no_color: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let color = terminal && !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let bars = (output != Output::Json && terminal && verbose == 0).then(MultiProgress::new);
+        let can_draw = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let started = Instant::now();
         Self {
             output,
-            bars,
+            screen: (output != Output::Json && can_draw && verbose == 0).then(|| Screen::new(color)),
             color,
             verbose,
             quiet: false,
-            started: Instant::now(),
+            started,
             log: OnceLock::new(),
             stdout: Mutex::new(0),
+            timeline: Timeline::new(started),
+            doing: Mutex::default(),
         }
     }
 
     /// Whether warnings, errors and the result are all that is shown. JSON has every event all the same.
     pub fn quiet(mut self, quiet: bool) -> Self {
         self.quiet = quiet;
-        self.bars = self.bars.filter(|_| !quiet);
+        self.screen = self.screen.filter(|_| !quiet);
         self
     }
 
@@ -137,16 +151,48 @@ impl Printer {
         write_line(&format!("{between}{}", written.trim_end()));
     }
 
-    /// One host's line of progress.
-    pub fn host(&self, name: &str, width: usize) -> HostLine<'_> {
-        let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new(0));
-            let template = format!("  {{prefix:{width}}} {{bar:24}} {{pos:>3}}/{{len:<3}} {{wide_msg}}");
-            bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_prefix(name.to_owned());
-            bar
-        });
-        HostLine { printer: self, name: name.to_owned(), bar }
+    /// One host's line of progress, until it is dropped.
+    pub fn host(&self, name: &str) -> HostLine<'_> {
+        if let Some(screen) = &self.screen {
+            screen.change(|board, now| board.begin(name, now));
+        }
+        HostLine { printer: self, name: name.to_owned() }
+    }
+
+    /// Something that is done for all hosts, until what is returned is dropped.
+    pub fn cluster(&self, what: &str) -> Underway<'_> {
+        if let Some(screen) = &self.screen {
+            screen.change(|board, now| board.cluster = Some((what.to_owned(), now)));
+        }
+        Underway { printer: self, what: what.to_owned(), since: Instant::now() }
+    }
+
+    /// Something has taken so long, and ended now.
+    pub fn took(&self, lane: &str, what: &str, took: Duration) {
+        let span = self.timeline.add(lane, what, took);
+        if self.is_json() {
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let fields = json!({
+                "lane": span.lane, "what": span.what, "kind": span.kind,
+                "fromMillis": millis(span.from), "spanMillis": millis(span.took),
+            });
+            self.event("span", "", fields);
+        }
+    }
+
+    /// Where the time went until now, as a picture.
+    pub fn svg(&self, title: &str) -> String {
+        svg::svg(title, self.elapsed(), &self.timeline.spans())
+    }
+
+    /// What the host was at by its own account is over.
+    fn over(&self, host: &str) {
+        // what takes no time is not worth a bar
+        const SHORTEST: Duration = Duration::from_millis(1);
+        let was = self.doing.lock().remove(host);
+        if let Some((what, since)) = was.filter(|(_, since)| since.elapsed() >= SHORTEST) {
+            self.took(host, &what, since.elapsed());
+        }
     }
 
     fn logged(&self, kind: &str, text: &str, shown: bool) {
@@ -159,8 +205,8 @@ impl Printer {
     }
 
     fn line(&self, text: &str) {
-        match &self.bars {
-            Some(bars) => bars.suspend(|| eprintln!("{text}")),
+        match &self.screen {
+            Some(screen) => screen.line(text),
             None => eprintln!("{text}"),
         }
     }
@@ -171,48 +217,75 @@ impl Printer {
     }
 }
 
+impl Onlooker for Printer {
+    fn doing(&self, host: &str, what: &str) {
+        self.over(host);
+        self.doing.lock().insert(host.to_owned(), (what.to_owned(), Instant::now()));
+        match &self.screen {
+            Some(screen) => screen.change(|board, _| board.doing(host, what)),
+            None if self.verbose > 0 && !self.is_json() => self.line(&format!("{host}: {what}")),
+            None => {}
+        }
+        if let Some(log) = self.log.get() {
+            log.line(&format!("{host}: {what}"));
+        }
+    }
+
+    fn sent(&self, host: &str, what: &str, sent: u64, total: u64) {
+        if let Some(screen) = &self.screen {
+            screen.change(|board, now| board.sent(host, what, sent, total, now));
+        }
+    }
+
+    fn took(&self, host: &str, what: &str, started: Instant) {
+        Printer::took(self, host, what, started.elapsed());
+    }
+}
+
 pub struct HostLine<'a> {
     printer: &'a Printer,
     name: String,
-    bar: Option<ProgressBar>,
 }
 
 impl HostLine<'_> {
+    /// Work on the host, which may change it.
     pub fn doing(&self, what: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(what.to_owned()),
-            None if self.printer.is_json() => self.printer.event("host", what, json!({"host": self.name})),
-            None if self.printer.verbose > 0 => self.printer.line(&format!("{}: {what}", self.name)),
-            None => {}
-        }
-        if let Some(log) = self.printer.log.get().filter(|_| !self.printer.is_json()) {
-            log.line(&format!("{}: {what}", self.name));
+        Onlooker::doing(self.printer, &self.name, what);
+        if self.printer.is_json() {
+            self.printer.event("host", what, json!({"host": self.name}));
         }
     }
 
     /// An event of converge.
     pub fn seen(&self, event: &Event) {
-        if let Some(log) = self.printer.log.get() {
+        let printer = self.printer;
+        if let Some(log) = printer.log.get() {
             log_event(log, &self.name, event);
         }
         match event {
             Event::Step { index, total, resource, action, finished, millis } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_length(*total as u64);
-                    bar.set_position(*index as u64);
-                    bar.set_message(resource.clone());
-                } else if self.printer.is_json() {
+                printer.over(&self.name);
+                if *finished {
+                    printer.timeline.add(&self.name, resource, Duration::from_millis(*millis));
+                }
+                if let Some(screen) = &printer.screen {
+                    screen.change(|board, _| board.step(&self.name, *index, *total, resource));
+                } else if printer.is_json() {
                     let fields = json!({"host": self.name, "index": index, "total": total, "resource": resource, "action": action, "finished": finished, "stepMillis": millis});
-                    self.printer.event("step", "", fields);
+                    printer.event("step", "", fields);
                 } else if *finished
+<<<<<<< HEAD
                     && !self.printer.quiet
                     && (self.printer.verbose > 0 || resource.starts_with("unit ") || resource.starts_with("image "))
+=======
+                    && (printer.verbose > 0 || resource.starts_with("unit ") || resource.starts_with("image "))
+>>>>>>> cc26fdb (installer: up and upgrade draw where the time went; progress is a board of our own)
                 {
-                    self.printer.line(&format!("  {}: {} {resource} ({millis} ms)", self.name, verb(*action)));
+                    printer.line(&format!("  {}: {} {resource} ({millis} ms)", self.name, verb(*action)));
                 }
             }
-            Event::Command { line, status, millis } if self.printer.is_json() => {
-                self.printer.event(
+            Event::Command { line, status, millis } if printer.is_json() => {
+                printer.event(
                     "command",
                     "",
                     json!({"host": self.name, "line": line, "status": status, "commandMillis": millis}),
@@ -223,18 +296,52 @@ impl HostLine<'_> {
     }
 
     pub fn done(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(bar.length().unwrap_or(1).max(1));
-            bar.set_position(bar.length().unwrap_or(1));
-            bar.abandon_with_message(text.to_owned());
-            return;
+        self.printer.over(&self.name);
+        match &self.printer.screen {
+            Some(screen) => {
+                screen.change(|board, now| board.ended(&self.name, Ok(text.to_owned()), now));
+                if let Some(log) = self.printer.log.get() {
+                    log.line(&format!("{}: {text}", self.name));
+                }
+            }
+            None => {
+                self.printer.event("hostDone", &format!("  {}: {text}", self.name), json!({"host": self.name}));
+            }
         }
-        self.printer.event("hostDone", &format!("  {}: {text}", self.name), json!({"host": self.name}));
     }
 
     pub fn failed(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.abandon_with_message(format!("failed: {text}"));
+        self.printer.over(&self.name);
+        if let Some(screen) = &self.printer.screen {
+            screen.change(|board, now| board.ended(&self.name, Err(text.to_owned()), now));
+        }
+    }
+}
+
+impl Drop for HostLine<'_> {
+    fn drop(&mut self) {
+        self.printer.over(&self.name);
+        if let Some(screen) = &self.printer.screen
+            && screen.change(|board, now| board.leave(&self.name, now))
+        {
+            screen.settle();
+        }
+    }
+}
+
+/// Something that goes on until this is dropped.
+pub struct Underway<'a> {
+    printer: &'a Printer,
+    what: String,
+    since: Instant,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.printer.took(CLUSTER, &self.what, self.since.elapsed());
+        if let Some(screen) = &self.printer.screen {
+            screen.change(|board, _| board.cluster = None);
+            screen.refresh();
         }
     }
 }

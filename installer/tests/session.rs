@@ -13,8 +13,7 @@ use hoststate::resource::ClusterRef;
 use hoststate::{Action, Content, HostState, Resource};
 use kinstall::bundle::Bundle;
 use kinstall::bundle::create::{Input, create};
-use kinstall::host::{self, Executable};
-use tokio::sync::Semaphore;
+use kinstall::host::{self, Executable, Uploads};
 
 const STAGE: &str = "/var/lib/kinstall-stage";
 
@@ -66,7 +65,7 @@ async fn converge_is_brought_answers_and_leaves_nothing() {
     server.know("host_ed25519");
     let bundle = Bundle::open_in(&bundle(server.directory.path()), None, &server.path("cache")).unwrap();
     let host = server.host("ed25519", "");
-    let uploads = Semaphore::new(1);
+    let uploads = Uploads::new(1, &());
     let transport = host::connect(&host, TIMEOUT).await.unwrap();
     let mut session = host::open_session(&host, transport, Executable::Of(&bundle), &uploads).await.unwrap().unwrap();
     assert!(Path::new(STAGE).join(&bundle.components().unwrap().sha256[..12]).exists());
@@ -105,7 +104,7 @@ async fn a_stage_that_was_left_on_a_host_without_kinstall_goes() {
     std::fs::create_dir_all(STAGE).unwrap();
     std::fs::write(Path::new(STAGE).join("half"), "half").unwrap();
     let transport = host::connect(&host, TIMEOUT).await.unwrap();
-    let session = host::open_session(&host, transport, Executable::Installed(None), &Semaphore::new(1)).await.unwrap();
+    let session = host::open_session(&host, transport, Executable::Installed(None), &Uploads::new(1, &())).await.unwrap();
     assert!(session.is_none(), "kinstall is not on this machine");
     assert!(!Path::new(STAGE).exists());
 }

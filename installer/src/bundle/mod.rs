@@ -32,6 +32,13 @@ impl Bundle {
         self.blobs.join(sha256)
     }
 
+    /// What a blob is, for people: a file's path, an image's name.
+    pub fn name(&self, sha256: &str) -> &str {
+        let file = self.manifest.files.iter().find(|file| file.sha256 == sha256).map(|file| &file.path);
+        let image = || self.manifest.images.iter().find(|image| image.sha256 == sha256).map(|image| &image.name);
+        file.or_else(image).map_or("a part of the bundle", String::as_str)
+    }
+
     /// The file that is uploaded first and does the work on the host.
     pub fn components(&self) -> anyhow::Result<&BundleFile> {
         self.file(COMPONENTS)

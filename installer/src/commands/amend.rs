@@ -12,7 +12,7 @@ use crate::desired::{Inputs, certificates_state};
 /// What every host is to have of certificates and keys, each planned by its host. Who cannot be planned is told.
 pub async fn plan_certificates<'a>(
     run: &Run<'_>,
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     mut members: Vec<Member<'a>>,
     inputs: Inputs<'_>,
 ) -> (Vec<Work<'a>>, bool) {

@@ -28,24 +28,24 @@ pub struct Brought {
 
 pub async fn bring_all(
     run: &Run<'_>,
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     work: Vec<Work<'_>>,
     extent: Extent<'_>,
     progress: &Progress,
 ) -> Brought {
-    let width = work.iter().map(|work| work.member.host.name.len()).max().unwrap_or(0);
     let turns = &Semaphore::new(1);
     let bringing = work.into_iter().map(|Work { mut member, state, restarts }| async move {
         let host = member.host;
-        let line = run.printer.host(&host.name, width);
+        let line = run.printer.host(&host.name);
         let _turn = if restarts {
             line.doing("waiting for its turn");
             turns.acquire().await.ok()
         } else {
             None
         };
-        line.doing("starting");
+        line.doing("waiting to begin");
         let work = fleet.bounded(host, async {
+            line.doing("comparing");
             match extent {
                 Extent::Whole(bundle) => {
                     member.session.apply(&state, bundle, &fleet.uploads, |event| line.seen(event)).await

@@ -44,11 +44,10 @@ pub async fn run(run: &Run<'_>, arguments: &Down) -> anyhow::Result<Ended> {
         }
     }
     run.printer.phase("taking hosts back");
-    let width = hosts.iter().map(|host| host.name.len()).max().unwrap_or(0);
     let work = members.into_iter().map(|member| {
         let fleet = &fleet;
         let identity = &identity;
-        async move { (member.host, take_back(run, fleet, member, &identity.id, arguments.keep_data, width).await) }
+        async move { (member.host, take_back(run, fleet, member, &identity.id, arguments.keep_data).await) }
     });
     for (host, result) in join_all(work).await {
         match result {
@@ -117,13 +116,12 @@ fn unknown_way(lost: Vec<String>, is_given_up: impl Fn(&str) -> bool) -> impl It
 
 async fn take_back(
     run: &Run<'_>,
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     mut member: Member<'_>,
     cluster_id: &str,
     keep_data: bool,
-    width: usize,
 ) -> Result<(), String> {
-    let line = run.printer.host(&member.host.name, width);
+    let line = run.printer.host(&member.host.name);
     let foreign = member.facts.manifest.as_ref().filter(|manifest| manifest.cluster.id != cluster_id);
     if let Some(manifest) = foreign {
         let why = format!("belongs to another cluster ({:?}); left alone", manifest.cluster.name);

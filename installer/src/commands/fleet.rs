@@ -11,12 +11,12 @@ use tokio::sync::Semaphore;
 use super::Run;
 use crate::cluster::Host;
 use crate::desired::Topology;
-use crate::host::{self, Executable, HostError, Session};
+use crate::host::{self, Executable, HostError, Onlooker as _, Session, Uploads};
 use crate::preflight::{Finding, Severity, Subject};
 use crate::printer::Printer;
 
-pub struct Fleet {
-    pub uploads: Semaphore,
+pub struct Fleet<'a> {
+    pub uploads: Uploads<'a>,
     pub hosts: Semaphore,
     timeout: Duration,
 }
@@ -30,11 +30,11 @@ pub struct Member<'a> {
     pub clock_skew_millis: i64,
 }
 
-impl Fleet {
-    pub fn new(run: &Run<'_>) -> Self {
+impl<'f> Fleet<'f> {
+    pub fn new(run: &Run<'f>) -> Self {
         let limits = &run.cluster.limits;
         Self {
-            uploads: Semaphore::new(limits.uploads),
+            uploads: Uploads::new(limits.uploads, run.printer),
             hosts: Semaphore::new(limits.hosts),
             timeout: limits.host_timeout,
         }
@@ -58,17 +58,25 @@ impl Fleet {
     ) -> Vec<(&'a Host, Result<Option<Member<'a>>, HostError>)> {
         let connect_timeout = run.cluster.limits.connect_timeout;
         let opening = hosts.map(|host| async move {
+            let line = run.printer.host(&host.name);
+            run.printer.doing(&host.name, "waiting to begin");
             let work = async {
+                run.printer.doing(&host.name, "connecting");
                 let transport = host::connect(host, connect_timeout).await?;
                 let Some(mut session) = host::open_session(host, transport, executable, &self.uploads).await? else {
                     return Ok(None);
                 };
+                run.printer.doing(&host.name, "facts");
                 let asked = Instant::now();
                 let facts = session.facts().await?;
                 let clock_skew_millis = skew(&facts, asked.elapsed());
                 Ok(Some(Member { host, session, facts, clock_skew_millis }))
             };
-            (host, self.bounded(host, work).await)
+            let result = self.bounded(host, work).await;
+            if let Err(error) = &result {
+                line.failed(&format!("{}: {}", error.step, error.message));
+            }
+            (host, result)
         });
         join_all(opening).await
     }

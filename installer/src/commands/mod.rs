@@ -19,6 +19,7 @@ mod node;
 mod plan;
 mod progress;
 mod status;
+mod timeline;
 mod up;
 mod upgrade;
 mod validate;
@@ -104,8 +105,14 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         Command::Backup(arguments) => backup::run(&global, printer, arguments).await,
         Command::Adopt(arguments) => adopt::run(printer, &arguments).await,
         Command::Restore(arguments) => backup::restore::run(&global, printer, &arguments).await,
-        Command::Up(arguments) => up::run(&Run::locked(&global, printer, "up")?, &arguments).await,
-        Command::Upgrade(arguments) => upgrade::run(&Run::locked(&global, printer, "upgrade")?, &arguments).await,
+        Command::Up(arguments) => {
+            let run = Run::locked(&global, printer, "up")?;
+            timeline::drawn(&run, "up", arguments.timeline.as_deref(), up::run(&run, &arguments)).await
+        }
+        Command::Upgrade(arguments) => {
+            let run = Run::locked(&global, printer, "upgrade")?;
+            timeline::drawn(&run, "upgrade", arguments.timeline.as_deref(), upgrade::run(&run, &arguments)).await
+        }
         Command::Down(arguments) => down::run(&Run::locked(&global, printer, "down")?, &arguments).await,
         Command::Plan(arguments) => plan::run(&Run::locked(&global, printer, "plan")?, &arguments).await,
         Command::Validate(arguments) => validate::run(&Run::locked(&global, printer, "validate")?, &arguments).await,

@@ -1,5 +1,7 @@
 //! `kinstall plan`: what `up` would change, host by host. Touches nothing.
 
+use std::time::Instant;
+
 use futures::future::join_all;
 use hoststate::wire::Change;
 use hoststate::{Action, Facts, HostState};
@@ -83,7 +85,7 @@ pub type Planned = (HostState, Vec<Change>);
 
 /// The state of every member and what it would change there.
 pub async fn plan_all(
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     members: &mut [Member<'_>],
     inputs: Inputs<'_>,
 ) -> Vec<Result<Planned, HostError>> {
@@ -92,7 +94,7 @@ pub async fn plan_all(
 
 /// As [`plan_all`], for what `state` wants of each host.
 pub async fn plan_all_as(
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     members: &mut [Member<'_>],
     state: impl Fn(&Host, &Facts) -> anyhow::Result<HostState>,
 ) -> Vec<Result<Planned, HostError>> {
@@ -101,7 +103,9 @@ pub async fn plan_all_as(
         let host = member.host;
         let state =
             state(host, &member.facts).map_err(|error| HostError::new(&host.name, "state", format!("{error:#}")))?;
+        let started = Instant::now();
         let changes = fleet.bounded(host, member.session.plan(&state)).await?;
+        fleet.uploads.onlooker().took(&host.name, "plan", started);
         Ok((state, changes.into_iter().filter(|change| change.action != Action::None).collect()))
     });
     join_all(planning).await

@@ -39,10 +39,12 @@ struct Served {
 pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     let printer = run.printer;
     printer.phase(&format!("cluster {}: {} hosts", run.cluster.name, run.cluster.hosts.len()));
+    let underway = printer.cluster("bundle and keys");
     let bundle = run.bundle(arguments.bundled.bundle.as_deref()).await?;
     plan::check_bundle(&bundle, &run.cluster)?;
     let identity = run.state.identity()?;
     let pki = Pki::load_or_create(&run.state, &run.cluster)?;
+    drop(underway);
 
     let fleet = Fleet::new(run);
     printer.phase("connecting");
@@ -132,7 +134,9 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     }
     if fine && run.cluster.wordpress.is_some() {
         printer.phase("sample WordPress");
+        let underway = printer.cluster("sample's objects");
         changed += apply_sample(run, client, &bundle.manifest).await?;
+        drop(underway);
         let hint = "see `kubectl -n wordpress get pods,pvc -o wide` and `kubectl -n wordpress describe pods`";
         fine &= report
             .check("WordPress's pods are Ready", hint, wordpress::pods_ready(client, run.cluster.limits.ready_timeout))
@@ -143,6 +147,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
         printer.phase("validation");
         // a cluster that did not change is only looked at
         if changed > 0 {
+            let _underway = printer.cluster("checks of the network from pods");
             validate::network(&mut report, client, &run.cluster, &components_image(&bundle.manifest.version)).await;
         }
         wordpress::run(&mut report, client, &run.cluster, &run.state, changed > 0).await;
@@ -177,6 +182,7 @@ async fn apply_addons(
     progress: &Progress,
 ) -> anyhow::Result<Served> {
     let timeout = run.cluster.limits.ready_timeout;
+    let underway = run.printer.cluster("API server");
     let ready = async {
         progress.restarted().await;
         servers.ready(timeout).await
@@ -187,6 +193,7 @@ async fn apply_addons(
             bail!("the control plane did not come up on its host, so nothing could be brought to its API");
         }
     };
+    drop(underway);
     run.printer.event(
         "apiReady",
         &format!("  API server ready after {:.1} s", run.printer.elapsed().as_secs_f64()),
@@ -196,13 +203,17 @@ async fn apply_addons(
     if run.restored {
         super::backup::gone::forget(run, client).await?;
     }
+    let underway = run.printer.cluster("addons");
     let outcomes = Applier::new(client.clone()).apply(addons).await?;
     let mut changed = tell_outcomes(run, &outcomes);
+    drop(underway);
+    let underway = run.printer.cluster("nodes Ready");
     // a host that failed fails the run, and its node may never come
     let ready = tokio::select! {
         ready = validate::nodes_ready(client, cluster, timeout) => ready.is_ok().then(|| run.printer.elapsed()),
         () = progress.failed() => None,
     };
+    drop(underway);
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
         changed += tell_outcomes(run, &api::node::bring(client, cluster).await?);
@@ -347,8 +358,7 @@ fn summary(
         (false, _) => "done, not validated",
     };
     text.push_str(&format!("  {all:<22} {:>6.1} s\n", total.as_secs_f64()));
-    let trips: Vec<_> = hosts.round_trips.iter().map(|(host, count)| format!("{host} {count}")).collect();
-    text.push_str(&format!("  SSH round trips        {}\n", trips.join(", ")));
+    text.push_str(&format!("  SSH round trips        {}\n", trips(&hosts.round_trips)));
     let file = run.state.path().join(ADMIN_KUBECONFIG);
     text.push_str(&format!("use it:     export KUBECONFIG={}\n", file.display()));
     if let Some((url, address)) = &site {
@@ -376,6 +386,16 @@ fn summary(
             "log": log,
         }),
     );
+}
+
+/// Each host's, or from the least to the most where there are many.
+fn trips(round_trips: &[(String, u32)]) -> String {
+    const FEW: usize = 8;
+    let counts = || round_trips.iter().map(|(_, count)| *count);
+    match (counts().min(), counts().max()) {
+        (Some(least), Some(most)) if round_trips.len() > FEW => format!("{least} to {most} a host"),
+        _ => round_trips.iter().map(|(host, count)| format!("{host} {count}")).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn host_of(url: &str) -> &str {

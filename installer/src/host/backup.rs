@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use hoststate::backup::{Backups, Blob, Placement, Taking};
 use hoststate::{Event, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 
-use super::HostError;
 use super::session::{Done, Session};
-use super::staging::send_file;
+use super::staging::{Sending, send_file};
+use super::{HostError, Uploads};
 
 /// A file that is sent to a host.
 #[derive(Clone, Debug)]
@@ -51,7 +50,7 @@ impl Session {
         &mut self,
         placement: &Placement,
         payloads: &[Payload],
-        uploads: &Semaphore,
+        uploads: &Uploads<'_>,
         mut seen: impl FnMut(&Event),
     ) -> Result<Done, HostError> {
         const STEP: &str = "restore";
@@ -64,7 +63,7 @@ impl Session {
                 Event::NeedBlobs { sha256 } => {
                     for payload in payloads.iter().filter(|payload| sha256.contains(&payload.blob.sha256)) {
                         let Ok(_permit) = uploads.acquire().await else { break };
-                        self.send_payload(payload).await.map_err(|error| {
+                        self.send_payload(payload, uploads).await.map_err(|error| {
                             HostError::new(
                                 &self.host,
                                 STEP,
@@ -104,11 +103,12 @@ impl Session {
         .await
     }
 
-    async fn send_payload(&mut self, Payload { blob, path }: &Payload) -> std::io::Result<()> {
+    async fn send_payload(&mut self, Payload { blob, path }: &Payload, uploads: &Uploads<'_>) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(&Request::Blob { sha256: blob.sha256.clone(), size: blob.size })?;
         line.push(b'\n');
         self.transport.round_trips().add();
         self.process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(&line).await?;
-        send_file(path, &mut self.process.stdin).await
+        let sending = Sending { host: &self.host, what: "a backup's data", onlooker: uploads.onlooker() };
+        send_file(path, &mut self.process.stdin, sending).await
     }
 }

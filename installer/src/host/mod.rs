@@ -7,6 +7,7 @@ mod backup;
 mod privileged;
 mod session;
 mod staging;
+mod uploads;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use hoststate::wire::Failure;
 pub use backup::Payload;
 pub use session::{Done, Session};
 pub use staging::{Executable, connect, open_session};
+pub use uploads::{Onlooker, Uploads};
 
 use crate::ssh::{Exit, SshError};
 

@@ -1,12 +1,14 @@
 //! A conversation with `kinstall-components converge` on one host; [`hoststate::wire`] describes it.
 
+use std::time::Instant;
+
 use hoststate::wire::{ALIVE_EVERY, Change, HostManifest};
 use hoststate::{Event, Facts, HostState, Member, Request};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-use super::HostError;
-use super::staging::send_file;
+use super::staging::{Sending, send_file};
+use super::{HostError, Uploads};
 use crate::bundle::Bundle;
 use crate::ssh::{Process, Transport};
 
@@ -105,7 +107,7 @@ impl Session {
         &mut self,
         state: &HostState,
         bundle: &Bundle,
-        uploads: &Semaphore,
+        uploads: &Uploads<'_>,
         seen: impl FnMut(&Event),
     ) -> Result<Done, HostError> {
         self.bring(state, false, bundle, uploads, seen).await
@@ -116,7 +118,7 @@ impl Session {
         &mut self,
         state: &HostState,
         bundle: &Bundle,
-        uploads: &Semaphore,
+        uploads: &Uploads<'_>,
         seen: impl FnMut(&Event),
     ) -> Result<Done, HostError> {
         self.bring(state, true, bundle, uploads, seen).await
@@ -127,7 +129,7 @@ impl Session {
         state: &HostState,
         keep_previous: bool,
         bundle: &Bundle,
-        uploads: &Semaphore,
+        uploads: &Uploads<'_>,
         mut seen: impl FnMut(&Event),
     ) -> Result<Done, HostError> {
         self.transport.round_trips().add();
@@ -135,10 +137,11 @@ impl Session {
         let (asked, wanted) = oneshot::channel();
         let mut asked = Some(asked);
         let mut stdin = self.process.stdin.take();
+        let host = &self.host.clone();
         let sending = async {
             let Ok(wanted) = wanted.await else { return };
             // what goes wrong here shows on the other side as a connection that ended
-            let mut good = send_blobs(wanted, bundle, uploads, &mut stdin).await.is_ok();
+            let mut good = send_blobs(host, wanted, bundle, uploads, &mut stdin).await.is_ok();
             while good {
                 tokio::time::sleep(ALIVE_EVERY).await;
                 good = alive(&mut stdin).await.is_ok();
@@ -276,9 +279,10 @@ async fn alive(stdin: &mut Stdin) -> std::io::Result<()> {
 }
 
 async fn send_blobs(
+    host: &str,
     wanted: Vec<String>,
     bundle: &Bundle,
-    uploads: &Semaphore,
+    uploads: &Uploads<'_>,
     stdin: &mut Stdin,
 ) -> std::io::Result<()> {
     if wanted.is_empty() {
@@ -294,10 +298,13 @@ async fn send_blobs(
     for sha256 in wanted {
         let path = bundle.blob(&sha256);
         let size = tokio::fs::metadata(&path).await?.len();
-        let mut line = serde_json::to_vec(&Request::Blob { sha256, size })?;
+        let sending = Sending { host, what: bundle.name(&sha256), onlooker: uploads.onlooker() };
+        let mut line = serde_json::to_vec(&Request::Blob { sha256: sha256.clone(), size })?;
         line.push(b'\n');
         stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(&line).await?;
-        send_file(&path, stdin).await?;
+        let started = Instant::now();
+        send_file(&path, stdin, sending).await?;
+        sending.onlooker.took(host, &format!("send {}", sending.what), started);
     }
     Ok(())
 }

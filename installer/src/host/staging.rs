@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use hoststate::bundle::BundleFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 
-use super::{HostError, Session, privileged};
+use super::{HostError, Onlooker, Session, Uploads, privileged};
 use crate::bundle::{Bundle, architecture};
 use crate::cluster::Host;
 use crate::ssh::{SshClient, Transport};
@@ -54,7 +53,7 @@ pub async fn open_session(
     host: &Host,
     transport: Box<dyn Transport>,
     wanted: Executable<'_>,
-    uploads: &Semaphore,
+    uploads: &Uploads<'_>,
 ) -> Result<Option<Session>, HostError> {
     let failed = |error: anyhow::Error| HostError::new(&host.name, "probe", format!("{error:#}"));
     let bundle = match wanted {
@@ -63,6 +62,7 @@ pub async fn open_session(
     };
     let components = bundle.map(|bundle| bundle.components().map(|file| (bundle, file))).transpose().map_err(failed)?;
     let exact = matches!(wanted, Executable::Of(_));
+    uploads.onlooker().doing(&host.name, "looking for kinstall");
     let probe = probe(host, transport.as_ref(), components.map(|(_, file)| file.sha256.as_str()), exact).await?;
     let is_root = probe.uid == Some(0);
     let executable = match (probe.executable, components) {
@@ -93,6 +93,7 @@ pub async fn open_session(
         }
     };
     let script = format!("{executable} converge; s=$?; if [ $s -eq 0 ]; then {}; fi; exit $s", clean_up(STAGE));
+    uploads.onlooker().doing(&host.name, "starting converge");
     let process = privileged::start(host, transport.as_ref(), is_root, "converge", &script).await?;
     Ok(Some(Session::new(host.name.clone(), transport, process)))
 }
@@ -161,12 +162,14 @@ async fn upload(
     is_root: bool,
     source: &Path,
     file: &BundleFile,
-    uploads: &Semaphore,
+    uploads: &Uploads<'_>,
 ) -> Result<String, HostError> {
     const STEP: &str = "upload kinstall-components";
+    uploads.onlooker().doing(&host.name, "waiting to be sent kinstall-components");
     let Ok(_permit) = uploads.acquire().await else {
         return Err(HostError::new(&host.name, STEP, "the run was cancelled"));
     };
+    uploads.onlooker().doing(&host.name, "send kinstall-components");
     let target = format!("{STAGE}/{}", &file.sha256[..12]);
     let script = format!(
         "set -e; umask 022; t={STAGE}/tmp.$$; \
@@ -176,7 +179,8 @@ async fn upload(
         sha256 = file.sha256
     );
     let mut process = privileged::start(host, transport, is_root, STEP, &script).await?;
-    let sent = send_file(source, &mut process.stdin).await;
+    let sending = Sending { host: &host.name, what: "kinstall-components", onlooker: uploads.onlooker() };
+    let sent = send_file(source, &mut process.stdin, sending).await;
     let exit = process.finish().await;
     // the host has compared the digest: that it had ended before we were told that all was sent is no failure
     if exit.ok() {
@@ -194,20 +198,34 @@ async fn upload(
     })
 }
 
+/// What is sent whereto, for who looks on.
+#[derive(Clone, Copy)]
+pub(super) struct Sending<'a> {
+    pub host: &'a str,
+    pub what: &'a str,
+    pub onlooker: &'a dyn Onlooker,
+}
+
 /// Copies a file to a command's stdin.
 pub(super) async fn send_file(
     source: &Path,
     stdin: &mut Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
+    sending: Sending<'_>,
 ) -> std::io::Result<()> {
     let Some(stdin) = stdin else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
     let mut file = tokio::fs::File::open(source).await?;
+    let total = file.metadata().await?.len();
     let mut chunk = vec![0; CHUNK];
+    let mut sent = 0;
     loop {
         let read = file.read(&mut chunk).await?;
         if read == 0 {
-            return stdin.flush().await;
+            stdin.flush().await?;
+            return Ok(());
         }
         stdin.write_all(&chunk[..read]).await?;
+        sent += read as u64;
+        sending.onlooker.sent(sending.host, sending.what, sent, total);
     }
 }
 

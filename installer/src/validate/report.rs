@@ -35,7 +35,9 @@ impl<'a> Report<'a> {
         work: impl Future<Output = anyhow::Result<(T, String)>>,
     ) -> Option<T> {
         let started = Instant::now();
+        let underway = self.printer.cluster(&format!("check {name}"));
         let result = work.await;
+        drop(underway);
         let (value, result) = match result {
             Ok((value, detail)) => (Some(value), Ok(detail)),
             Err(error) => (None, Err(format!("{error:#}"))),

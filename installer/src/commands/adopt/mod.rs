@@ -30,7 +30,7 @@ impl Copies {
 
     /// Brings what is of yesterday to today's; where nothing changed nobody is asked. A copy that cannot be kept is told, and is
     /// no failure: the cluster works.
-    pub async fn refresh(&self, run: &Run<'_>, fleet: &Fleet) {
+    pub async fn refresh(&self, run: &Run<'_>, fleet: &Fleet<'_>) {
         let stale = Today::of(run).map(|today| {
             let is_stale = |host: &&Host| self.0.get(&host.name).is_some_and(|kept| !today.is(kept.as_deref()));
             (run.cluster.control_planes().filter(is_stale).collect::<Vec<_>>(), today)
@@ -59,7 +59,7 @@ impl Today {
     }
 
     /// Brings it to those of these hosts that have another one. Who cannot be reached is told.
-    async fn bring(&self, run: &Run<'_>, fleet: &Fleet, hosts: &[&Host]) {
+    async fn bring(&self, run: &Run<'_>, fleet: &Fleet<'_>, hosts: &[&Host]) {
         let opened = fleet.open_some(run, hosts.iter().copied(), Executable::Installed(None)).await;
         let keeping = opened.into_iter().map(|(host, opened)| async move {
             let Some(Member { mut session, facts, .. }) = opened? else { return Ok(()) };

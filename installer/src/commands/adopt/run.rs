@@ -9,7 +9,6 @@ use anyhow::{Context as _, bail, ensure};
 use hoststate::HostManifest;
 use hoststate::bundle::BundleManifest;
 use serde_json::json;
-use tokio::sync::Semaphore;
 
 use super::copy::Copy;
 use crate::cli::adopt::Adopt;
@@ -18,7 +17,7 @@ use crate::cluster::{Cluster, Host};
 use crate::commands::fleet::{self, Fleet};
 use crate::commands::{ADMIN_KUBECONFIG, Ended, Run};
 use crate::desired::{Inputs, Topology, admin_kubeconfig};
-use crate::host::{self, Executable};
+use crate::host::{self, Executable, Uploads};
 use crate::printer::Printer;
 use crate::state::applied::{Applied, AppliedHost};
 use crate::state::pki::Pki;
@@ -104,7 +103,7 @@ pub async fn run(printer: &Printer, arguments: &Adopt) -> anyhow::Result<Ended> 
 async fn fetch(arguments: &Adopt) -> anyhow::Result<(Copy, HostManifest)> {
     let host = target(arguments)?;
     let transport = host::connect(&host, CONNECT).await?;
-    let uploads = Semaphore::new(1);
+    let uploads = Uploads::new(1, &());
     let session = host::open_session(&host, transport, Executable::Installed(None), &uploads).await?;
     let Some(mut session) = session else { bail!("{}: kinstall is not on this host", host.address) };
     let read = async {

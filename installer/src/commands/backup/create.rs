@@ -74,7 +74,7 @@ fn default_name(cluster: &str) -> anyhow::Result<PathBuf> {
 
 async fn write(
     run: &Run<'_>,
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     members: &mut [Member<'_>],
     file: File,
     seal: &archive::Seal,
@@ -101,7 +101,12 @@ async fn write(
 }
 
 /// From the first control plane that can give it.
-async fn store(run: &Run<'_>, fleet: &Fleet, members: &mut [Member<'_>], archive: &mut Archive) -> anyhow::Result<()> {
+async fn store(
+    run: &Run<'_>,
+    fleet: &Fleet<'_>,
+    members: &mut [Member<'_>],
+    archive: &mut Archive,
+) -> anyhow::Result<()> {
     for member in members.iter_mut().filter(|member| member.host.control_plane) {
         let mut checker = zstd::stream::write::Decoder::new(Checker::default())?;
         match take(fleet, member, Taking::Store, STORE, archive, |bytes| checker.write_all(bytes)).await? {
@@ -128,7 +133,7 @@ async fn store(run: &Run<'_>, fleet: &Fleet, members: &mut [Member<'_>], archive
 /// One host's data as a stream. The outer error is ours, and ends the backup; the inner one is the host's, and what came of the
 /// stream is then replaced by the next attempt's.
 async fn take(
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     member: &mut Member<'_>,
     what: Taking,
     name: &str,

@@ -182,7 +182,7 @@ fn refuse_other(state: &StateDir, found: &Found) -> anyhow::Result<()> {
 
 async fn place_all(
     run: &Run<'_>,
-    fleet: &Fleet,
+    fleet: &Fleet<'_>,
     members: Vec<Member<'_>>,
     opened: &Opened,
     identity: &ClusterRef,
@@ -191,11 +191,10 @@ async fn place_all(
 ) -> bool {
     tell_homeless(run, opened, arguments);
     let first = run.cluster.control_planes().next().map(|host| host.name.clone());
-    let width = run.cluster.hosts.iter().map(|host| host.name.len()).max().unwrap_or(0);
     let first = &first;
     let placing = members.into_iter().map(|mut member| async move {
         let host: &Host = member.host;
-        let line = run.printer.host(&host.name, width);
+        let line = run.printer.host(&host.name);
         // several control planes move it into their etcd from there
         let store = opened.payload(STORE).filter(|_| first.as_ref() == Some(&host.name));
         let volumes = opened.payload(&volumes_of(&host.name)).filter(|_| !arguments.no_volumes);

@@ -58,7 +58,12 @@ pub async fn run(run: &Run<'_>, arguments: &CertsRenew) -> anyhow::Result<Ended>
 
 /// Brings keys and certificates as they are in the state directory to these hosts and to the administrator's kubeconfig, and
 /// waits until the nodes are Ready. Gives how much changed, and whether all went well.
-pub async fn bring(run: &Run<'_>, fleet: &Fleet, members: Vec<Member<'_>>, pki: &Pki) -> anyhow::Result<(usize, bool)> {
+pub async fn bring(
+    run: &Run<'_>,
+    fleet: &Fleet<'_>,
+    members: Vec<Member<'_>>,
+    pki: &Pki,
+) -> anyhow::Result<(usize, bool)> {
     let identity = run.state.identity()?;
     let (bundle, topology) = (no_bundle(), Topology::default());
     let inputs = Inputs { cluster: &run.cluster, identity: &identity, pki, bundle: &bundle, topology: &topology };

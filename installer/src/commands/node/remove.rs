@@ -34,7 +34,7 @@ pub struct Removal<'a> {
     /// Hosts that cannot be reached hold up nothing.
     may_be_dead: bool,
     client: Client,
-    fleet: Fleet,
+    fleet: Fleet<'a>,
     bundle: Option<Bundle>,
 }
 
@@ -315,7 +315,7 @@ impl<'a> Removal<'a> {
     }
 
     async fn take_back(&self, host: &Host) -> anyhow::Result<()> {
-        let line = self.run.printer.host(&host.name, host.name.len());
+        let line = self.run.printer.host(&host.name);
         let Some(mut member) = self.open(host).await? else {
             line.done("kinstall was not here");
             return Ok(());

@@ -31,8 +31,8 @@ pub enum Failed {
 
 impl Upgrading<'_> {
     /// Drain where that is due, the new state, the gate; and whatever comes of it, the node is not left cordoned.
-    pub async fn one(&self, step: &Step<'_>, width: usize) -> Result<(), Failed> {
-        let line = self.run.printer.host(&step.host.name, width);
+    pub async fn one(&self, step: &Step<'_>) -> Result<(), Failed> {
+        let line = self.run.printer.host(&step.host.name);
         let result = self.drained_and_brought(step, &line).await;
         // its own API server may be what has failed
         let released = match self.api(step.host).await {

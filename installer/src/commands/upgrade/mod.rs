@@ -38,7 +38,7 @@ struct Upgrading<'a> {
     run: &'a Run<'a>,
     arguments: &'a Upgrade,
     bundle: &'a Bundle,
-    fleet: Fleet,
+    fleet: Fleet<'a>,
 }
 
 pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
@@ -234,14 +234,13 @@ impl<'a> Upgrading<'a> {
 
     /// These hosts, so many at a time; after a failure none is begun any more. Gives what to tell of failures.
     async fn some(&self, steps: &[Step<'_>], at_once: usize) -> Option<String> {
-        let width = steps.iter().map(|step| step.host.name.len()).max().unwrap_or(0);
         let mut waiting = steps.iter();
         let mut working = FuturesUnordered::new();
         let mut failures = Vec::new();
         loop {
             while working.len() < at_once && failures.is_empty() {
                 let Some(step) = waiting.next() else { break };
-                working.push(async move { (step, self.one(step, width).await) });
+                working.push(async move { (step, self.one(step).await) });
             }
             let Some((step, result)) = working.next().await else { break };
             if let Err(failed) = result {
