@@ -11,7 +11,8 @@ trap '"$LAB" down' EXIT
 run() {
   local name=$1
   shift
-  "$KINSTALL_BIN" up -i inventory.yaml --yes --output json --timeline "$name.svg" "$@" > "$name.json" 2> "$name.err" ||
+  # the lab has its own idea of that folder
+  KINSTALL_CACHE=$PWD/cache "$KINSTALL_BIN" up -i inventory.yaml --yes --output json --timeline "$name.svg" "$@" > "$name.json" 2> "$name.err" ||
     { tail -n 20 "$name.json" "$name.err"; echo "speed: $name failed" >&2; exit 1; }
   awk -v name="$name" '
     /"event":"apiReady"/ { api = millis($0) } /"event":"nodesReady"/ { nodes = millis($0) } /"event":"summary"/ { all = seconds($0) }
@@ -22,7 +23,6 @@ run() {
 
 "$LAB" down
 rm -rf .kinstall cache
-export KINSTALL_CACHE=$PWD/cache
 "$LAB" up 3
 "$here/inventory.sh" > inventory.yaml
 run cold
