@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use hoststate::wire::SILENCE;
 use parking_lot::Mutex;
 
-use russh::client::{self, Handle, Handler};
+use russh::client::{self, Handle, Handler, Msg};
 use russh::keys::{Algorithm, HashAlg, PublicKeyOrCertificate};
-use russh::{Disconnect, Preferred};
+use russh::{Channel, Disconnect, Preferred};
 
 use super::identity::{self, Failure};
 use super::known_hosts::{KnownHosts, Verdict};
@@ -23,9 +25,29 @@ pub struct SshClient {
     target: String,
     user: String,
     round_trips: RoundTrips,
+    /// Opened together with the first one.
+    spare: Mutex<Vec<Channel<Msg>>>,
+    started: AtomicBool,
 }
 
+/// How many commands a host is usually told to start: the probe, the upload, `converge`. A channel for each takes a round trip to
+/// open; opened together they take one. A server that allows fewer refuses those, and they are opened when they are needed.
+const COMMANDS: usize = 3;
+
 impl SshClient {
+    async fn channel(&self) -> Result<Channel<Msg>, russh::Error> {
+        if let Some(channel) = self.spare.lock().pop() {
+            return Ok(channel);
+        }
+        if self.started.swap(true, Ordering::Relaxed) {
+            return self.handle.channel_open_session().await;
+        }
+        let mut opened = join_all((0..COMMANDS).map(|_| self.handle.channel_open_session())).await;
+        let first = opened.remove(0);
+        self.spare.lock().extend(opened.into_iter().flatten());
+        first
+    }
+
     /// Connects and logs in, all of it within `timeout`.
     pub async fn connect(host: &Host, timeout: Duration) -> Result<Self, SshError> {
         let target = format!("{}:{}", host.address, host.ssh.port);
@@ -41,7 +63,7 @@ impl Transport for SshClient {
     async fn start(&self, command: &str) -> Result<Process, SshError> {
         self.round_trips.add();
         let broken = |source| SshError::Broken { target: self.target.clone(), source };
-        let channel = self.handle.channel_open_session().await.map_err(broken)?;
+        let channel = self.channel().await.map_err(broken)?;
         channel.exec(false, command).await.map_err(broken)?;
         Ok(Process::from_channel(channel))
     }
@@ -82,7 +104,14 @@ async fn connect(host: &Host, target: &str) -> Result<SshClient, SshError> {
         }
         Err(Failure::Error(error)) => return Err(error),
     }
-    Ok(SshClient { handle, target: target.to_owned(), user: ssh.user.clone(), round_trips: RoundTrips::default() })
+    Ok(SshClient {
+        handle,
+        target: target.to_owned(),
+        user: ssh.user.clone(),
+        round_trips: RoundTrips::default(),
+        spare: Mutex::default(),
+        started: AtomicBool::new(false),
+    })
 }
 
 /// A host that leaves so many without an answer is gone, after [`SILENCE`].

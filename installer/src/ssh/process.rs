@@ -90,7 +90,7 @@ impl Process {
         let stdout: Box<dyn AsyncRead + Send + Unpin> = Box::new(StreamReader::new(tokio_stream_from(out_receiver)));
         Self {
             stdin: Some(Box::new(stdin)),
-            stdout: BufReader::with_capacity(64 * 1024, stdout),
+            stdout: BufReader::with_capacity(8 * 1024, stdout),
             stderr,
             exit,
             partial: Vec::new(),
