@@ -81,6 +81,7 @@ pub async fn run(global: &Global, printer: &Printer, arguments: &Restore) -> any
         bundled: arguments.bundled.clone(),
         ignore_preflight: arguments.ignore_preflight,
         no_validate: arguments.no_validate,
+        timeline: None,
     };
     up::run(&run, &arguments).await
 }
