@@ -104,7 +104,8 @@ async fn a_stage_that_was_left_on_a_host_without_kinstall_goes() {
     std::fs::create_dir_all(STAGE).unwrap();
     std::fs::write(Path::new(STAGE).join("half"), "half").unwrap();
     let transport = host::connect(&host, TIMEOUT).await.unwrap();
-    let session = host::open_session(&host, transport, Executable::Installed(None), &Uploads::new(1, &())).await.unwrap();
+    let session =
+        host::open_session(&host, transport, Executable::Installed(None), &Uploads::new(1, &())).await.unwrap();
     assert!(session.is_none(), "kinstall is not on this machine");
     assert!(!Path::new(STAGE).exists());
 }

@@ -132,6 +132,10 @@ impl Process {
     }
 }
 
+/// What is written at once. russh gathers what several writes leave to it in one buffer and keeps that as long as the connection
+/// lives: with whole packets of 32 KiB a megabyte for every host that something was sent to.
+const PIECE: usize = 8 * 1024;
+
 /// A command's stdin. What is written to a command that has ended fails: the channel's window is never opened again, and the
 /// writer would wait for ever.
 struct Stdin<W> {
@@ -151,7 +155,8 @@ impl<W: AsyncWrite + Unpin> Stdin<W> {
 impl<W: AsyncWrite + Unpin> AsyncWrite for Stdin<W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let piece = bytes.len().min(PIECE);
+        Pin::new(&mut self.inner).poll_write(cx, &bytes[..piece])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
