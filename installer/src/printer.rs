@@ -36,6 +36,8 @@ pub struct Printer {
     timeline: Timeline,
     /// What each host is at, and since when, where that is no step of its own.
     doing: Mutex<HashMap<String, (String, Instant)>>,
+    /// When steps of hosts began that are not over.
+    steps: Mutex<HashMap<(String, usize), Duration>>,
 }
 
 impl Printer {
@@ -55,6 +57,7 @@ impl Printer {
             stdout: Mutex::new(0),
             timeline: Timeline::new(started),
             doing: Mutex::default(),
+            steps: Mutex::default(),
         }
     }
 
@@ -185,6 +188,23 @@ impl Printer {
         svg::svg(title, self.elapsed(), &self.timeline.spans())
     }
 
+    /// A step begins, or has taken so long. It may be told late that it is over: units are, when somebody waits for them.
+    fn step(&self, host: &str, index: usize, resource: &str, took: Option<Duration>) {
+        let key = (host.to_owned(), index);
+        match took {
+            None => {
+                self.steps.lock().insert(key, self.started.elapsed());
+            }
+            Some(took) => {
+                let began = self.steps.lock().remove(&key);
+                match began {
+                    Some(began) => self.timeline.add_from(host, resource, began, took),
+                    None => self.timeline.add(host, resource, took),
+                };
+            }
+        }
+    }
+
     /// What the host was at by its own account is over.
     fn over(&self, host: &str) {
         // what takes no time is not worth a bar
@@ -265,9 +285,7 @@ impl HostLine<'_> {
         match event {
             Event::Step { index, total, resource, action, finished, millis } => {
                 printer.over(&self.name);
-                if *finished {
-                    printer.timeline.add(&self.name, resource, Duration::from_millis(*millis));
-                }
+                printer.step(&self.name, *index, resource, finished.then(|| Duration::from_millis(*millis)));
                 if let Some(screen) = &printer.screen {
                     screen.change(|board, _| board.step(&self.name, *index, *total, resource));
                 } else if printer.is_json() {

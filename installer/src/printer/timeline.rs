@@ -108,13 +108,12 @@ impl Timeline {
     /// Something ended now and took so long.
     pub fn add(&self, lane: &str, what: &str, took: Duration) -> Span {
         let now = self.started.elapsed();
-        let span = Span {
-            lane: lane.to_owned(),
-            what: what.to_owned(),
-            kind: Kind::of(what),
-            from: now.saturating_sub(took),
-            took: took.min(now),
-        };
+        self.add_from(lane, what, now.saturating_sub(took), took.min(now))
+    }
+
+    /// Something began so long after the run.
+    pub fn add_from(&self, lane: &str, what: &str, from: Duration, took: Duration) -> Span {
+        let span = Span { lane: lane.to_owned(), what: what.to_owned(), kind: Kind::of(what), from, took };
         self.spans.lock().push(span.clone());
         span
     }

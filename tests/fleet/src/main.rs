@@ -59,7 +59,12 @@ const MOST: usize = 4000;
 fn main() -> ExitCode {
     let done =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
-            let done = runtime.block_on(all(&Args::parse()));
+            let done = runtime.block_on(async {
+                tokio::select! {
+                    done = all(&Args::parse()) => done,
+                    () = told_to_end() => bail!("told to end"),
+                }
+            });
             runtime.shutdown_timeout(Duration::from_secs(1));
             done
         });
@@ -69,6 +74,19 @@ fn main() -> ExitCode {
             eprintln!("fleet: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What was booted goes with what is dropped then.
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 

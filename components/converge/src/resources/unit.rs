@@ -37,8 +37,7 @@ pub fn observe(name: &str, enabled: bool, active: bool) -> Observation {
 pub struct Starting {
     pub index: usize,
     pub name: String,
-    started: std::time::Instant,
-    thread: JoinHandle<Result<(), Stopped>>,
+    thread: JoinHandle<Result<u64, Stopped>>,
 }
 
 /// Why a unit did not come up.
@@ -51,11 +50,10 @@ pub struct Stopped {
 impl Starting {
     /// Waits until the unit is up; gives the milliseconds it took.
     pub fn wait(self) -> Result<u64, Stopped> {
-        let result = self.thread.join().unwrap_or_else(|_| {
+        self.thread.join().unwrap_or_else(|_| {
             let error = std::io::Error::other("the thread that started it panicked");
             Err(Stopped { failure: super::io(&format!("unit {}", self.name), &error), abandoned: false })
-        });
-        result.map(|()| command::millis(self.started))
+        })
     }
 }
 
@@ -65,13 +63,15 @@ pub fn start(context: Context<'_>, index: usize, name: &str, enabled: bool, acti
     let (sink, abandon, unit) = (context.sink.clone(), context.abandon.clone(), name.to_owned());
     let started = std::time::Instant::now();
     let thread = std::thread::spawn(move || {
-        bring(&sink, &abandon, &unit, enabled, active, action).map_err(|failure| {
+        let brought = bring(&sink, &abandon, &unit, enabled, active, action);
+        // it may be up long before somebody waits for it
+        brought.map(|()| command::millis(started)).map_err(|failure| {
             let abandoned = abandon.is_set();
             abandon.set();
             Stopped { failure, abandoned }
         })
     });
-    Starting { index, name: name.to_owned(), started, thread }
+    Starting { index, name: name.to_owned(), thread }
 }
 
 fn bring(
