@@ -242,7 +242,7 @@ impl Onlooker for Printer {
         self.over(host);
         self.doing.lock().insert(host.to_owned(), (what.to_owned(), Instant::now()));
         match &self.screen {
-            Some(screen) => screen.change(|board, _| board.doing(host, what)),
+            Some(screen) => screen.change(|board, now| board.doing(host, what, now)),
             None if self.verbose > 0 && !self.is_json() => self.line(&format!("{host}: {what}")),
             None => {}
         }

@@ -22,6 +22,13 @@ pub struct Lane {
     users: usize,
 }
 
+impl Lane {
+    /// Nothing is done there yet: its clock has not begun.
+    pub fn is_waiting(&self) -> bool {
+        self.stage.starts_with("waiting") && self.steps.1 == 0
+    }
+}
+
 /// A file on its way to a host.
 #[derive(Clone, Debug)]
 pub struct Sending {
@@ -89,8 +96,11 @@ impl Board {
         self.live > 0 || self.cluster.is_some()
     }
 
-    pub fn doing(&mut self, name: &str, what: &str) {
+    pub fn doing(&mut self, name: &str, what: &str, now: Instant) {
         self.change(name, |lane| {
+            if lane.is_waiting() {
+                lane.started = now;
+            }
             what.clone_into(&mut lane.stage);
             what.clone_into(&mut lane.what);
             lane.sending = None;

@@ -42,7 +42,7 @@ pub fn left(board: &Board, canvas: Canvas, now: Instant) -> Vec<String> {
     }
     match board.lanes.len() + 1 > canvas.room() {
         true => {
-            let mut lines = vec![counts(board, canvas, now)];
+            let mut lines = counts(board, canvas, now);
             lines.extend(
                 board.lanes.iter().filter(|lane| failed(lane)).map(|lane| line(lane, width(board), canvas, now)),
             );
@@ -62,19 +62,19 @@ fn width(board: &Board) -> usize {
 
 /// Counts, then what failed, then who takes longest.
 fn summary(board: &Board, canvas: Canvas, now: Instant) -> Vec<String> {
-    let mut lines = vec![counts(board, canvas, now)];
-    let room = canvas.room() - 1;
+    let mut lines = counts(board, canvas, now);
+    let room = canvas.room().saturating_sub(lines.len());
     let failures: Vec<&Lane> = board.lanes.iter().filter(|lane| failed(lane)).collect();
     let mut busy: Vec<&Lane> =
         board.lanes.iter().filter(|lane| lane.ended.is_none() && lane.stopped.is_none()).collect();
     // a host that only waits tells nothing
-    busy.sort_by_key(|lane| (lane.stage.starts_with("waiting"), lane.started));
+    busy.sort_by_key(|lane| (lane.is_waiting(), lane.started));
     let shown = failures.len().min(room.saturating_sub(busy.len().min(3)));
     lines.extend(failures.iter().take(shown).map(|lane| line(lane, width(board), canvas, now)));
     if shown < failures.len() {
         lines.push(fit("  ", &format!("and {} more that failed", failures.len() - shown), "", canvas));
     }
-    let rest = (room + 1).saturating_sub(lines.len());
+    let rest = canvas.room().saturating_sub(lines.len());
     lines.extend(busy.iter().take(rest).map(|lane| line(lane, width(board), canvas, now)));
     lines
 }
@@ -83,8 +83,8 @@ fn failed(lane: &Lane) -> bool {
     matches!(lane.ended, Some(Err(_)))
 }
 
-/// `200 hosts: 120 done, 16 sending (80.1 MiB/s), 64 waiting`.
-fn counts(board: &Board, canvas: Canvas, now: Instant) -> String {
+/// `200 hosts: 120 done, 16 sending, 64 waiting, 80.1 MiB/s`, over as many lines as it takes.
+fn counts(board: &Board, canvas: Canvas, now: Instant) -> Vec<String> {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for lane in &board.lanes {
         let stage = match (&lane.ended, lane.stopped) {
@@ -110,8 +110,23 @@ fn counts(board: &Board, canvas: Canvas, now: Instant) -> String {
         text.push(format!("{}/s", bytes(rate)));
     }
     let started = board.lanes.iter().map(|lane| lane.started).min().unwrap_or(now);
+    let took = seconds(now.duration_since(started));
     let head = format!("  {} hosts:", board.lanes.len());
-    paint(fit(&head, &text.join(", "), &seconds(now.duration_since(started)), canvas), "1", canvas)
+    let room = canvas.columns.saturating_sub(head.len() + took.len() + 4).max(1);
+    let mut lines = vec![String::new()];
+    for item in text {
+        let last = lines.last().map_or(0, |line| line.chars().count());
+        if last > 0 && last + 2 + item.chars().count() > room {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            let comma = if line.is_empty() { "" } else { ", " };
+            line.push_str(&format!("{comma}{item}"));
+        }
+    }
+    lines.truncate(canvas.room());
+    let heads = std::iter::once((head.clone(), took)).chain(std::iter::repeat((" ".repeat(head.len()), String::new())));
+    lines.iter().zip(heads).map(|(line, (head, took))| paint(fit(&head, line, &took, canvas), "1", canvas)).collect()
 }
 
 fn line(lane: &Lane, width: usize, canvas: Canvas, now: Instant) -> String {
@@ -190,11 +205,11 @@ mod tests {
             let name = format!("h{index:03}");
             board.begin(&name, now);
             match index % 5 {
-                0 => board.doing(&name, "connecting"),
+                0 => board.doing(&name, "connecting", now),
                 1 => board.sent(&name, "kinstall-components", 10 << 20, 50 << 20, now),
                 2 => board.step(&name, 34, 58, "unit kinstall-containerd.service"),
                 3 => board.ended(&name, Ok("58 changed, 0 unchanged".into()), now),
-                _ => board.doing(&name, "waiting to be sent to"),
+                _ => board.doing(&name, "waiting to be sent to", now),
             }
         }
         board
@@ -230,11 +245,13 @@ mod tests {
         let lines = live(&board, CANVAS, later);
         assert!(lines.len() <= 20, "{lines:#?}");
         assert!(lines[0].starts_with("  200 hosts: 39 done, 2 failed,") && lines[0].ends_with("1:15"), "{lines:#?}");
+        let counted: usize = lines[..2].concat().split([' ', ',']).filter_map(|word| word.parse::<usize>().ok()).sum();
+        assert_eq!(counted, 200 + 200, "the hosts and what they are at: {lines:#?}");
         let failures: Vec<_> = lines.iter().filter(|line| line.contains("failed: unit")).collect();
         assert_eq!(failures.len(), 2, "{lines:#?}");
         assert!(lines.iter().any(|line| line.contains("connecting")), "who is at work fills the rest: {lines:#?}");
         let left = left(&board, CANVAS, later);
-        assert_eq!(left.len(), 3, "counts and the two: {left:#?}");
+        assert_eq!(left.len(), 4, "counts, on two lines, and the two: {left:#?}");
     }
 
     #[test]
@@ -257,7 +274,7 @@ mod tests {
         let now = Instant::now();
         let mut board = Board::default();
         board.begin("h1", now);
-        board.doing("h1", "connecting");
+        board.doing("h1", "connecting", now);
         assert!(board.leave("h1", now) && !board.is_live());
         assert!(left(&board, CANVAS, now).is_empty());
     }
