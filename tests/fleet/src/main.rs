@@ -57,12 +57,13 @@ struct Args {
 const MOST: usize = 4000;
 
 fn main() -> ExitCode {
+    let args = Args::parse();
     let done =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
             let done = runtime.block_on(async {
                 tokio::select! {
-                    done = all(&Args::parse()) => done,
-                    () = told_to_end() => bail!("told to end"),
+                    done = all(&args) => done,
+                    () = told_to_end() => Err(anyhow::anyhow!("told to end")),
                 }
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
