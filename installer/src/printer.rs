@@ -1,4 +1,4 @@
-//! What the operator sees: bars on a terminal, plain lines otherwise, JSON lines for programs. Everything also goes to the
+//! What the operator sees: a board on a terminal, plain lines otherwise, JSON lines for programs. Everything also goes to the
 //! run's log file. Progress goes to stderr (JSON: stdout), results to stdout.
 
 mod board;
@@ -292,12 +292,8 @@ impl HostLine<'_> {
                     let fields = json!({"host": self.name, "index": index, "total": total, "resource": resource, "action": action, "finished": finished, "stepMillis": millis});
                     printer.event("step", "", fields);
                 } else if *finished
-<<<<<<< HEAD
-                    && !self.printer.quiet
-                    && (self.printer.verbose > 0 || resource.starts_with("unit ") || resource.starts_with("image "))
-=======
+                    && !printer.quiet
                     && (printer.verbose > 0 || resource.starts_with("unit ") || resource.starts_with("image "))
->>>>>>> cc26fdb (installer: up and upgrade draw where the time went; progress is a board of our own)
                 {
                     printer.line(&format!("  {}: {} {resource} ({millis} ms)", self.name, verb(*action)));
                 }
