@@ -4,6 +4,7 @@
 
 mod backup;
 mod control_planes;
+mod registries;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,6 +15,7 @@ use anyhow::Context as _;
 pub use backup::BackupPlan;
 pub use control_planes::{BALANCER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, ExternalEtcd};
 use ipnet::Ipv4Net;
+pub use registries::{Proxy, Registry};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Signer;
@@ -32,6 +34,8 @@ pub struct Cluster {
     pub bundle: Option<PathBuf>,
     /// Who has to have signed it.
     pub bundle_key: Option<Signer>,
+    pub registries: Vec<Registry>,
+    pub proxy: Option<Proxy>,
     pub hosts: Vec<Host>,
     /// The etcd that somebody else runs for this cluster.
     pub external_etcd: Option<ExternalEtcd>,
@@ -196,6 +200,8 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         .as_ref()
         .and_then(|At { value, pos }| Signer::parse(value).map_err(|why| sink.add(*pos, "bundleKey", why)).ok());
     let backup = inventory.backup.as_ref().and_then(|written| backup::plan(written, sink));
+    let registries = registries::registries(&inventory.registries, directory, sink);
+    let proxy = inventory.proxy.as_ref().and_then(|written| registries::proxy(written, sink));
     let limits = limits(&inventory.limits, sink);
     let external_etcd = inventory.etcd.as_ref().and_then(|etcd| control_planes::external_etcd(etcd, directory, sink));
     let wordpress = inventory.wordpress.filter(|sample| sample.enabled.unwrap_or(true)).map(|sample| {
@@ -215,6 +221,8 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         directory: directory.to_path_buf(),
         bundle: inventory.bundle.map(|path| expand(path, directory)),
         bundle_key,
+        registries,
+        proxy,
         hosts,
         external_etcd,
         network,

@@ -7,6 +7,7 @@
 mod certificates;
 mod files;
 mod kept;
+mod registries;
 pub mod render;
 mod timers;
 mod topology;
@@ -68,8 +69,10 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     let context = context(inputs, host, facts)?;
     let version = &inputs.bundle.version;
     let mut resources = files::directories(inputs, host);
+    resources.extend(registries::directories(inputs.cluster));
     resources.extend(files::bundled(inputs, host));
     resources.extend(files::configs(inputs, host, &context)?);
+    resources.extend(registries::files(inputs.cluster)?);
     resources.extend(sysctls(facts).map(|(key, value)| Resource::Sysctl { key: key.into(), value: value.into() }));
     resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
     resources.extend(timers::directories(inputs.cluster, host));
@@ -138,6 +141,7 @@ fn context(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Result<Val
         "taints": host.taints.iter().map(|taint| parse_taint(taint)).collect::<Vec<_>>(),
         "resolv_conf": if facts.resolv_conf.is_empty() { "/etc/resolv.conf" } else { &facts.resolv_conf },
         "can_lower_oom_score": facts.can_lower_oom_score,
+        "registries": if cluster.registries.is_empty() { None } else { Some(registries::FOLDER) },
         "pause_image": pause_image(inputs.bundle),
         "sysctls": pairs(&mut sysctls(facts).map(|(key, value)| (key.to_owned(), value.to_owned()))),
         "modules": modules(facts).collect::<Vec<_>>(),

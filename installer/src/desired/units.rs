@@ -4,7 +4,7 @@ use hoststate::{Content, Resource};
 use serde_json::{Value, json};
 
 use super::render::render;
-use super::{Inputs, files};
+use super::{Inputs, files, registries};
 use crate::cluster::{Cluster, Host};
 
 pub const CONTAINERD: &str = "kinstall-containerd.service";
@@ -180,6 +180,9 @@ pub fn files(inputs: Inputs<'_>, host: &Host, context: &Value) -> anyhow::Result
     of_host(cluster, host)
         .map(|unit| {
             let mut extra: Vec<String> = unit.extra.iter().map(|line| (*line).to_owned()).collect();
+            if unit.name == CONTAINERD && cluster.proxy.is_some() {
+                extra.push(format!("EnvironmentFile={}", registries::PROXY));
+            }
             if unit.name == ETCD {
                 extra.extend(etcd_lines(&bundle.arch));
             }
@@ -222,6 +225,9 @@ pub fn units(inputs: Inputs<'_>, host: &Host, stage: Stage) -> Vec<Resource> {
             restart_on.extend(unit.config.iter().map(|file| (*file).to_owned()));
             if !cluster.etcd_endpoints(host).is_empty() {
                 restart_on.extend(unit.etcd_config.iter().map(|file| (*file).to_owned()));
+            }
+            if unit.name == CONTAINERD && cluster.proxy.is_some() {
+                restart_on.push(registries::PROXY.to_owned());
             }
             restart_on.extend(programs(inputs, unit));
             let is_before = |name: &&&str| of_stage.iter().any(|other| other.name == **name);

@@ -9,6 +9,7 @@ pub mod decode;
 mod documents;
 pub mod edit;
 mod groups;
+mod registries;
 pub mod schema;
 pub mod substitute;
 pub mod yaml;
@@ -24,6 +25,7 @@ pub use decode::Sink;
 pub use decode::{At, Problem, Problems};
 use decode::{Fields, pick, text};
 use groups::Groups;
+pub use registries::{Proxy, Registry};
 use substitute::{Environment, Variables};
 use yaml::{Node, Pos, Value};
 
@@ -42,6 +44,8 @@ pub struct Inventory {
     pub storage_default_class: Option<bool>,
     pub wordpress: Option<WordPress>,
     pub backup: Option<Backup>,
+    pub registries: Vec<Registry>,
+    pub proxy: Option<Proxy>,
     pub limits: Limits,
 }
 
@@ -195,6 +199,12 @@ pub fn decode_with(text: &str, variables: &dyn Variables, sink: &mut Sink) -> Op
             wordpress
         }),
         backup: root.section("backup", sink).map(|fields| backup::backup(fields, sink)),
+        registries: root
+            .list("registries", sink)
+            .into_iter()
+            .map(|(path, node)| registries::registry(node, path, sink))
+            .collect(),
+        proxy: root.section("proxy", sink).map(|fields| registries::proxy(fields, sink)),
         limits: root.section("limits", sink).map(|fields| limits(fields, sink)).unwrap_or_default(),
     };
     root.finish(sink);

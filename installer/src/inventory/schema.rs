@@ -33,6 +33,7 @@ type Field = (&'static str, Value);
 const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const DOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 const IPV4_RANGE: &str = r"^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+/[0-9]+$";
+const URL: &str = "^https?://";
 const TAINT: &str = "^[^:=]+(=[^:=]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$";
 
 fn root() -> Vec<Field> {
@@ -137,6 +138,19 @@ fn root() -> Vec<Field> {
                 ],
             )),
         ),
+        ("registries", list("How the container runtime reaches image registries", registry())),
+        (
+            "proxy",
+            optional(object(
+                "What the container runtime reaches registries through",
+                &[],
+                vec![
+                    ("http", pattern("For plain connections", URL)),
+                    ("https", pattern("For encrypted connections", URL)),
+                    ("noProxy", list("What is reached without it", scalar("A host, domain or range"))),
+                ],
+            )),
+        ),
         (
             "limits",
             optional(object(
@@ -152,6 +166,22 @@ fn root() -> Vec<Field> {
             )),
         ),
     ]
+}
+
+fn registry() -> Value {
+    object(
+        "One registry",
+        &["name"],
+        vec![
+            ("name", scalar("As image names have it, such as docker.io; \"*\" for all others")),
+            ("mirrors", list("Asked first, in this order", pattern("A URL", URL))),
+            ("caFile", scalar("Who signs the mirrors' and the registry's certificates")),
+            ("skipVerify", boolean("Whether their certificates are not looked at")),
+            ("username", scalar("Who asks")),
+            ("passwordFile", scalar("A file with the password")),
+            ("passwordEnv", scalar("A variable of the environment with the password")),
+        ],
+    )
 }
 
 fn host() -> Vec<Field> {

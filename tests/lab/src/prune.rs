@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Folders of the cache whose entries are named by a recipe's hash.
-const FOLDERS: [&str; 5] = ["host", "images", "kubectl", "roots", "runtime"];
+const FOLDERS: [&str; 6] = ["host", "images", "kubectl", "registry", "roots", "runtime"];
 const UNUSED: Duration = Duration::from_secs(24 * 3600);
 
 /// Removes what no recipe of this clone names and nobody has used for a day; tells what.
@@ -33,6 +33,7 @@ fn named() -> Result<BTreeSet<PathBuf>> {
     }
     named.insert(tools::runtime_path()?);
     named.insert(tools::kubectl_path()?);
+    named.insert(tools::registry_path()?);
     Ok(named)
 }
 
@@ -113,6 +114,6 @@ mod tests {
     fn every_recipe_names_its_entries() {
         let named = named().unwrap();
         let of = |folder: &str| named.iter().filter(|path| path.parent().unwrap().ends_with(folder)).count();
-        assert_eq!(FOLDERS.map(of), [1, 3, 1, 4, 1], "{named:?}");
+        assert_eq!(FOLDERS.map(of), [1, 3, 1, 1, 4, 1], "{named:?}");
     }
 }

@@ -11,6 +11,7 @@ use std::process::Command;
 
 const RUNTIME: [&str; 3] = ["containerd", "runc", "etcd-server"];
 const KUBECTL: [&str; 1] = ["kubernetes-client"];
+const REGISTRY: [&str; 1] = ["docker-registry"];
 
 /// Where the runtime's folder is, or would be.
 pub(crate) fn runtime_path() -> Result<PathBuf> {
@@ -41,19 +42,32 @@ pub fn runtime() -> Result<PathBuf> {
     Ok(target)
 }
 
+/// Where the registry's folder is, or would be.
+pub(crate) fn registry_path() -> Result<PathBuf> {
+    Ok(paths::cache_dir().join("registry").join(versions(&REGISTRY)?))
+}
+
 /// The path of a kubectl executable.
 pub fn kubectl() -> Result<PathBuf> {
-    let packages = KUBECTL;
-    let target = kubectl_path()?;
+    one(&KUBECTL, kubectl_path()?, "kubectl")
+}
+
+/// The path of an image registry's executable.
+pub fn registry() -> Result<PathBuf> {
+    one(&REGISTRY, registry_path()?, "docker-registry")
+}
+
+/// A single program out of packages.
+fn one(packages: &[&str], target: PathBuf, program: &str) -> Result<PathBuf> {
     recipe::cached(&target, |partial| {
         let unpacked = paths::beside(partial, ".unpacked");
-        unpack(&packages, &unpacked)?;
+        unpack(packages, &unpacked)?;
         fs::create_dir_all(partial)?;
-        fs::copy(unpacked.join("usr/bin/kubectl"), partial.join("kubectl"))
-            .context("Debian's kubernetes-client has no kubectl")?;
+        fs::copy(unpacked.join("usr/bin").join(program), partial.join(program))
+            .with_context(|| format!("Debian's {} has no {program}", packages.join(" and ")))?;
         recipe::remove(&unpacked)
     })?;
-    Ok(target.join("kubectl"))
+    Ok(target.join(program))
 }
 
 /// A name for exactly these versions of the packages.

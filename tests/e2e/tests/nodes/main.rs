@@ -2,6 +2,7 @@
 
 mod coming;
 mod ending;
+mod registry;
 
 use std::fs;
 use std::process::ExitCode;
@@ -81,8 +82,9 @@ fn installed(story: &Story) -> Result<()> {
 }
 
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario<Story>); 8] = [
+const SCENARIOS: [(&str, Scenario<Story>); 9] = [
     ("a cluster of two hosts comes up", installed),
+    ("images come through a private mirror", registry::pulled),
     ("node add makes a node of one host and touches no other", coming::added),
     ("labels and taints that the inventory has no longer go from the node", coming::changed),
     ("certs renew of one host issues what is its own", coming::one_hosts_certificates),
