@@ -23,6 +23,7 @@ pub enum Keep {
 pub fn missing_blobs(context: Context<'_>, state: &HostState, observations: &[Observation]) -> Vec<String> {
     let mut asked = HashSet::new();
     changed(state, observations)
+        .filter(|(_, _, observation)| !observation.same_content)
         .filter_map(|(_, resource, _)| resource.blobs())
         .filter(|sha256| asked.insert(*sha256) && !context.blobs.have(sha256))
         .map(str::to_owned)
@@ -58,7 +59,8 @@ pub fn apply(
         Keep::Nothing => None,
     };
     let new = HostManifest { previous, ..new_manifest(state, observations, before.as_ref()) };
-    let (ahead, stale) = write_ahead(context, new.clone(), before.as_ref())?;
+    let stale = stale(state, before.as_ref());
+    let ahead = write_ahead(context, new.clone(), &stale)?;
 
     // A run that was interrupted may have written unit files that systemd has not read.
     let reload = before.as_ref().is_some_and(|manifest| !manifest.complete);
@@ -137,21 +139,15 @@ fn keep_amended(context: Context<'_>, state: &HostState) -> std::io::Result<()> 
     kept::save(context.root, &kept)
 }
 
-/// Writes down what is about to be made and keeps what is there, before anything is touched. Gives what was written, and the
-/// entries of an earlier apply that this state no longer has.
-fn write_ahead(
-    context: Context<'_>,
-    new: HostManifest,
-    before: Option<&HostManifest>,
-) -> Result<(HostManifest, Vec<ManifestEntry>), Failure> {
-    let kept: HashSet<(&str, &str)> = new.entries.iter().map(|e| (e.kind.as_str(), e.name.as_str())).collect();
-    let stale: Vec<ManifestEntry> = before
-        .map(|m| m.entries.as_slice())
-        .unwrap_or_default()
-        .iter()
-        .filter(|entry| !kept.contains(&(entry.kind.as_str(), entry.name.as_str())))
-        .cloned()
-        .collect();
+/// The entries of an earlier apply that this state no longer has.
+pub fn stale(state: &HostState, before: Option<&HostManifest>) -> Vec<ManifestEntry> {
+    let named: HashSet<(&str, &str)> = state.resources.iter().map(kind_and_name).collect();
+    let entries = before.map(|manifest| manifest.entries.as_slice()).unwrap_or_default().iter();
+    entries.filter(|entry| !named.contains(&(entry.kind.as_str(), entry.name.as_str()))).cloned().collect()
+}
+
+/// Writes down what is about to be made and keeps what is there, before anything is touched. Gives what was written.
+fn write_ahead(context: Context<'_>, new: HostManifest, stale: &[ManifestEntry]) -> Result<HostManifest, Failure> {
     for entry in &new.entries {
         if let Undo::RestoreFile { backup, .. } = &entry.undo {
             file::back_up(context.root, &entry.name, backup).map_err(|error| resources::io(&entry.resource, &error))?;
@@ -160,7 +156,7 @@ fn write_ahead(
     // Until it is complete the manifest also names what an earlier version made, so that `down` finds everything.
     let ahead = HostManifest { entries: stale.iter().cloned().chain(new.entries).collect(), ..new };
     manifest::save(context.root, &ahead).map_err(|error| resources::io("manifest", &error))?;
-    Ok((ahead, stale))
+    Ok(ahead)
 }
 
 fn new_manifest(state: &HostState, observations: &[Observation], before: Option<&HostManifest>) -> HostManifest {

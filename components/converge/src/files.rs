@@ -108,6 +108,38 @@ impl Identity {
     }
 }
 
+/// How mode and owner differ from what they are to be, in words: what is there, and what is wanted. What is ours is root's.
+pub fn access(meta: &fs::Metadata, wanted: u32) -> Option<(String, String)> {
+    let mut differences = Vec::new();
+    if mode(meta) != wanted {
+        differences.push((format!("mode {:o}", mode(meta)), format!("mode {wanted:o}")));
+    }
+    let ((uid, gid), (own_uid, own_gid)) = (owner(meta), own());
+    if (uid, gid) != (own_uid, own_gid) {
+        differences.push((format!("owner {uid}:{gid}"), format!("owner {own_uid}:{own_gid}")));
+    }
+    let (found, wanted): (Vec<_>, Vec<_>) = differences.into_iter().unzip();
+    (!found.is_empty()).then(|| (found.join(", "), wanted.join(", ")))
+}
+
+/// Gives it to who converges, if it is somebody else's.
+pub fn make_own(path: &Path) -> io::Result<()> {
+    let (uid, gid) = own();
+    match owner(&fs::metadata(path)?) == (uid, gid) {
+        true => Ok(()),
+        false => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
+    }
+}
+
+fn owner(meta: &fs::Metadata) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    (meta.uid(), meta.gid())
+}
+
+fn own() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
 /// Permission bits only.
 pub fn mode(meta: &fs::Metadata) -> u32 {
     meta.permissions().mode() & 0o7777

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::io;
 
+use hoststate::wire::ManifestEntry;
 use hoststate::{Action, Change, Content, HostState, Resource};
 
 use crate::resources::{self, Observation};
-use crate::{Root, files, manifest};
+use crate::{Root, apply, down, files, manifest};
 
 /// Below it lie the versions' directories, and the link to that which runs.
 const VERSIONS: &str = "/opt/kinstall/";
@@ -21,6 +22,8 @@ pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
         let mut observation = resources::observe(root, resource)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", resource.id())))?;
         match resource {
+            // who uses it does not notice another mode or owner
+            Resource::File { .. } if observation.same_content => {}
             Resource::File { path, content, .. } if differs_from_what_runs(root, path, content, observation.action) => {
                 changing.insert(path);
             }
@@ -29,18 +32,16 @@ pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
             }
             Resource::Unit { name, active: true, restart_on, .. } if observation.action == Action::None => {
                 if owed.contains(name) {
-                    observation.action = Action::Restart;
-                    observation.detail = "its files changed in a run that was interrupted".to_owned();
+                    observation =
+                        observation.because(Action::Restart, "its files changed in a run that was interrupted");
                 } else if let Some(path) = restart_on.iter().find(|path| changing.contains(path.as_str())) {
-                    observation.action = Action::Restart;
-                    observation.detail = format!("{path} changes");
+                    observation = observation.because(Action::Restart, format!("{path} changes"));
                 }
             }
             Resource::Image { source: hoststate::ImageSource::Executable { path, .. }, .. }
                 if observation.action == Action::None && changing.contains(path.as_str()) =>
             {
-                observation.action = Action::Update;
-                observation.detail = format!("{path} changes");
+                observation = observation.because(Action::Update, format!("{path} changes"));
             }
             _ => {}
         }
@@ -65,15 +66,37 @@ pub fn differs_from_what_runs(root: &Root, path: &str, content: &Content, action
 
 /// The lines of `kinstall plan`.
 pub fn changes(state: &HostState, observations: &[Observation]) -> Vec<Change> {
+    listed(state, observations, |observation| observation.action != Action::None)
+}
+
+/// What is not as it was made. What would only be worked on because of that is as it was made.
+pub fn drift(state: &HostState, observations: &[Observation]) -> Vec<Change> {
+    listed(state, observations, |observation| observation.action != Action::None && observation.why.is_empty())
+}
+
+fn listed(state: &HostState, observations: &[Observation], which: impl Fn(&Observation) -> bool) -> Vec<Change> {
     state
         .resources
         .iter()
         .zip(observations)
-        .filter(|(_, observation)| observation.action != Action::None)
+        .filter(|(_, observation)| which(observation))
         .map(|(resource, observation)| Change {
             resource: resource.id(),
             action: observation.action,
-            detail: observation.detail.clone(),
+            detail: observation.detail(),
+            found: observation.found.clone(),
+            wanted: observation.wanted.clone(),
+            diff: observation.diff.clone(),
         })
         .collect()
+}
+
+/// What an earlier state has made and this one does not name: what becomes of it when this one is applied for good, in that order.
+pub fn removed(root: &Root, state: &HostState) -> io::Result<Vec<Change>> {
+    let before = manifest::load(root)?;
+    let change = |entry: &ManifestEntry| {
+        let (action, detail) = down::effect(root, entry)?;
+        Some(Change::new(entry.resource.clone(), action, detail))
+    };
+    Ok(apply::stale(state, before.as_ref()).iter().rev().filter_map(change).collect())
 }

@@ -18,7 +18,7 @@ use crate::lock::HostLock;
 use crate::resources::{self, Context, Observation};
 use crate::sink::Sink;
 use crate::{
-    Root, STATE_DIR, apply, backup, down, facts, keeps, manifest, members, operator, own, plan, rollback, tidy,
+    Root, STATE_DIR, apply, backup, down, facts, keeps, kept, manifest, members, operator, own, plan, rollback, tidy,
 };
 
 /// Longest request line; a HostState with every config inline stays far below.
@@ -134,6 +134,7 @@ fn answer(context: Context<'_>, request: Request) -> Event {
             Err(error) => Event::Failed(resources::io("manifest", &error)),
         },
         Request::Plan { state } => run_plan(context, state).unwrap_or_else(Event::Failed),
+        Request::Drift => drift(context.root).unwrap_or_else(|error| Event::Failed(resources::io("drift", &error))),
         Request::Amend { state } => run_amend(context, state).unwrap_or_else(Event::Failed),
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
         Request::Members => members::list(context.sink).unwrap_or_else(Event::Failed),
@@ -151,7 +152,14 @@ fn answer(context: Context<'_>, request: Request) -> Event {
 
 fn run_plan(context: Context<'_>, state: HostState) -> Result<Event, Failure> {
     let (state, observations) = observed(context, state)?;
-    Ok(Event::Plan { changes: plan::changes(&state, &observations) })
+    let removed = plan::removed(context.root, &state).map_err(|error| resources::io("plan", &error))?;
+    Ok(Event::Plan { changes: plan::changes(&state, &observations), removed })
+}
+
+fn drift(root: &Root) -> std::io::Result<Event> {
+    let Some(state) = kept::load(root)? else { return Ok(Event::Drift { changes: None }) };
+    let observations = plan::observe(root, &state)?;
+    Ok(Event::Drift { changes: Some(plan::drift(&state, &observations)) })
 }
 
 fn run_apply(context: Context<'_>, state: HostState, keep: Keep) -> Result<Event, Failure> {

@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod facts;
 pub mod members;
 pub mod resource;
+pub mod shown;
 pub mod wire;
 
 pub use bundle::BundleManifest;

@@ -24,6 +24,8 @@ pub enum Request {
     Facts,
     /// What would change; touches nothing. Answered by [`Event::Plan`].
     Plan { state: HostState },
+    /// What is not as the last state that was applied for good wants it; touches nothing. Answered by [`Event::Drift`].
+    Drift,
     /// Answered by [`Event::NeedBlobs`] (possibly empty), then, as blobs arrive, `Step` events, then `Done` or `Failed`.
     /// `keep_previous`: what only the state before it has stays, so that [`Request::Rollback`] can go back to it, until the same
     /// state is applied without.
@@ -76,6 +78,13 @@ pub enum Event {
     },
     Plan {
         changes: Vec<Change>,
+        /// What the state does not name any more: it goes when the state is applied for good. Of no meaning for a part of a state.
+        #[serde(default)]
+        removed: Vec<Change>,
+    },
+    /// `None` where no state was ever applied for good.
+    Drift {
+        changes: Option<Vec<Change>>,
     },
     NeedBlobs {
         sha256: Vec<String>,
@@ -159,8 +168,23 @@ pub struct Change {
     /// [`crate::Resource::id`].
     pub resource: String,
     pub action: Action,
-    /// Unified diff of a text file or a short "was → will be"; empty for secrets.
+    /// Why, or a short "was → will be".
     pub detail: String,
+    /// What is there, in a few words; empty where nothing is, or where only the reason matters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub found: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub wanted: String,
+    /// How a text changes ([`crate::shown::difference`]); empty for what is secret as a whole.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub diff: String,
+}
+
+impl Change {
+    pub fn new(resource: impl Into<String>, action: Action, detail: impl Into<String>) -> Self {
+        let (found, wanted, diff) = Default::default();
+        Self { resource: resource.into(), action, detail: detail.into(), found, wanted, diff }
+    }
 }
 
 /// What converge made on a host and what was there before; kept on the host, read by `down`, `status` and `plan`.

@@ -16,7 +16,7 @@ use hoststate::wire::{Failure, ManifestEntry, Undo};
 use hoststate::{Action, Event, HostManifest};
 
 use crate::resources::{self, Context, sysctl};
-use crate::{STATE_DIR, command, files, manifest, runtime};
+use crate::{Root, STATE_DIR, command, files, manifest, runtime};
 
 const COMPONENTS: &str = "/opt/kinstall/current/bin/kinstall-components";
 
@@ -86,6 +86,21 @@ fn action_of(undo: &Undo) -> Action {
         Undo::Remove | Undo::RemoveDirectory { .. } => Action::Remove,
         Undo::RestoreFile { .. } | Undo::RestoreSysctl { .. } => Action::Restore,
         Undo::Keep => Action::None,
+    }
+}
+
+/// What [`undo`] of this entry does, and what there is to say of it; None: nothing.
+pub fn effect(root: &Root, entry: &ManifestEntry) -> Option<(Action, &'static str)> {
+    let is_there = |path: &str| fs::symlink_metadata(root.path(path)).is_ok();
+    match (&entry.undo, entry.kind.as_str()) {
+        (_, "unit") => Some((Action::Remove, "stopped and disabled")),
+        (Undo::Remove, "file" | "symlink") => is_there(&entry.name).then_some((Action::Remove, "")),
+        (Undo::RestoreFile { backup, .. }, _) => {
+            is_there(backup).then_some((Action::Restore, "as it was before kinstall came"))
+        }
+        (Undo::RestoreSysctl { .. }, _) => Some((Action::Restore, "as it was before kinstall came")),
+        (Undo::RemoveDirectory { .. }, _) => is_there(&entry.name).then_some((Action::Remove, "if it is empty then")),
+        _ => None,
     }
 }
 

@@ -18,17 +18,18 @@ pub fn observe(root: &Root, path: &str, wanted: u32, contents: Contents) -> io::
             format!("{path} is there but is no directory: move it away"),
         )),
         // What was there before us stays, with its mode.
-        Ok(_) if contents == Contents::Foreign => Ok(Observation::new(Action::None, "", Undo::Keep)),
+        Ok(_) if contents == Contents::Foreign => Ok(Observation::same(Undo::Keep)),
         Ok(meta) => {
             // Preflight refuses a directory that somebody else has filled; whoever goes on all the same keeps what is in it.
             let undo = if is_empty(root, path)? { Undo::RemoveDirectory { contents } } else { Undo::Keep };
-            Ok(match files::mode(&meta) {
-                mode if mode == wanted => Observation::new(Action::None, "", undo),
-                mode => Observation::new(Action::Update, format!("mode {mode:o} → {wanted:o}"), undo),
+            Ok(match files::access(&meta, wanted) {
+                None => Observation::same(undo),
+                Some((found, wanted)) => Observation::differs(Action::Update, found, wanted, undo),
             })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(Observation::new(Action::Create, format!("mode {wanted:o}"), Undo::RemoveDirectory { contents }))
+            let undo = Undo::RemoveDirectory { contents };
+            Ok(Observation::differs(Action::Create, "", format!("mode {wanted:o}"), undo))
         }
         Err(error) => Err(error),
     }
@@ -42,5 +43,6 @@ pub fn is_empty(root: &Root, path: &str) -> io::Result<bool> {
 pub fn apply(root: &Root, path: &str, mode: u32) -> io::Result<()> {
     let path = root.path(path);
     fs::create_dir_all(&path)?;
+    files::make_own(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(mode))
 }

@@ -62,7 +62,12 @@ pub fn observe(root: &Root, name: &str, source: &ImageSource) -> Observation {
         (false, false) => Action::Create,
     };
     // Images go with the runtime's root.
-    Observation::new(action, if there { "" } else { "import" }, Undo::Keep)
+    match action {
+        Action::None => Observation::same(Undo::Keep),
+        Action::Create => Observation::differs(action, "", "import", Undo::Keep),
+        _ if recorded == wanted => Observation::differs(action, "gone from the runtime", "import", Undo::Keep),
+        _ => Observation::differs(action, "made of something else", "import", Undo::Keep),
+    }
 }
 
 /// Somebody may have removed an image by hand; a runtime that is down cannot be asked and gets the benefit of the doubt.

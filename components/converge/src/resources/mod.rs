@@ -29,15 +29,41 @@ pub struct Context<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     pub action: Action,
-    /// For people: a unified diff or "was → will be".
-    pub detail: String,
+    /// In a few words, for people; nothing where nothing is there.
+    pub found: String,
+    pub wanted: String,
+    /// Nothing is wrong with it: something else changes, on which it depends.
+    pub why: String,
+    /// How its text changes.
+    pub diff: String,
+    /// A file that only has another mode or owner.
+    pub same_content: bool,
     /// How to take it back if this is the first time that we touch it.
     pub undo: Undo,
 }
 
 impl Observation {
-    fn new(action: Action, detail: impl Into<String>, undo: Undo) -> Self {
-        Self { action, detail: detail.into(), undo }
+    /// As it is wanted.
+    fn same(undo: Undo) -> Self {
+        Self::differs(Action::None, "", "", undo)
+    }
+
+    fn differs(action: Action, found: impl Into<String>, wanted: impl Into<String>, undo: Undo) -> Self {
+        let (why, diff) = Default::default();
+        Self { action, found: found.into(), wanted: wanted.into(), why, diff, same_content: false, undo }
+    }
+
+    /// It is worked on because of something else.
+    pub fn because(self, action: Action, why: impl Into<String>) -> Self {
+        Self { action, why: why.into(), ..self }
+    }
+
+    pub fn detail(&self) -> String {
+        match (self.why.as_str(), self.found.as_str(), self.wanted.as_str()) {
+            ("", "", wanted) => wanted.to_owned(),
+            ("", found, wanted) => format!("{found} → {wanted}"),
+            (why, ..) => why.to_owned(),
+        }
     }
 }
 

@@ -10,10 +10,10 @@ use crate::{Root, facts};
 
 pub fn observe(root: &Root, name: &str) -> Observation {
     if facts::module_present(root, name) {
-        return Observation::new(Action::None, "", Undo::Keep);
+        return Observation::same(Undo::Keep);
     }
     // A module that somebody may have come to use is not unloaded again.
-    Observation::new(Action::Create, "load", Undo::Keep)
+    Observation::differs(Action::Create, "", "load", Undo::Keep)
 }
 
 pub fn apply(sink: &Sink, step: &str, name: &str) -> Result<(), Failure> {

@@ -11,10 +11,10 @@ use crate::{Root, files};
 
 pub fn observe(root: &Root, path: &str, target: &str) -> io::Result<Observation> {
     match fs::read_link(root.path(path)) {
-        Ok(actual) if actual.as_os_str() == target => Ok(Observation::new(Action::None, "", Undo::Remove)),
-        Ok(actual) => Ok(Observation::new(Action::Update, format!("{} → {target}", actual.display()), Undo::Remove)),
+        Ok(actual) if actual.as_os_str() == target => Ok(Observation::same(Undo::Remove)),
+        Ok(actual) => Ok(Observation::differs(Action::Update, actual.display().to_string(), target, Undo::Remove)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(Observation::new(Action::Create, format!("→ {target}"), Undo::Remove))
+            Ok(Observation::differs(Action::Create, "", format!("→ {target}"), Undo::Remove))
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,

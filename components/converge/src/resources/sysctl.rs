@@ -16,9 +16,9 @@ fn path(root: &Root, key: &str) -> std::path::PathBuf {
 pub fn observe(root: &Root, key: &str, wanted: &str) -> io::Result<Observation> {
     let actual = fs::read_to_string(path(root, key))?.trim().to_owned();
     if actual == wanted {
-        return Ok(Observation::new(Action::None, "", Undo::Keep));
+        return Ok(Observation::same(Undo::Keep));
     }
-    Ok(Observation::new(Action::Update, format!("{actual} → {wanted}"), Undo::RestoreSysctl { value: actual }))
+    Ok(Observation::differs(Action::Update, actual.clone(), wanted, Undo::RestoreSysctl { value: actual }))
 }
 
 pub fn write(root: &Root, key: &str, value: &str) -> io::Result<()> {

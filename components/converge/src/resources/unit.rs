@@ -22,15 +22,13 @@ pub fn observe(name: &str, enabled: bool, active: bool) -> Observation {
         (false, _) if active => Action::Start,
         _ => Action::Update,
     };
-    let detail = if action == Action::None {
-        String::new()
-    } else {
-        let state = |a: bool, e: bool| {
-            format!("{}, {}", if a { "active" } else { "inactive" }, if e { "enabled" } else { "disabled" })
-        };
-        format!("{} → {}", state(is_active, is_enabled), state(active, enabled))
-    };
-    Observation::new(action, detail, Undo::Remove)
+    if action == Action::None {
+        return Observation::same(Undo::Remove);
+    }
+    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+    let found = format!("{}, {}", or(property("ActiveState"), "inactive"), or(property("UnitFileState"), "disabled"));
+    let wanted = (if active { "active" } else { "inactive" }, if enabled { "enabled" } else { "disabled" });
+    Observation::differs(action, found, format!("{}, {}", wanted.0, wanted.1), Undo::Remove)
 }
 
 /// One unit on its way up.

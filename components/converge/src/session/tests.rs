@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 
 use hoststate::resource::Contents;
-use hoststate::{Action, Content, HostManifest, Resource, sha256_hex};
+use hoststate::{Action, Change, Content, HostManifest, Resource, sha256_hex};
 
 use super::*;
 
@@ -257,10 +258,11 @@ fn a_plan_shows_the_diff_and_touches_nothing() {
     let mut request = serde_json::to_vec(&Request::Plan { state: state("x\nz") }).unwrap();
     request.push(b'\n');
     let events = converse(&root, &request);
-    let Event::Plan { changes } = &events[1] else { panic!("{events:?}") };
-    assert_eq!(changes.len(), 1);
+    let Event::Plan { changes, removed } = &events[1] else { panic!("{events:?}") };
+    assert_eq!((changes.len(), removed.len()), (1, 0));
     assert_eq!(changes[0].action, Action::Update);
-    assert!(changes[0].detail.ends_with("-y\n+z"), "{}", changes[0].detail);
+    let diff = "--- /etc/kinstall/a.yaml\n+++ /etc/kinstall/a.yaml\n@@ -1,2 +1,2 @@\n x\n-y";
+    assert!(changes[0].diff.starts_with(diff), "{}", changes[0].diff);
     assert_eq!(fs::read_to_string(dir.path().join("etc/kinstall/a.yaml")).unwrap(), "x\ny");
 }
 
@@ -332,4 +334,100 @@ fn what_a_newer_state_no_longer_has_is_removed() {
     newer.resources.retain(|r| r.id() != "file /etc/motd");
     apply(&root, newer, b"");
     assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "theirs");
+}
+
+fn planned(root: &Root, state: HostState) -> (Vec<Change>, Vec<Change>) {
+    match converse(root, &line(&Request::Plan { state })).pop() {
+        Some(Event::Plan { changes, removed }) => (changes, removed),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_plan_names_what_goes_and_is_empty_once_it_is_gone() {
+    let (dir, root) = root();
+    apply(&root, state("x"), b"executable");
+    let mut newer = state("x");
+    newer.resources.retain(|r| r.id() != "file /etc/motd" && r.id() != "file /etc/kinstall/blob");
+    let (changes, removed) = planned(&root, newer.clone());
+    let removed: Vec<_> = removed.iter().map(|change| (change.resource.as_str(), change.action)).collect();
+    assert_eq!(removed, [("file /etc/kinstall/blob", Action::Remove), ("file /etc/motd", Action::Restore)]);
+    assert!(changes.is_empty() && dir.path().join("etc/kinstall/blob").exists());
+    apply(&root, newer.clone(), b"");
+    assert!(!dir.path().join("etc/kinstall/blob").exists());
+    assert_eq!(planned(&root, newer), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn no_plan_has_a_secret_wherever_it_stands() {
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nsekrit\n-----END PRIVATE KEY-----\n";
+    let (dir, root) = root();
+    let file = |path: &str, text: String, secret| Resource::File {
+        path: path.into(),
+        mode: 0o600,
+        content: Content::Inline { text, secret },
+    };
+    let secrets = |old: &str| {
+        let mut state = state("x");
+        state.resources.truncate(1);
+        let kubeconfig = format!(
+            "server: https://{old}\nuser:\n  client-key-data: sekrit{old}\n  token: sekrit{old}\nsekrit{old}: sekrit\n"
+        );
+        state.resources.extend([
+            file("/etc/kinstall/a.key", format!("{KEY}{old}"), true),
+            file("/etc/kinstall/a.password", format!("sekrit{old}"), true),
+            file("/etc/kinstall/a.kubeconfig", kubeconfig, true),
+            file("/etc/kinstall/a.yaml", format!("# {old}\npassword: sekrit{old}\n{KEY}"), false),
+        ]);
+        state
+    };
+    let (created, _) = planned(&root, secrets("one"));
+    assert_eq!(created.len(), 5);
+    apply(&root, secrets("one"), b"");
+    let (changed, _) = planned(&root, secrets("two"));
+    assert_eq!(changed.len(), 4);
+    // what somebody else wrote there is as secret
+    fs::write(dir.path().join("etc/kinstall/a.yaml"), format!("token: sekrit\n{KEY}")).unwrap();
+    fs::write(dir.path().join("etc/kinstall/a.kubeconfig"), "just sekrit\n").unwrap();
+    let (mended, _) = planned(&root, secrets("one"));
+    let drifted = converse(&root, &line(&Request::Drift));
+    for said in [format!("{created:?}"), format!("{changed:?}"), format!("{mended:?}"), format!("{drifted:?}")] {
+        assert!(!said.contains("sekrit") && !said.contains("PRIVATE KEY"), "{said}");
+    }
+    let kubeconfig = changed.iter().find(|change| change.resource.ends_with("kubeconfig")).unwrap();
+    assert!(kubeconfig.diff.contains("-server: https://one\n+server: https://two"), "{}", kubeconfig.diff);
+}
+
+#[test]
+fn drift_is_what_somebody_changed_since_and_nothing_else() {
+    let (dir, root) = root();
+    let drift = || match converse(&root, &line(&Request::Drift)).pop() {
+        Some(Event::Drift { changes }) => changes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(drift(), None, "nothing was ever applied here");
+    apply(&root, state("x\n"), b"executable");
+    assert_eq!(drift(), Some(Vec::new()));
+    let path = |path: &str| dir.path().join(path);
+    fs::write(path("etc/kinstall/a.yaml"), "y\n").unwrap();
+    fs::set_permissions(path("etc/kinstall/blob"), PermissionsExt::from_mode(0o4777)).unwrap();
+    fs::set_permissions(path("etc/kinstall"), PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(path("etc/motd"), Some(1), Some(2)).unwrap();
+    fs::remove_file(path("etc/kinstall/current")).unwrap();
+    let found: Vec<_> = drift().unwrap().into_iter().map(|c| (c.resource, c.action, c.found, c.wanted)).collect();
+    let sha = |text: &str| format!("sha256 {}", &sha256_hex(text.as_bytes())[..12]);
+    let expected = [
+        ("directory /etc/kinstall", Action::Update, "mode 755".to_owned(), "mode 700".to_owned()),
+        ("file /etc/kinstall/a.yaml", Action::Update, sha("y\n"), sha("x\n")),
+        ("file /etc/motd", Action::Update, "owner 1:2".into(), "owner 0:0".into()),
+        ("file /etc/kinstall/blob", Action::Update, "mode 4777".into(), "mode 755".into()),
+        ("symlink /etc/kinstall/current", Action::Create, String::new(), "→ a.yaml".into()),
+    ]
+    .map(|(resource, action, found, wanted)| (resource.to_owned(), action, found, wanted));
+    assert_eq!(found, expected);
+    // what is as it was sent is not sent again because of its mode
+    let mended = apply(&root, state("x\n"), b"");
+    assert!(mended.contains(&Event::NeedBlobs { sha256: vec![] }), "{mended:?}");
+    assert!(matches!(mended.last(), Some(Event::Done { changed: 5, .. })), "{mended:?}");
+    assert_eq!(drift(), Some(Vec::new()));
 }
