@@ -81,6 +81,9 @@ pub enum Command {
     /// hosts it asks for them, at a terminal. A file that is there already stays as it is.
     Init(Init),
     /// Install or update the cluster, deploy the sample, validate
+    ///
+    /// At a terminal it asks before it restarts or removes something on hosts that serve already (--yes: it does not). Without a
+    /// terminal nobody is asked: `kinstall plan` says beforehand what it will do.
     Up(Up),
     /// Bring the cluster to a newer bundle, host by host, each with the way back if it does not come up well
     ///
@@ -94,10 +97,16 @@ pub enum Command {
     /// Also when some are half-way there or dead: what cannot be reached is told and remembered, and the same command finishes
     /// it later. Keys and state stay here until every host is clean.
     Down(Down),
-    /// Show what `up` would change; touches nothing (exit code 2: changes are pending)
+    /// Show what `up` would change on hosts and in the API; touches nothing (exit code 2: changes are pending)
+    ///
+    /// Texts are shown as unified diffs, with -v those of new files too; secrets never are. Exit codes: 0 nothing to change; 2 changes
+    /// are pending; 1 something could not be looked at.
     Plan(Bundled),
     /// Show hosts, nodes and addons
-    Status(Bundled),
+    ///
+    /// Exit codes: 0 all is well; 1 it is not, or could not be looked at; with --drift: 0 everything is as the last `up` left it; 2
+    /// something is not; 1 something could not be looked at.
+    Status(Status),
     /// Print the administrator's kubeconfig, or merge it into yours
     Kubeconfig(Kubeconfig),
     /// Prove that the cluster works (exit code 3: it does not)
@@ -131,6 +140,16 @@ pub struct Bundled {
     /// The bundle file; overrides the inventory's
     #[arg(long)]
     pub bundle: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub bundled: Bundled,
+    /// Show what somebody changed by hand since the last `up`: files, units, kernel parameters and images of hosts, and the
+    /// addons' objects. Needs no bundle
+    #[arg(long)]
+    pub drift: bool,
 }
 
 #[derive(Clone, Debug, Default, Args)]

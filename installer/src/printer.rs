@@ -81,6 +81,11 @@ impl Printer {
         self.started.elapsed()
     }
 
+    /// How much more is to be told than usual.
+    pub fn verbose(&self) -> u8 {
+        self.verbose
+    }
+
     pub fn is_json(&self) -> bool {
         self.output == Output::Json
     }

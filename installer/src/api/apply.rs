@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use hoststate::Action;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, ApiResource, Scope, oneshot};
 use kube::{Client, ResourceExt as _};
-use serde::Deserialize as _;
+use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
+
+use super::difference::{Field, between, missing, shown};
 
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kinstall");
 
@@ -21,6 +24,25 @@ pub enum Outcome {
     Created,
     Updated,
     Unchanged,
+}
+
+/// What is about to become of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectChange {
+    /// `Kind namespace/name`
+    pub object: String,
+    pub action: Action,
+    /// Of an update: what changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+}
+
+/// How an object stands to what is wanted of it.
+enum Standing {
+    Absent,
+    AsWanted,
+    Differs(Box<DynamicObject>),
 }
 
 /// The documents of a YAML text, labelled as ours.
@@ -56,13 +78,39 @@ impl Applier {
     pub async fn apply(&mut self, documents: &[Value]) -> anyhow::Result<Vec<(String, Outcome)>> {
         let mut outcomes = Vec::new();
         for document in documents {
-            let object: DynamicObject =
-                serde_json::from_value(document.clone()).context("a document is no Kubernetes object")?;
+            let object = object(document)?;
             let name = describe(&object);
             let outcome = self.with_retries(&object, document).await.with_context(|| format!("cannot apply {name}"))?;
             outcomes.push((name, outcome));
         }
         Ok(outcomes)
+    }
+
+    /// What [`Applier::apply`] would do; changes nothing. The server is asked what would become of an object that differs, so what
+    /// it takes for the same ("0.1" and "100m") is the same.
+    pub async fn plan(&mut self, documents: &[Value]) -> anyhow::Result<Vec<ObjectChange>> {
+        let mut changes = Vec::new();
+        for document in documents {
+            let object = object(document)?;
+            let name = describe(&object);
+            let change = self.change(&object, document).await.with_context(|| format!("cannot compare {name}"))?;
+            changes.extend(change.map(|(action, fields)| ObjectChange { object: name, action, fields }));
+        }
+        Ok(changes)
+    }
+
+    async fn change(&mut self, object: &DynamicObject, wanted: &Value) -> anyhow::Result<Option<(Action, Vec<Field>)>> {
+        let api = self.api(object).await?;
+        let live = match standing(&api, object, wanted).await? {
+            Standing::Absent => return Ok(Some((Action::Create, Vec::new()))),
+            Standing::AsWanted => return Ok(None),
+            Standing::Differs(live) => serde_json::to_value(live)?,
+        };
+        let parameters = PatchParams { dry_run: true, ..PatchParams::default() };
+        let patched = api.patch(&object.name_any(), &parameters, &Patch::Merge(wanted)).await?;
+        let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+        let fields = shown(kind, &between(&live, &serde_json::to_value(&patched)?));
+        Ok((!fields.is_empty()).then_some((Action::Update, fields)))
     }
 
     /// A young cluster answers with passing errors: a namespace that admission does not know yet, a store under load.
@@ -82,17 +130,12 @@ impl Applier {
     async fn once(&mut self, object: &DynamicObject, wanted: &Value) -> Result<Outcome, kube::Error> {
         let api = self.api(object).await?;
         let name = object.name_any();
-        let Some(live) = api.get_opt(&name).await? else {
-            return match api.create(&PostParams::default(), object).await {
-                Ok(_) => Ok(Outcome::Created),
-                // somebody was quicker; the next attempt compares
-                Err(error) => Err(error),
-            };
+        let before = match standing(&api, object, wanted).await? {
+            Standing::AsWanted => return Ok(Outcome::Unchanged),
+            Standing::Differs(live) => live.resource_version(),
+            // when somebody is quicker the next attempt compares
+            Standing::Absent => return api.create(&PostParams::default(), object).await.map(|_| Outcome::Created),
         };
-        let before = live.resource_version();
-        if contains(&serde_json::to_value(&live).map_err(kube::Error::SerdeError)?, wanted) {
-            return Ok(Outcome::Unchanged);
-        }
         let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(wanted)).await?;
         // the server may see no difference where our comparison did ("0.1" and "100m")
         Ok(if patched.resource_version() == before { Outcome::Unchanged } else { Outcome::Updated })
@@ -117,6 +160,21 @@ impl Applier {
     }
 }
 
+fn object(document: &Value) -> anyhow::Result<DynamicObject> {
+    serde_json::from_value(document.clone()).context("a document is no Kubernetes object")
+}
+
+async fn standing(api: &Api<DynamicObject>, object: &DynamicObject, wanted: &Value) -> Result<Standing, kube::Error> {
+    let Some(live) = api.get_opt(&object.name_any()).await? else { return Ok(Standing::Absent) };
+    let differs = !missing(&serde_json::to_value(&live).map_err(kube::Error::SerdeError)?, wanted).is_empty();
+    Ok(if differs { Standing::Differs(Box::new(live)) } else { Standing::AsWanted })
+}
+
+/// A document's name as it is told.
+pub fn named(document: &Value) -> String {
+    object(document).map_or_else(|_| "object".to_owned(), |object| describe(&object))
+}
+
 /// `Kind namespace/name`.
 pub fn describe(object: &DynamicObject) -> String {
     let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
@@ -135,42 +193,10 @@ pub fn passing(error: &kube::Error) -> bool {
     }
 }
 
-/// Whether `live` has everything that `wanted` says; what defaults added is of no matter.
-fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match live.get(key) {
-            Some(live) => contains(live, wanted),
-            // the API drops empty lists and objects; an empty text (a label's value) is something
-            None => is_empty(wanted),
-        }),
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| contains(l, w))
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-
-    #[test]
-    fn defaults_are_no_difference_but_other_values_and_lengths_are() {
-        let live = json!({"spec": {"replicas": 1, "ports": [{"port": 80, "protocol": "TCP"}], "type": "ClusterIP"}});
-        assert!(contains(&live, &json!({"spec": {"ports": [{"port": 80}]}, "data": {}})));
-        assert!(!contains(&live, &json!({"spec": {"replicas": 2}})));
-        assert!(!contains(&live, &json!({"spec": {"ports": [{"port": 80}, {"port": 81}]}})));
-    }
 
     #[test]
     fn documents_are_labelled_and_empty_ones_left_out() {

@@ -1,6 +1,7 @@
 //! The cluster's API from outside: connect to the server that answers, apply objects, wait by watch. Speaks only the Kubernetes API (kube).
 
 pub mod apply;
+mod difference;
 pub mod node;
 pub mod prune;
 pub mod wait;

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
+use hoststate::Action;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::apply::Outcome;
+use super::apply::{ObjectChange, Outcome};
+use super::difference::{between, shown};
 use crate::cluster::{CONTROL_PLANE_TAINT, Cluster, Host};
 
 const OURS: &str = "kinstall.dev/inventory";
@@ -38,6 +40,25 @@ pub async fn bring(client: &Client, cluster: &Cluster) -> anyhow::Result<Vec<(St
         }
     }
     Ok(changed)
+}
+
+/// What [`bring`] would do; changes nothing.
+pub async fn plan(client: &Client, cluster: &Cluster) -> anyhow::Result<Vec<ObjectChange>> {
+    let nodes = Api::<Node>::all(client.clone());
+    let parameters = PatchParams { dry_run: true, ..PatchParams::default() };
+    let mut changes = Vec::new();
+    for host in &cluster.hosts {
+        let Some(node) = nodes.get_opt(&host.name).await? else { continue };
+        let Some(mut patch) = patch(&node, host) else { continue };
+        if let Some(metadata) = patch["metadata"].as_object_mut() {
+            // nothing is written, so nothing of others can be overwritten
+            metadata.remove("resourceVersion");
+        }
+        let patched = nodes.patch(&host.name, &parameters, &Patch::Merge(patch)).await?;
+        let fields = shown("Node", &between(&serde_json::to_value(&node)?, &serde_json::to_value(&patched)?));
+        changes.push(ObjectChange { object: format!("Node {}", host.name), action: Action::Update, fields });
+    }
+    Ok(changes)
 }
 
 async fn bring_one(client: &Client, host: &Host) -> anyhow::Result<bool> {

@@ -1,12 +1,13 @@
 //! Objects of addons that are wanted no more: an addon that was switched off, or whose kind is another one since.
 
 use anyhow::Context as _;
+use hoststate::Action;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, PropagationPolicy};
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 
-use super::apply::{MANAGED_BY, describe};
+use super::apply::{MANAGED_BY, ObjectChange, describe};
 
 const NAMESPACE: &str = "kube-system";
 /// Names of all addons' objects begin so, but for kube-dns, which every cluster has. Somebody's copy of an object bears our
@@ -58,21 +59,40 @@ impl Kind {
 /// To be called when what is wanted works: an addon whose kind changed is served by the old one until then.
 pub async fn addons(client: &Client, wanted: &[Value]) -> anyhow::Result<Vec<String>> {
     let mut gone = Vec::new();
+    for (api, object) in superfluous(client, wanted).await? {
+        delete(&api, &object).await.with_context(|| format!("cannot delete {}", describe(&object)))?;
+        gone.push(describe(&object));
+    }
+    Ok(gone)
+}
+
+/// What [`addons`] would delete; changes nothing.
+pub async fn plan(client: &Client, wanted: &[Value]) -> anyhow::Result<Vec<ObjectChange>> {
+    let change = |(_, object): &(_, DynamicObject)| ObjectChange {
+        object: describe(object),
+        action: Action::Remove,
+        fields: Vec::new(),
+    };
+    Ok(superfluous(client, wanted).await?.iter().map(change).collect())
+}
+
+async fn superfluous(client: &Client, wanted: &[Value]) -> anyhow::Result<Vec<(Api<DynamicObject>, DynamicObject)>> {
+    let mut superfluous = Vec::new();
     let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
     for kind in &KINDS {
         let api = kind.api(client);
         let found = api.list(&ours).await.with_context(|| format!("cannot ask for addons of kind {}", kind.name))?;
         for mut object in found {
             let name = object.name_any();
-            if !name.starts_with(NAMES) || kind.is_in(wanted, &name) {
+            let is_going = object.metadata.deletion_timestamp.is_some();
+            if !name.starts_with(NAMES) || kind.is_in(wanted, &name) || is_going {
                 continue;
             }
             object.types.get_or_insert_default().kind = kind.name.to_owned();
-            delete(&api, &object).await.with_context(|| format!("cannot delete {}", describe(&object)))?;
-            gone.push(describe(&object));
+            superfluous.push((api.clone(), object));
         }
     }
-    Ok(gone)
+    Ok(superfluous)
 }
 
 /// Its pods go with it.

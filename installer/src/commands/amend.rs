@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::Run;
 use super::fleet::{self, Fleet, Member};
-use super::plan::plan_all_as;
+use super::plan::plan_part;
 use super::progress::Work;
 use crate::desired::{Inputs, certificates_state};
 
@@ -16,7 +16,7 @@ pub async fn plan_certificates<'a>(
     mut members: Vec<Member<'a>>,
     inputs: Inputs<'_>,
 ) -> (Vec<Work<'a>>, bool) {
-    let planned = plan_all_as(fleet, &mut members, |host, facts| certificates_state(inputs, host, facts)).await;
+    let planned = plan_part(fleet, &mut members, |host, facts| certificates_state(inputs, host, facts)).await;
     let mut good = true;
     let mut work = Vec::new();
     for (member, planned) in members.into_iter().zip(planned) {

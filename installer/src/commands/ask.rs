@@ -14,9 +14,14 @@ pub fn confirm(yes: bool, cluster: &str, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether there is somebody to ask.
+pub fn has_terminal() -> bool {
+    std::io::stdin().is_terminal()
+}
+
 /// Whether a person answers a question with `expected`. Where nobody can be asked that is an error, which begins with `refusal`.
 pub fn is_typed(expected: &str, question: &str, refusal: &str) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
+    if !has_terminal() {
         bail!("{refusal}; say --yes to do so without being asked");
     }
     eprintln!("{question}");

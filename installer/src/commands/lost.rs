@@ -16,11 +16,16 @@ pub fn remember_served(run: &Run<'_>) -> anyhow::Result<()> {
     run.state.write(SERVED, &true).context("cannot remember that the cluster has a store")
 }
 
+/// Whether one ever has.
+pub fn has_served(run: &Run<'_>) -> anyhow::Result<bool> {
+    Ok(run.state.read(SERVED)?.unwrap_or(false))
+}
+
 /// # Errors
 /// When the cluster had a store on its hosts and none of those that can be reached has it: says what a person has to decide.
 pub fn refuse(run: &Run<'_>, members: &[Member<'_>]) -> anyhow::Result<()> {
     let facts = members.iter().map(|member| (member.host.name.as_str(), &member.facts)).collect();
-    check(&run.cluster, &facts, run.state.read(SERVED)?.unwrap_or(false))
+    check(&run.cluster, &facts, has_served(run)?)
 }
 
 fn check(cluster: &Cluster, facts: &BTreeMap<&str, &Facts>, served: bool) -> anyhow::Result<()> {

@@ -103,9 +103,9 @@ impl Membership {
         Ok(self.stale.len())
     }
 
-    /// For `plan`.
-    pub fn describe(&self) -> String {
-        self.stale.iter().map(|member| format!("etcd: the member {} would be taken out\n", member.title())).collect()
+    /// For `plan` and before a question.
+    pub fn lines(&self) -> Vec<String> {
+        self.stale.iter().map(|member| format!("etcd: the member {} would be taken out", member.title())).collect()
     }
 }
 

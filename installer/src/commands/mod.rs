@@ -7,8 +7,10 @@ mod backup;
 mod bring;
 mod bundle;
 mod certs;
+mod consent;
 mod demoted;
 mod down;
+mod drift;
 mod fleet;
 mod init;
 mod kubeconfig;
@@ -107,7 +109,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         Command::Restore(arguments) => backup::restore::run(&global, printer, &arguments).await,
         Command::Up(arguments) => {
             let run = Run::locked(&global, printer, "up")?;
-            timeline::drawn(&run, "up", arguments.timeline.as_deref(), up::run(&run, &arguments)).await
+            timeline::drawn(&run, "up", arguments.timeline.as_deref(), up::asking(&run, &arguments)).await
         }
         Command::Upgrade(arguments) => {
             let run = Run::locked(&global, printer, "upgrade")?;
@@ -116,6 +118,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         Command::Down(arguments) => down::run(&Run::locked(&global, printer, "down")?, &arguments).await,
         Command::Plan(arguments) => plan::run(&Run::locked(&global, printer, "plan")?, &arguments).await,
         Command::Validate(arguments) => validate::run(&Run::locked(&global, printer, "validate")?, &arguments).await,
+        Command::Status(arguments) if arguments.drift => drift::run(&Run::reading(&global, printer)?).await,
         Command::Status(arguments) => status::run(&Run::reading(&global, printer)?, &arguments).await,
         Command::Kubeconfig(arguments) => kubeconfig::run(&Run::reading(&global, printer)?, &arguments).await,
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use hoststate::Action;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
@@ -13,13 +14,13 @@ use super::fleet::{self, Fleet};
 use super::{Ended, Run};
 use crate::api::Servers;
 use crate::api::wait::{node_ready, workload_available};
-use crate::cli::Bundled;
+use crate::cli::Status;
 use crate::desired::{Inputs, host_state};
 use crate::host::{Executable, HostError};
 use crate::state::pki::Pki;
 
-pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
-    let bundle = run.bundle_if_any(arguments.bundle.as_deref()).await?;
+pub async fn run(run: &Run<'_>, arguments: &Status) -> anyhow::Result<Ended> {
+    let bundle = run.bundle_if_any(arguments.bundled.bundle.as_deref()).await?;
     let fleet = Fleet::new(run);
     // only a bundle says what a host shall look like; without one the units' state is left out
     let inputs = match (&bundle, run.state.exists()) {
@@ -50,14 +51,14 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
                     row["complete"] = json!(manifest.is_some_and(|manifest| manifest.complete));
                     if let Some(inputs) = inputs
                         && let Ok(state) = host_state(inputs, host, &member.facts)
-                        && let Ok(changes) = member.session.plan(&state).await
+                        && let Ok(changes) = member.session.plan_whole(&state).await
                     {
                         let units = crate::desired::unit_names(&run.cluster, host);
                         let down: Vec<_> = units
                             .iter()
                             .filter(|unit| {
                                 changes.iter().any(|change| {
-                                    change.resource == format!("unit {unit}") && change.detail.starts_with("inactive")
+                                    change.resource == format!("unit {unit}") && change.action == Action::Start
                                 })
                             })
                             .collect();

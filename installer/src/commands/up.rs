@@ -15,7 +15,7 @@ use super::bring::{Brought, Extent, bring_all};
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, demoted, lost, plan, upgrade};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, consent, demoted, drift, lost, plan, upgrade};
 use crate::api::apply::{Applier, Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::cli::Up;
@@ -36,7 +36,17 @@ struct Served {
     ready: Option<Duration>,
 }
 
+/// As the operator says it: a person is asked before something that serves is disturbed.
+pub async fn asking(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
+    bring(run, arguments, true).await
+}
+
+/// As a part of another command, which has asked.
 pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
+    bring(run, arguments, false).await
+}
+
+async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ended> {
     let printer = run.printer;
     printer.phase(&format!("cluster {}: {} hosts", run.cluster.name, run.cluster.hosts.len()));
     let underway = printer.cluster("bundle and keys");
@@ -79,6 +89,11 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
         Inputs { cluster: &run.cluster, identity: &identity, pki: &pki, bundle: &bundle.manifest, topology: &topology };
     let planned = plan::tell(printer, plan::plan_all(&fleet, &mut members, inputs).await);
     good &= planned.iter().all(Option::is_some);
+    if asks && !consent::given(run, inputs, &members, &planned, &membership).await? {
+        fleet::close(members).await;
+        printer.error("not confirmed; nothing was changed", Value::Null);
+        return Ok(Ended::Failed);
+    }
     let removed = match membership.settle(run, &mut members).await {
         Ok(removed) => removed,
         Err(error) => {
@@ -94,7 +109,7 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
     }
 
     printer.phase("bringing hosts to their state");
-    let addons = addons(&run.cluster, &bundle.manifest)?;
+    let addons = addons(&run.cluster, &bundle.manifest.version)?;
     let admin = admin_kubeconfig(inputs)?;
     run.state.write_bytes(ADMIN_KUBECONFIG, admin.as_bytes())?;
     let servers = Servers::open(&admin).await?;
@@ -205,6 +220,7 @@ async fn apply_addons(
     }
     let underway = run.printer.cluster("addons");
     let outcomes = Applier::new(client.clone()).apply(addons).await?;
+    drift::remember_addons(&run.state, addons)?;
     let mut changed = tell_outcomes(run, &outcomes);
     drop(underway);
     let underway = run.printer.cluster("nodes Ready");
@@ -262,10 +278,10 @@ pub(super) fn tell_outcomes(run: &Run<'_>, outcomes: &[(String, Outcome)]) -> us
     changed
 }
 
-/// The addons' manifests.
-pub fn addons(cluster: &Cluster, bundle: &BundleManifest) -> anyhow::Result<Vec<Value>> {
+/// The addons' manifests, with the images of this version.
+pub fn addons(cluster: &Cluster, version: &str) -> anyhow::Result<Vec<Value>> {
     let context = json!({
-        "image": components_image(&bundle.version),
+        "image": components_image(version),
         "dns_ip": cluster.network.dns_ip(),
         "domain": cluster.network.domain,
         "default_class": cluster.storage_default_class,
@@ -283,7 +299,11 @@ pub fn addons(cluster: &Cluster, bundle: &BundleManifest) -> anyhow::Result<Vec<
 }
 
 /// The sample's manifests. Images: the inventory's, else the bundle's, else the official ones.
-fn sample(cluster: &Cluster, state: &StateDir, bundle: &BundleManifest) -> anyhow::Result<Option<Vec<Value>>> {
+pub(super) fn sample(
+    cluster: &Cluster,
+    state: &StateDir,
+    bundle: &BundleManifest,
+) -> anyhow::Result<Option<Vec<Value>>> {
     let Some(wordpress) = &cluster.wordpress else { return Ok(None) };
     let secrets = state.wordpress()?;
     let image = |named: &Option<String>, repository: &str, default: &str| {

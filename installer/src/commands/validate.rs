@@ -22,16 +22,7 @@ pub async fn run(run: &Run<'_>, arguments: &Validate) -> anyhow::Result<Ended> {
         })
         .await;
     if let Some(client) = api {
-        // only names and kinds of the addons matter here
-        let manifest = hoststate::BundleManifest {
-            format: 1,
-            version: version.clone(),
-            kubernetes: None,
-            arch: String::new(),
-            files: Vec::new(),
-            images: Vec::new(),
-        };
-        let addons = up::addons(&run.cluster, &manifest)?;
+        let addons = up::addons(&run.cluster, &version)?;
         if validate::basics(&mut report, &client, &run.cluster, &addons).await {
             validate::network(&mut report, &client, &run.cluster, &components_image(&version)).await;
             wordpress::run(&mut report, &client, &run.cluster, &run.state, !arguments.no_restart).await;

@@ -46,9 +46,28 @@ impl Session {
         .await
     }
 
+    /// What of `state`, which may be a part of the host's, is not so.
     pub async fn plan(&mut self, state: &HostState) -> Result<Vec<Change>, HostError> {
         self.ask(&Request::Plan { state: state.clone() }, "plan", |event| match event {
-            Event::Plan { changes } => Some(changes),
+            Event::Plan { changes, .. } => Some(changes),
+            _ => None,
+        })
+        .await
+    }
+
+    /// As [`Session::plan`] of all that the host is to have; behind it what it has besides of us, which goes.
+    pub async fn plan_whole(&mut self, state: &HostState) -> Result<Vec<Change>, HostError> {
+        self.ask(&Request::Plan { state: state.clone() }, "plan", |event| match event {
+            Event::Plan { changes, removed } => Some(changes.into_iter().chain(removed).collect()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// What is not as it was made when a state was applied for good the last time; None: none ever was.
+    pub async fn drift(&mut self) -> Result<Option<Vec<Change>>, HostError> {
+        self.ask(&Request::Drift, "drift", |event| match event {
+            Event::Drift { changes } => Some(changes),
             _ => None,
         })
         .await

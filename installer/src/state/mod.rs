@@ -151,7 +151,8 @@ impl StateDir {
 
     /// Forgets the cluster after `down`: keys and passwords of what no longer is. Logs and the lock stay.
     pub fn forget(&self) -> anyhow::Result<()> {
-        for name in ["cluster.json", "wordpress.json", "applied.json", "served.json", "admin.kubeconfig"] {
+        for name in ["cluster.json", "wordpress.json", "applied.json", "addons.json", "served.json", "admin.kubeconfig"]
+        {
             remove(&self.path.join(name))?;
         }
         match fs::remove_dir_all(self.path.join("pki")) {

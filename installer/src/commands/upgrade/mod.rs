@@ -23,7 +23,7 @@ use plan::Step;
 use versions::Versions;
 
 use super::fleet::{self, Fleet, Member};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, demoted, up};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, demoted, drift, up};
 use crate::api::apply::Applier;
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
@@ -268,8 +268,9 @@ impl<'a> Upgrading<'a> {
         let current = crate::api::with_current(&admin, &server.context);
         run.state.write_bytes(ADMIN_KUBECONFIG, current.as_bytes())?;
         run.printer.phase("addons");
-        let addons = up::addons(&run.cluster, inputs.bundle)?;
+        let addons = up::addons(&run.cluster, &inputs.bundle.version)?;
         let outcomes = Applier::new(server.client.clone()).apply(&addons).await?;
+        drift::remember_addons(&run.state, &addons)?;
         let mut changed = hosts + up::tell_outcomes(run, &outcomes);
         let mut report = Report::new(run.printer);
         let fine = validate::basics(&mut report, &server.client, &run.cluster, &addons).await;

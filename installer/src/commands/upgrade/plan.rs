@@ -6,7 +6,7 @@ use hoststate::{HostManifest, HostState};
 use super::versions::Versions;
 use crate::cli::Upgrade;
 use crate::cluster::Host;
-use crate::commands::plan;
+use crate::commands::plan::text::{self, Depth};
 use crate::desired::{CONTAINERD, ETCD, KUBELET};
 
 /// One host's share.
@@ -59,7 +59,7 @@ impl<'a> Step<'a> {
             "{}: {}, {role}, {drained}\n  {}",
             self.host.name,
             self.versions,
-            plan::describe(&self.state, &self.changes, full)
+            text::host(&self.state, &self.changes, if full { Depth::Changes } else { Depth::Counts })
         )
     }
 }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn only_a_restart_of_the_runtime_drains_unless_the_operator_says_otherwise() {
-        let change = |resource: &str, action| Change { resource: resource.into(), action, detail: String::new() };
+        let change = |resource: &str, action| Change::new(resource, action, "");
         let components = [change("unit kinstall-kubelet.service", Action::Restart)];
         let runtime = [change("unit kinstall-containerd.service", Action::Restart)];
         for (changes, more, expected) in [

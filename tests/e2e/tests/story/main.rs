@@ -3,6 +3,7 @@
 mod accidents;
 mod bad_input;
 mod clients;
+mod drift;
 mod ending;
 mod merging;
 mod nodes;
@@ -62,7 +63,7 @@ const BIRTH: [(&str, Scenario<Story>); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario<Story>); 15] = [
+const LIFE: [(&str, Scenario<Story>); 17] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -73,6 +74,8 @@ const LIFE: [(&str, Scenario<Story>); 15] = [
     ("the required behaviours of Kubernetes hold, all of them", clients::required_behaviours),
     ("kubectl finds the cluster beside others in a merged kubeconfig", merging::into_a_kubeconfig_with_other_clusters),
     ("nobody without credentials or rights gets in", using::security),
+    ("what was changed by hand is told exactly, and mended", drift::told_and_mended),
+    ("an addon that is switched off goes, and nothing else", drift::addon_switched_off),
     ("an unreachable host holds up nobody if the operator says so", bad_input::without_an_unreachable_host),
     ("a worker joins and leaves, and the others are not touched", nodes::joins_and_leaves),
     ("a killed control plane comes back by itself", accidents::control_plane_killed),
