@@ -96,7 +96,7 @@ pub async fn run(run: &Run<'_>) -> anyhow::Result<Ended> {
     })
 }
 
-async fn look(fleet: &Fleet, mut member: Member<'_>) -> Found {
+async fn look(fleet: &Fleet<'_>, mut member: Member<'_>) -> Found {
     let found = match member.facts.manifest.as_ref().and_then(unsettled) {
         Some(why) => Found::Unsettled(why),
         None => match fleet.bounded(member.host, member.session.drift()).await {
