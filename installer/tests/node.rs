@@ -154,7 +154,8 @@ async fn a_node_goes_when_its_pods_and_their_budgets_let_it() {
     let applied = json!({"version": "1", "hosts": [{"host": "h2", "address": "localhost", "resources": []}]});
     StateDir::at(world.ssh.directory.path(), "t").write("applied.json", &applied).unwrap();
     let (good, said) = world.run(&["node", "list", "--output", "json"]).await;
-    let listed: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let events: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let listed = events.iter().find(|event| event["event"] == "nodes").unwrap();
     assert!(good && listed["nodes"][1]["name"] == "h2" && listed["nodes"][1]["ready"] == true, "{said}");
     assert_eq!(listed["nodes"][1]["host"], json!({"reachable": true, "installed": false}));
 
