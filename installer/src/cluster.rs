@@ -5,6 +5,7 @@
 mod backup;
 mod control_planes;
 mod registries;
+mod ssh;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,10 +18,11 @@ pub use control_planes::{BALANCER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, Extern
 use ipnet::Ipv4Net;
 pub use registries::{Proxy, Registry};
 use serde::{Deserialize, Serialize};
+pub use ssh::{Bastion, Become, ConfigFile, Secret, Ssh};
 
 use crate::bundle::Signer;
 use crate::inventory::substitute::{Environment, Variables};
-use crate::inventory::{self, At, Backend, HostKeyChecking, Inventory, Problems, Role, Sink};
+use crate::inventory::{self, At, Backend, Inventory, Problems, Role, Sink};
 
 pub const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane:NoSchedule";
 /// What the API server of this version of kinstall speaks.
@@ -52,7 +54,7 @@ pub struct Cluster {
 #[serde(rename_all = "camelCase")]
 pub struct Host {
     pub name: String,
-    /// What SSH dials: an address or a name.
+    /// What SSH dials: an address, a name, or an alias of ssh_config.
     pub address: String,
     /// The address the node is known by in the cluster.
     pub node_address: IpAddr,
@@ -61,53 +63,6 @@ pub struct Host {
     pub labels: BTreeMap<String, String>,
     pub taints: Vec<String>,
     pub ssh: Ssh,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Ssh {
-    pub user: String,
-    pub port: u16,
-    /// Tried in this order; empty means the usual ones below `~/.ssh`.
-    pub identity_files: Vec<PathBuf>,
-    pub password: Secret,
-    pub sudo_password: Secret,
-    pub known_hosts_file: PathBuf,
-    pub host_key_checking: HostKeyChecking,
-}
-
-/// Where a secret is to be read from, when it is needed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Secret {
-    None,
-    File(PathBuf),
-    Environment(String),
-}
-
-impl Secret {
-    fn new(file: Option<PathBuf>, environment: Option<String>) -> Self {
-        match (file, environment) {
-            (Some(file), _) => Self::File(file),
-            (None, Some(name)) => Self::Environment(name),
-            (None, None) => Self::None,
-        }
-    }
-
-    /// The secret without its final line break.
-    pub fn read(&self) -> anyhow::Result<Option<String>> {
-        match self {
-            Self::None => Ok(None),
-            Self::File(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the password file {}", path.display()))?;
-                Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-            }
-            Self::Environment(name) => std::env::var(name)
-                .map(Some)
-                .with_context(|| format!("the environment variable {name} named in the inventory is not set")),
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -324,10 +279,13 @@ fn resolve_host(
         }
     };
     if node_address.is_some_and(|address| address.is_ipv6()) {
+        let (pos, field) =
+            host.node_address.as_ref().map_or((address.pos, "address"), |written| (written.pos, "nodeAddress"));
         sink.add(
-            address.pos,
-            format!("{path}.address"),
-            "IPv6 clusters come with a later version; give an IPv4 address",
+            pos,
+            format!("{path}.{field}"),
+            "clusters of this version have IPv4 addresses: keep an IPv6 `address` for SSH, and name the host's IPv4 address \
+             in nodeAddress",
         );
     }
     let mut labels = BTreeMap::new();
@@ -350,38 +308,8 @@ fn resolve_host(
         worker,
         labels,
         taints,
-        ssh: resolve_ssh(&host.ssh, defaults, directory),
+        ssh: ssh::resolve(&host.ssh, defaults, directory),
     })
-}
-
-fn resolve_ssh(own: &inventory::Ssh, defaults: &inventory::Ssh, directory: &Path) -> Ssh {
-    let both = |pick: fn(&inventory::Ssh) -> Option<PathBuf>| {
-        pick(own).or_else(|| pick(defaults)).map(|path| expand(path, directory))
-    };
-    let name = |pick: fn(&inventory::Ssh) -> Option<String>| pick(own).or_else(|| pick(defaults));
-    let identity_files = both(|ssh| ssh.identity_file.clone()).map_or_else(
-        || {
-            ["id_ed25519", "id_ecdsa", "id_rsa"]
-                .iter()
-                .map(|file| expand(format!("~/.ssh/{file}").into(), directory))
-                .filter(|path| path.exists())
-                .collect()
-        },
-        |path| vec![path],
-    );
-    Ssh {
-        user: own.user.as_ref().or(defaults.user.as_ref()).map_or_else(|| "root".to_owned(), |at| at.value.clone()),
-        port: own.port.as_ref().or(defaults.port.as_ref()).map_or(22, |at| at.value),
-        identity_files,
-        password: Secret::new(both(|ssh| ssh.password_file.clone()), name(|ssh| ssh.password_env.clone())),
-        sudo_password: Secret::new(
-            both(|ssh| ssh.sudo_password_file.clone()),
-            name(|ssh| ssh.sudo_password_env.clone()),
-        ),
-        known_hosts_file: both(|ssh| ssh.known_hosts_file.clone())
-            .unwrap_or_else(|| expand("~/.ssh/known_hosts".into(), directory)),
-        host_key_checking: own.host_key_checking.or(defaults.host_key_checking).unwrap_or_default(),
-    }
 }
 
 /// Node addresses must be reachable outside of what the cluster hands out.

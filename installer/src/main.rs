@@ -37,6 +37,7 @@ fn main() -> ExitCode {
             signal = interrupted() => Err(anyhow::anyhow!("interrupted by {signal}; run the command again to go on")),
         }
     });
+    kinstall::commands::restore_terminal();
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {
         Ok(ended) => ExitCode::from(ended.code()),

@@ -220,6 +220,17 @@ impl Printer {
         }
     }
 
+    /// Gives a function that asks a person something while nothing is drawn.
+    pub fn aside(
+        &self,
+    ) -> impl Fn(&mut dyn FnMut() -> anyhow::Result<String>) -> anyhow::Result<String> + Send + Sync + use<> {
+        let aside = self.screen.as_ref().map(screen::Screen::aside);
+        move |ask| match &aside {
+            Some(aside) => aside(ask),
+            None => ask(),
+        }
+    }
+
     fn logged(&self, kind: &str, text: &str, shown: bool) {
         if let Some(log) = self.log.get() {
             log.line(&format!("{kind}: {text}"));

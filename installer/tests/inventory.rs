@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kinstall::cluster::{CONTROL_PLANE_TAINT, Cluster};
+use kinstall::cluster::{Become, CONTROL_PLANE_TAINT, Cluster, ConfigFile, Secret};
 use kinstall::inventory::substitute::Variables;
 
 fn problems(text: &str) -> Vec<String> {
@@ -23,7 +23,7 @@ fn the_example_parses_and_its_hosts_are_resolved() {
     assert_eq!(cluster.hosts[0].taints, [CONTROL_PLANE_TAINT]);
     assert_eq!((cluster.hosts[1].labels["disk"].as_str(), cluster.hosts[1].labels["zone"].as_str()), ("ssd", "edge"));
     assert!(cluster.hosts[1].worker);
-    assert_eq!((cluster.hosts[2].ssh.user.as_str(), cluster.hosts[2].ssh.port), ("admin", 2222));
+    assert_eq!((cluster.hosts[2].ssh.user.as_deref(), cluster.hosts[2].ssh.port), (Some("admin"), Some(2222)));
     assert_eq!(cluster.hosts[2].node_address.to_string(), "10.99.0.13");
     assert_eq!(cluster.network.dns_ip().to_string(), "10.96.0.10");
     assert_eq!(cluster.wordpress.unwrap().host, "wordpress.local");
@@ -182,7 +182,10 @@ hosts:
     let cluster = with(&text, good).unwrap();
     assert_eq!((cluster.name.as_str(), cluster.bundle.as_ref()), ("demo", None));
     let host = &cluster.hosts[0];
-    assert_eq!((host.address.as_str(), host.ssh.port, host.ssh.user.as_str()), ("10.0.0.1", 2222, "admin"));
+    assert_eq!(
+        (host.address.as_str(), host.ssh.port, host.ssh.user.as_deref()),
+        ("10.0.0.1", Some(2222), Some("admin"))
+    );
 }
 
 #[test]
@@ -208,8 +211,8 @@ fn every_variable_that_is_missing_is_told_with_its_place() {
 fn several_documents_are_one_inventory() {
     let text = "cluster: c\nssh: {user: admin}\n---\nhosts: [{name: h1, address: 10.0.0.1, role: controlPlane}]\n---\n# nothing\n---\nhosts: [{name: h2, address: 10.0.0.2, role: worker}]\n";
     let cluster = good(text);
-    let hosts: Vec<_> = cluster.hosts.iter().map(|host| (host.name.as_str(), host.ssh.user.as_str())).collect();
-    assert_eq!(hosts, [("h1", "admin"), ("h2", "admin")]);
+    let hosts: Vec<_> = cluster.hosts.iter().map(|host| (host.name.as_str(), host.ssh.user.as_deref())).collect();
+    assert_eq!(hosts, [("h1", Some("admin")), ("h2", Some("admin"))]);
     let found = problems(&format!("{text}---\nssh: {{port: 22}}\nhosts: {{}}\n---\n- x\n"));
     assert_eq!(
         found,
@@ -236,7 +239,11 @@ hosts:
 - {name: h4, address: 10.0.0.4, groups: [fast, base], roles: [worker], user: own, port: 4}
 ";
     let cluster = good(text);
-    let shown: Vec<_> = cluster.hosts.iter().map(|host| (host.ssh.user.as_str(), host.ssh.port, host.worker)).collect();
+    let shown: Vec<_> = cluster
+        .hosts
+        .iter()
+        .map(|host| (host.ssh.user.as_deref().unwrap(), host.ssh.port.unwrap(), host.worker))
+        .collect();
     assert_eq!(shown, [("all", 2200, false), ("base", 2200, true), ("base", 2222, true), ("own", 4, true)]);
     let labels = |index: usize| {
         let labels = &cluster.hosts[index].labels;
@@ -277,4 +284,61 @@ hosts:
     assert!(
         problems("cluster: c\ngroups: [a]\nhosts: []\n")[0].contains("groups expected names with the fields of hosts")
     );
+}
+
+#[test]
+fn how_hosts_are_reached() {
+    let text = "\
+cluster: c
+ssh:
+  passphraseCommand: pass show key
+  bastion: a@one,[2001:db8::1]:24
+  identityFile: keys/id
+hosts:
+- {name: h1, address: '2001:db8::5', nodeAddress: 10.0.0.1, role: controlPlane, passwordPrompt: true, sudo: {command: doas}}
+- {name: h2, address: 10.0.0.2, role: worker, bastion: none, configFile: none}
+- name: h3
+  address: web
+  nodeAddress: 10.0.0.3
+  role: worker
+  bastion: [{address: inner, port: 23, passwordEnv: P}, b@two]
+";
+    let hosts = good(text).hosts;
+    let ssh = |index: usize| &hosts[index].ssh;
+    assert_eq!((&ssh(0).password, &ssh(0).passphrase), (&Secret::Prompt, &Secret::Command("pass show key".into())));
+    assert_eq!(ssh(0).sudo_command, Some(Become::Doas));
+    let way = |index: usize| {
+        let bastions = ssh(index).bastion.as_deref().unwrap();
+        bastions.iter().map(|b| (b.address.as_str(), b.ssh.user.as_deref(), b.ssh.port)).collect::<Vec<_>>()
+    };
+    assert_eq!(way(0), [("one", Some("a"), None), ("2001:db8::1", None, Some(24))]);
+    assert!(way(1).is_empty() && ssh(1).config_file == ConfigFile::None);
+    assert_eq!(way(2), [("inner", None, Some(23)), ("two", Some("b"), None)]);
+    let inner = &ssh(2).bastion.as_ref().unwrap()[0].ssh;
+    assert_eq!(
+        (&inner.identity_files[0], &inner.password),
+        (&"/work/keys/id".into(), &Secret::Environment("P".into()))
+    );
+}
+
+#[test]
+fn mistakes_about_how_hosts_are_reached() {
+    let inventory = |ssh: &str| {
+        format!("cluster: c\nssh: {{{ssh}}}\nhosts: [{{name: h1, address: 10.0.0.1, role: controlPlane}}]\n")
+    };
+    for (ssh, part) in [
+        ("bastion: 'a:b'", "2:16 ssh.bastion expected [user@]host[:port], found \"a:b\""),
+        ("bastion: [a, {user: b}]", "ssh.bastion[1].address is required"),
+        ("bastion: [{address: a, bastion: b}]", "write the chain as a list"),
+        ("bastion: [{address: a, identityfile: b}]", "did you mean \"identityFile\"?"),
+        ("passwordFile: a, passwordEnv: B", "ssh.passwordEnv passwordFile is given too: one source is enough"),
+        ("passwordPrompt: maybe", "expected true or false"),
+        ("sudo: {command: su}", "ssh.sudo.command expected sudo or doas, found \"su\""),
+        ("passPhraseFile: a", "did you mean \"passphraseFile\"?"),
+    ] {
+        let found = problems(&inventory(ssh));
+        assert!(found.iter().any(|problem| problem.contains(part)), "{ssh:?}: {part:?} is missing in {found:#?}");
+    }
+    let v6 = "cluster: c\nhosts: [{name: h1, address: '2001:db8::1', role: controlPlane}]\n";
+    assert!(problems(v6)[0].contains("keep an IPv6 `address` for SSH"), "{:?}", problems(v6));
 }

@@ -7,6 +7,7 @@ packages=(
   iproute2 openssh-client util-linux kmod uidmap tar zstd xz-utils       # lab: network, access, images
   nftables openssl curl ca-certificates                                  # tests: rules, certificates, HTTP
   openssh-server busybox-static                                          # tests: a real sshd, a small image
+  sudo opendoas                                                          # tests: users who become root
   etcd-server                                                            # tests: the store of several control planes
   containerd runc containernetworking-plugins                            # tests: a real runtime under the kubelet
 )

@@ -16,9 +16,9 @@ pub struct Adopt {
     /// The directory that gets inventory.yaml and the state
     #[arg(short = 'o', long = "out", visible_alias = "output-dir", default_value = ".")]
     pub directory: PathBuf,
-    /// Where SSH listens
-    #[arg(long, default_value_t = 22)]
-    pub port: u16,
+    /// Where SSH listens [default: ssh_config's, else 22]
+    #[arg(long)]
+    pub port: Option<u16>,
     /// The SSH key's file [default: the usual ones in ~/.ssh]
     #[arg(long)]
     pub ssh_key: Option<PathBuf>,

@@ -3,7 +3,29 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail};
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use parking_lot::Mutex;
+
+use crate::printer::Printer;
+use crate::ssh::secrets;
+
+/// The terminal's settings while what is typed is not shown.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Passwords and passphrases for SSH may be asked for, if there is a terminal.
+pub fn offer_secrets(printer: &Printer) {
+    if std::io::stdin().is_terminal() {
+        let aside = printer.aside();
+        secrets::ask_with(move |question| aside(&mut || secret(question)));
+    }
+}
+
+/// Shows again what is typed: a question may have been interrupted.
+pub fn restore_terminal() {
+    if let Some(before) = BEFORE.lock().take() {
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before);
+    }
+}
 
 /// Asks for the cluster's name before something that cannot be undone. `what`: completes "this …".
 pub fn confirm(yes: bool, cluster: &str, what: &str) -> anyhow::Result<()> {
@@ -41,10 +63,11 @@ pub fn secret(prompt: &str) -> anyhow::Result<String> {
     let before = tcgetattr(&stdin).context("cannot read the terminal's settings")?;
     let mut silent = before.clone();
     silent.local_flags.remove(LocalFlags::ECHO);
+    *BEFORE.lock() = Some(before);
     tcsetattr(&stdin, SetArg::TCSANOW, &silent).context("cannot change the terminal's settings")?;
     let mut text = String::new();
     let read = stdin.lock().read_line(&mut text);
-    tcsetattr(&stdin, SetArg::TCSANOW, &before).context("cannot change the terminal's settings back")?;
+    restore_terminal();
     eprintln!();
     read?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())

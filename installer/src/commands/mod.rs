@@ -28,6 +28,8 @@ mod validate;
 
 use std::path::Path;
 
+pub use ask::restore_terminal;
+
 use anyhow::Context as _;
 
 use crate::bundle::Bundle;
@@ -70,6 +72,7 @@ impl Ended {
 
 pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
     let Cli { global, command } = cli;
+    ask::offer_secrets(printer);
     match command {
         Command::Bundle(bundle) => match bundle.command {
             BundleSubcommand::Create(arguments) => bundle::create(arguments, printer),

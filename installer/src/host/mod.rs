@@ -14,6 +14,7 @@ use std::fmt;
 use hoststate::wire::Failure;
 
 pub use backup::Payload;
+pub use privileged::{Rights, start as start_as_root};
 pub use session::{Done, Session};
 pub use staging::{Executable, connect, open_session};
 pub use uploads::{Onlooker, Uploads};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use hoststate::bundle::BundleFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{HostError, Onlooker, Session, Uploads, privileged};
+use super::{HostError, Onlooker, Rights, Session, Uploads, privileged};
 use crate::bundle::{Bundle, architecture};
-use crate::cluster::Host;
+use crate::cluster::{Become, Host};
 use crate::ssh::{SshClient, Transport};
 
 const STAGE: &str = "/var/lib/kinstall-stage";
@@ -24,6 +24,8 @@ const CHUNK: usize = 256 * 1024;
 struct Probe {
     uid: Option<u32>,
     arch: String,
+    /// What a user becomes root with.
+    elevates: Option<Become>,
     executable: Option<String>,
     /// kinstall was here.
     manifest: bool,
@@ -64,7 +66,7 @@ pub async fn open_session(
     let exact = matches!(wanted, Executable::Of(_));
     uploads.onlooker().doing(&host.name, "looking for kinstall");
     let probe = probe(host, transport.as_ref(), components.map(|(_, file)| file.sha256.as_str()), exact).await?;
-    let is_root = probe.uid == Some(0);
+    let rights = Rights::of(host, probe.uid, probe.elevates);
     let executable = match (probe.executable, components) {
         (Some(path), _) => path,
         (None, Some((bundle, file))) => {
@@ -75,14 +77,11 @@ pub async fn open_session(
                     HostError::new(&host.name, "probe", message).hint("use a bundle made for this architecture")
                 );
             }
-            upload(host, transport.as_ref(), is_root, &bundle.blob(&file.sha256), file, uploads).await?
+            upload(host, transport.as_ref(), rights, &bundle.blob(&file.sha256), file, uploads).await?
         }
         (None, None) if !probe.manifest => {
             if probe.staged {
-                privileged::start(host, transport.as_ref(), is_root, "clean up", &clean_up(STAGE))
-                    .await?
-                    .finish()
-                    .await;
+                privileged::start(host, transport.as_ref(), rights, "clean up", &clean_up(STAGE)).await?.finish().await;
             }
             transport.close().await;
             return Ok(None);
@@ -94,7 +93,7 @@ pub async fn open_session(
     };
     let script = format!("{executable} converge; s=$?; if [ $s -eq 0 ]; then {}; fi; exit $s", clean_up(STAGE));
     uploads.onlooker().doing(&host.name, "starting converge");
-    let process = privileged::start(host, transport.as_ref(), is_root, "converge", &script).await?;
+    let process = privileged::start(host, transport.as_ref(), rights, "converge", &script).await?;
     Ok(Some(Session::new(host.name.clone(), transport, process)))
 }
 
@@ -111,6 +110,7 @@ fn clean_up(stage: &str) -> String {
 async fn probe(host: &Host, transport: &dyn Transport, sha256: Option<&str>, exact: bool) -> Result<Probe, HostError> {
     let mut script = format!(
         "echo; echo KINSTALL uid $(id -u); echo KINSTALL arch $(uname -m); \
+         for c in sudo doas; do if command -v $c >/dev/null 2>&1; then echo KINSTALL elevates $c; break; fi; done; \
          if [ -e {MANIFEST} ]; then echo KINSTALL manifest; fi; if [ -e {STAGE} ]; then echo KINSTALL staged; fi; "
     );
     if !exact {
@@ -146,6 +146,8 @@ fn parse(lines: &[String]) -> Probe {
         match line.split_whitespace().collect::<Vec<_>>().as_slice() {
             ["KINSTALL", "uid", uid] => probe.uid = uid.parse().ok(),
             ["KINSTALL", "arch", arch] => probe.arch = (*arch).to_owned(),
+            ["KINSTALL", "elevates", "sudo"] => probe.elevates = Some(Become::Sudo),
+            ["KINSTALL", "elevates", "doas"] => probe.elevates = Some(Become::Doas),
             ["KINSTALL", "manifest"] => probe.manifest = true,
             ["KINSTALL", "staged"] => probe.staged = true,
             ["KINSTALL", "executable", path] => probe.executable = Some((*path).to_owned()),
@@ -159,7 +161,7 @@ fn parse(lines: &[String]) -> Probe {
 async fn upload(
     host: &Host,
     transport: &dyn Transport,
-    is_root: bool,
+    rights: Rights,
     source: &Path,
     file: &BundleFile,
     uploads: &Uploads<'_>,
@@ -178,7 +180,7 @@ async fn upload(
         size = file.size,
         sha256 = file.sha256
     );
-    let mut process = privileged::start(host, transport, is_root, STEP, &script).await?;
+    let mut process = privileged::start(host, transport, rights, STEP, &script).await?;
     let sending = Sending { host: &host.name, what: "kinstall-components", onlooker: uploads.onlooker() };
     let sent = send_file(source, &mut process.stdin, sending).await;
     let exit = process.finish().await;
@@ -264,6 +266,7 @@ mod tests {
             Probe {
                 uid: Some(0),
                 arch: "x86_64".into(),
+                elevates: None,
                 executable: Some("/x/y".into()),
                 manifest: false,
                 staged: false

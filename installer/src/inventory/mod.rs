@@ -11,11 +11,11 @@ pub mod edit;
 mod groups;
 mod registries;
 pub mod schema;
+mod ssh;
 pub mod substitute;
 pub mod yaml;
 
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
@@ -26,6 +26,8 @@ pub use decode::{At, Problem, Problems};
 use decode::{Fields, pick, text};
 use groups::Groups;
 pub use registries::{Proxy, Registry};
+use ssh::ssh;
+pub use ssh::{Bastion, HostKeyChecking, Secret, Ssh};
 use substitute::{Environment, Variables};
 use yaml::{Node, Pos, Value};
 
@@ -47,30 +49,6 @@ pub struct Inventory {
     pub registries: Vec<Registry>,
     pub proxy: Option<Proxy>,
     pub limits: Limits,
-}
-
-/// How to reach hosts: under `ssh` for all, and in each host for that one.
-#[derive(Clone, Debug, Default)]
-pub struct Ssh {
-    pub user: Option<At<String>>,
-    pub port: Option<At<u16>>,
-    pub identity_file: Option<PathBuf>,
-    pub password_file: Option<PathBuf>,
-    pub password_env: Option<String>,
-    pub known_hosts_file: Option<PathBuf>,
-    pub host_key_checking: Option<HostKeyChecking>,
-    pub sudo_password_file: Option<PathBuf>,
-    pub sudo_password_env: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum HostKeyChecking {
-    /// A key that is not in the known-hosts file stops that host.
-    #[default]
-    Strict,
-    /// An unknown key is accepted once and remembered; a changed key still stops that host.
-    AcceptNew,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,32 +187,6 @@ pub fn decode_with(text: &str, variables: &dyn Variables, sink: &mut Sink) -> Op
     };
     root.finish(sink);
     Some(inventory)
-}
-
-fn ssh(fields: &mut Fields<'_>, sink: &mut Sink) -> Ssh {
-    let path = |at: Option<At<String>>| at.map(|at| PathBuf::from(at.value));
-    let mut ssh = Ssh {
-        user: fields.string("user", sink),
-        port: fields
-            .parsed::<NonZeroU16>("port", "a port from 1 to 65535", sink)
-            .map(|At { value, pos }| At { value: value.get(), pos }),
-        identity_file: path(fields.string("identityFile", sink)),
-        password_file: path(fields.string("passwordFile", sink)),
-        password_env: fields.string("passwordEnv", sink).map(|at| at.value),
-        known_hosts_file: path(fields.string("knownHostsFile", sink)),
-        host_key_checking: fields.choice(
-            "hostKeyChecking",
-            &[("strict", HostKeyChecking::Strict), ("accept-new", HostKeyChecking::AcceptNew)],
-            sink,
-        ),
-        ..Ssh::default()
-    };
-    if let Some(mut sudo) = fields.section("sudo", sink) {
-        ssh.sudo_password_file = path(sudo.string("passwordFile", sink));
-        ssh.sudo_password_env = sudo.string("passwordEnv", sink).map(|at| at.value);
-        sudo.finish(sink);
-    }
-    ssh
 }
 
 fn host(node: &Node, path: String, groups: &Groups<'_>, sink: &mut Sink) -> Host {

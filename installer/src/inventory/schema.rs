@@ -210,25 +210,43 @@ fn shared() -> Vec<Field> {
 }
 
 fn ssh() -> Vec<Field> {
-    vec![
+    let mut fields = way();
+    let bastion = [vec![("address", scalar("An address, a name, or an alias of ssh_config"))], way()].concat();
+    let bastion = object("A host on the way", &["address"], bastion);
+    let login = json!({"description": "[user@]host[:port], several with commas between, or none", "type": "string"});
+    let item = json!({"anyOf": [login, bastion]});
+    fields.push(("bastion", one_or_many("Hosts on the way, the first one first", item)));
+    fields
+}
+
+fn way() -> Vec<Field> {
+    let mut sudo = vec![("command", choice("What makes the user root", &["sudo", "doas"]))];
+    sudo.extend(password());
+    let mut fields = vec![
         ("user", scalar("Who logs in")),
         ("port", ranged("Where SSH listens", 1, 65535)),
+        ("configFile", scalar("Read instead of the user's and the system's ssh_config; none: no ssh_config counts")),
         ("identityFile", scalar("The private key's file")),
-        ("passwordFile", scalar("The file with the password to log in with")),
-        ("passwordEnv", scalar("The environment variable with the password to log in with")),
+        ("certificateFile", scalar("The file of the key's certificate")),
+        ("identitiesOnly", boolean("Whether the agent's other keys are left out")),
+        ("passphraseFile", scalar("The file with the key's passphrase")),
+        ("passphraseEnv", scalar("The environment variable with the key's passphrase")),
+        ("passphraseCommand", scalar("The command that prints the key's passphrase")),
+        ("passphrasePrompt", boolean("Whether a person is asked for the passphrase of the keys")),
         ("knownHostsFile", scalar("The file with the keys of known hosts")),
         ("hostKeyChecking", choice("What happens to hosts whose key is not known", &["strict", "accept-new"])),
-        (
-            "sudo",
-            optional(object(
-                "For users other than root",
-                &[],
-                vec![
-                    ("passwordFile", scalar("The file with the password that sudo asks for")),
-                    ("passwordEnv", scalar("The environment variable with the password that sudo asks for")),
-                ],
-            )),
-        ),
+        ("sudo", optional(object("For users other than root", &[], sudo))),
+    ];
+    fields.extend(password());
+    fields
+}
+
+fn password() -> Vec<Field> {
+    vec![
+        ("passwordFile", scalar("The file with the password")),
+        ("passwordEnv", scalar("The environment variable with the password")),
+        ("passwordCommand", scalar("The command that prints the password")),
+        ("passwordPrompt", boolean("Whether a person is asked for the password")),
     ]
 }
 

@@ -32,6 +32,8 @@ struct State {
     drawn: Vec<usize>,
     /// A thread draws.
     drawing: bool,
+    /// Somebody is asked something: nothing is drawn meanwhile.
+    asking: bool,
 }
 
 impl Screen {
@@ -67,9 +69,20 @@ impl Screen {
     pub fn refresh(&self) {
         let mut state = self.0.state.lock();
         let canvas = self.0.canvas();
-        let live = state.board.is_live();
+        let live = state.board.is_live() && !state.asking;
         let lines = if live { draw::live(&state.board, canvas, Instant::now()) } else { Vec::new() };
         write(&replace(&mut state.drawn, canvas.columns, &lines));
+    }
+
+    /// Gives a function that asks a person something while nothing is drawn.
+    pub fn aside<T>(&self) -> impl Fn(&mut dyn FnMut() -> T) -> T + Send + Sync + use<T> {
+        let shared = self.0.clone();
+        move |ask| {
+            shared.is_asking(true);
+            let answer = ask();
+            shared.is_asking(false);
+            answer
+        }
     }
 
     /// A line that stays, above the board.
@@ -79,7 +92,7 @@ impl Screen {
         let mut out = replace(&mut state.drawn, canvas.columns, &[]);
         out.push_str(text);
         out.push('\n');
-        if state.board.is_live() {
+        if state.board.is_live() && !state.asking {
             let lines = draw::live(&state.board, canvas, Instant::now());
             out.push_str(&replace(&mut state.drawn, canvas.columns, &lines));
         }
@@ -102,12 +115,22 @@ impl Shared {
         Canvas { columns: usize::from(columns), rows: usize::from(rows), color: self.color }
     }
 
+    fn is_asking(&self, asking: bool) {
+        let mut state = self.state.lock();
+        state.asking = asking;
+        if asking {
+            write(&replace(&mut state.drawn, self.canvas().columns, &[]));
+        }
+    }
+
     fn draw_on(&self) {
         let mut state = self.state.lock();
         while state.board.is_live() {
-            let canvas = self.canvas();
-            let lines = draw::live(&state.board, canvas, Instant::now());
-            write(&replace(&mut state.drawn, canvas.columns, &lines));
+            if !state.asking {
+                let canvas = self.canvas();
+                let lines = draw::live(&state.board, canvas, Instant::now());
+                write(&replace(&mut state.drawn, canvas.columns, &lines));
+            }
             self.over.wait_for(&mut state, AGAIN);
         }
         state.drawing = false;

@@ -1,78 +1,147 @@
-//! OpenSSH's known_hosts file: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT". Plain, wildcard, negated and hashed host patterns,
-//! `@revoked` marks. `@cert-authority` lines are left aside: host certificates are not asked for.
+//! OpenSSH's known_hosts files: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT". Plain, wildcard, negated and hashed host patterns,
+//! `@cert-authority` and `@revoked` marks.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use russh::keys::{Algorithm, PublicKey};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 
-/// What the file says about a host's key.
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub file: PathBuf,
+    pub line: usize,
+}
+
+/// What the files say about a host's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Known,
     Unknown,
-    /// The file holds another key of this algorithm for the host.
-    Changed {
-        line: usize,
-    },
-    Revoked {
-        line: usize,
-    },
+    /// The files hold another key for the host.
+    Changed(Place),
+    Revoked(Place),
+}
+
+/// What the files say about a host's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certified {
+    Yes,
+    /// No authority for this host made it: the key in it is like any other.
+    Stranger,
+    /// An authority for this host made it, but it is no good.
+    No(String),
+    Revoked(Place),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Key,
+    Authority,
+    Revoked,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    line: usize,
-    revoked: bool,
+    place: Place,
+    mark: Mark,
     key: PublicKey,
 }
 
-/// The entries of one file that are about one host.
+/// The entries that are about one host.
 #[derive(Clone, Debug)]
 pub struct KnownHosts {
+    /// Where new keys go.
     file: PathBuf,
     name: String,
     entries: Vec<Entry>,
 }
 
 impl KnownHosts {
-    /// A missing file knows nobody.
-    pub fn read(file: &Path, address: &str, port: u16) -> io::Result<Self> {
-        let name = if port == 22 { address.to_owned() } else { format!("[{address}]:{port}") };
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let entries = text.lines().enumerate().filter_map(|(index, line)| entry(line, index + 1, &name)).collect();
-        Ok(Self { file: file.to_path_buf(), name, entries })
+    /// A missing file knows nobody. `name`: the host's, as the files write it: `[name]:port` where the port is not 22. An error
+    /// says which file cannot be read.
+    pub fn read(files: &[PathBuf], name: &str) -> Result<Self, (PathBuf, io::Error)> {
+        let mut entries = Vec::new();
+        for file in files {
+            match std::fs::read(file) {
+                Ok(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes);
+                    let lines = text.lines().enumerate();
+                    entries.extend(lines.filter_map(|(index, line)| entry(line, file, index + 1, name)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err((file.clone(), error)),
+            }
+        }
+        let file = files.first().cloned().unwrap_or_else(|| "/dev/null".into());
+        Ok(Self { file, name: name.to_owned(), entries })
     }
 
     pub fn check(&self, key: &PublicKey) -> Verdict {
-        let same = |entry: &&Entry| entry.key.key_data() == key.key_data();
-        if let Some(entry) = self.entries.iter().filter(|entry| entry.revoked).find(same) {
-            return Verdict::Revoked { line: entry.line };
+        if let Some(place) = self.revoked(key.key_data()) {
+            return Verdict::Revoked(place);
         }
-        let mut valid = self.entries.iter().filter(|entry| !entry.revoked);
-        if valid.clone().any(|entry| same(&entry)) {
+        if self.marked(Mark::Key).any(|entry| entry.key.key_data() == key.key_data()) {
             return Verdict::Known;
         }
-        match valid.find(|entry| entry.key.algorithm() == key.algorithm()) {
-            Some(entry) => Verdict::Changed { line: entry.line },
-            None => self
-                .entries
-                .iter()
-                .find(|entry| !entry.revoked)
-                .map_or(Verdict::Unknown, |entry| Verdict::Changed { line: entry.line }),
+        let same_algorithm = self.marked(Mark::Key).find(|entry| entry.key.algorithm() == key.algorithm());
+        let other = same_algorithm.or_else(|| self.marked(Mark::Key).next());
+        other.map_or(Verdict::Unknown, |entry| Verdict::Changed(entry.place.clone()))
+    }
+
+    /// `name`: the host's without a port. `now`: seconds since 1970.
+    pub fn check_certificate(&self, certificate: &Certificate, name: &str, now: u64) -> Certified {
+        let authority = certificate.signature_key();
+        if let Some(place) = self.revoked(authority).or_else(|| self.revoked(certificate.public_key())) {
+            return Certified::Revoked(place);
         }
+        if !self.marked(Mark::Authority).any(|entry| entry.key.key_data() == authority) {
+            return Certified::Stranger;
+        }
+        let is_for = |principal: &String| glob(principal.as_bytes(), name.as_bytes());
+        let principals = certificate.valid_principals();
+        let no = if certificate.cert_type() != CertType::Host {
+            "it is a user's, not a host's".into()
+        } else if matches!(certificate.signature().algorithm(), Algorithm::Rsa { hash: None }) {
+            "it is signed with SHA-1".into()
+        } else if certificate.validate_at(now, [&authority.fingerprint(HashAlg::Sha256)]).is_err() {
+            match certificate.verify_signature() {
+                Err(_) => "its signature is wrong".into(),
+                Ok(()) if now < certificate.valid_after() => "it is not valid yet".into(),
+                Ok(()) => "it has run out".into(),
+            }
+        } else if !certificate.critical_options().is_empty() {
+            "it has critical options".into()
+        } else if !(principals.is_empty() || principals.iter().any(is_for)) {
+            format!("it is for {}, not for {name}", principals.join(", "))
+        } else {
+            return Certified::Yes;
+        };
+        Certified::No(no)
+    }
+
+    /// Whether certificates of this host can be judged.
+    pub fn has_authorities(&self) -> bool {
+        self.marked(Mark::Authority).next().is_some()
+    }
+
+    fn marked(&self, mark: Mark) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.mark == mark)
+    }
+
+    fn revoked(&self, key: &KeyData) -> Option<Place> {
+        let entry = self.marked(Mark::Revoked).find(|entry| entry.key.key_data() == key);
+        entry.map(|entry| entry.place.clone())
     }
 
     /// The algorithms of the host's known keys: asked for first, so that a host with several keys shows one we know.
     pub fn algorithms(&self) -> Vec<Algorithm> {
         let mut list = Vec::new();
-        for entry in self.entries.iter().filter(|entry| !entry.revoked) {
+        for entry in self.marked(Mark::Key) {
             let algorithm = entry.key.algorithm();
             if !list.contains(&algorithm) {
                 list.push(algorithm);
@@ -94,20 +163,24 @@ impl KnownHosts {
     }
 }
 
-fn entry(line: &str, number: usize, name: &str) -> Option<Entry> {
+fn entry(line: &str, file: &Path, number: usize, name: &str) -> Option<Entry> {
     let mut words = line.split_whitespace().peekable();
-    let revoked = match words.peek()?.strip_prefix('@') {
-        Some("revoked") => words.next().is_some(),
+    let mark = match words.peek()?.strip_prefix('@') {
+        Some("revoked") => Mark::Revoked,
+        Some("cert-authority") => Mark::Authority,
         Some(_) => return None,
-        None => false,
+        None => Mark::Key,
     };
+    if mark != Mark::Key {
+        words.next();
+    }
     let patterns = words.next()?;
     if patterns.starts_with('#') || !matches_host(patterns, name) {
         return None;
     }
     let (algorithm, data) = (words.next()?, words.next()?);
     let key = PublicKey::from_openssh(&format!("{algorithm} {data}")).ok()?;
-    Some(Entry { line: number, revoked, key })
+    Some(Entry { place: Place { file: file.to_path_buf(), line: number }, mark, key })
 }
 
 fn matches_host(patterns: &str, name: &str) -> bool {
@@ -134,7 +207,7 @@ fn matches_hash(hashed: &str, name: &str) -> bool {
 }
 
 /// `*` and `?`, as OpenSSH matches them; letters of either case.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => glob(rest, text) || text.split_first().is_some_and(|(_, text)| glob(pattern, text)),
@@ -152,26 +225,47 @@ mod tests {
     const ONE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
     const TWO: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA6rWI3G1sz07DnfFlrouTcysQlj2P+jpNSOEWD9OJ3X";
 
-    fn verdict(text: &str, address: &str, port: u16, key: &str) -> Verdict {
+    fn read(file: &Path, name: &str) -> KnownHosts {
+        KnownHosts::read(&["/no/such/file".into(), file.to_path_buf()], name).unwrap()
+    }
+
+    fn verdict(text: &str, name: &str, key: &str) -> Verdict {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        KnownHosts::read(file.path(), address, port).unwrap().check(&PublicKey::from_openssh(key).unwrap())
+        match read(file.path(), name).check(&PublicKey::from_openssh(key).unwrap()) {
+            Verdict::Changed(place) => Verdict::Changed(Place { file: "f".into(), ..place }),
+            Verdict::Revoked(place) => Verdict::Revoked(Place { file: "f".into(), ..place }),
+            other => other,
+        }
+    }
+
+    fn line(line: usize) -> Place {
+        Place { file: "f".into(), line }
     }
 
     #[test]
     fn plain_port_wildcard_and_negated_patterns() {
-        assert_eq!(verdict(&format!("h1,10.0.0.1 {ONE}\n"), "10.0.0.1", 22, ONE), Verdict::Known);
-        assert_eq!(verdict(&format!("h1 {ONE}\n"), "h1", 2222, ONE), Verdict::Unknown);
-        assert_eq!(verdict(&format!("[h1]:2222 {ONE}\n"), "h1", 2222, ONE), Verdict::Known);
-        assert_eq!(verdict(&format!("*.lab,!x.lab {ONE}\n"), "h1.lab", 22, ONE), Verdict::Known);
-        assert_eq!(verdict(&format!("*.lab,!x.lab {ONE}\n"), "x.lab", 22, ONE), Verdict::Unknown);
-        assert_eq!(verdict(&format!("# h1 {ONE}\n"), "h1", 22, ONE), Verdict::Unknown);
+        assert_eq!(verdict(&format!("h1,10.0.0.1 {ONE}\n"), "10.0.0.1", ONE), Verdict::Known);
+        assert_eq!(verdict(&format!("h1 {ONE}\n"), "[h1]:2222", ONE), Verdict::Unknown);
+        assert_eq!(verdict(&format!("[h1]:2222 {ONE}\n"), "[h1]:2222", ONE), Verdict::Known);
+        assert_eq!(verdict(&format!("*.lab,!x.lab {ONE}\n"), "h1.lab", ONE), Verdict::Known);
+        assert_eq!(verdict(&format!("*.lab,!x.lab {ONE}\n"), "x.lab", ONE), Verdict::Unknown);
+        assert_eq!(verdict(&format!("# h1 {ONE}\n"), "h1", ONE), Verdict::Unknown);
     }
 
     #[test]
     fn changed_and_revoked_keys_stop_with_their_line() {
-        assert_eq!(verdict(&format!("\nh1 {ONE}\n"), "h1", 22, TWO), Verdict::Changed { line: 2 });
-        assert_eq!(verdict(&format!("h1 {ONE}\n@revoked * {ONE}\n"), "h1", 22, ONE), Verdict::Revoked { line: 2 });
+        assert_eq!(verdict(&format!("\nh1 {ONE}\n"), "h1", TWO), Verdict::Changed(line(2)));
+        assert_eq!(verdict(&format!("h1 {ONE}\n@revoked * {ONE}\n"), "h1", ONE), Verdict::Revoked(line(2)));
+    }
+
+    #[test]
+    fn authorities_are_no_keys() {
+        let text = format!("@cert-authority *.lab {ONE}\n");
+        assert_eq!(verdict(&text, "h1.lab", ONE), Verdict::Unknown);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        assert!(read(file.path(), "h1.lab").has_authorities() && !read(file.path(), "h1").has_authorities());
     }
 
     #[test]
@@ -180,9 +274,9 @@ mod tests {
         let salt = [7u8; 20];
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &salt);
         let hash = aws_lc_rs::hmac::sign(&key, b"10.0.0.1");
-        let line = format!("|1|{}|{} {ONE}\n", STANDARD.encode(salt), STANDARD.encode(hash.as_ref()));
-        assert_eq!(verdict(&line, "10.0.0.1", 22, ONE), Verdict::Known);
-        assert_eq!(verdict(&line, "10.0.0.2", 22, ONE), Verdict::Unknown);
+        let hashed = format!("|1|{}|{} {ONE}\n", STANDARD.encode(salt), STANDARD.encode(hash.as_ref()));
+        assert_eq!(verdict(&hashed, "10.0.0.1", ONE), Verdict::Known);
+        assert_eq!(verdict(&hashed, "10.0.0.2", ONE), Verdict::Unknown);
     }
 
     #[test]
@@ -190,8 +284,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("h1 {ONE}")).unwrap();
         let key = PublicKey::from_openssh(TWO).unwrap();
-        KnownHosts::read(file.path(), "h2", 2200).unwrap().remember(&key).unwrap();
-        assert_eq!(KnownHosts::read(file.path(), "h2", 2200).unwrap().check(&key), Verdict::Known);
-        assert_eq!(KnownHosts::read(file.path(), "h1", 22).unwrap().entries.len(), 1);
+        let h2 = || KnownHosts::read(&[file.path().to_path_buf()], "[h2]:2200").unwrap();
+        h2().remember(&key).unwrap();
+        assert_eq!(h2().check(&key), Verdict::Known);
+        assert_eq!(read(file.path(), "h1").entries.len(), 1);
     }
 }

@@ -3,17 +3,26 @@
 //! [`Transport`] is all the rest of the installer knows about reaching a host: it starts a command and hands back its
 //! streams. The real one is [`client`] (SSH by russh).
 
+pub mod address;
 pub mod client;
-pub mod identity;
+mod config;
+mod dial;
+mod error;
+mod host_key;
+mod identity;
+mod keys;
 pub mod known_hosts;
+mod link;
 mod process;
+mod route;
+pub mod secrets;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 
 pub use client::SshClient;
+pub use error::SshError;
 pub use process::{Exit, Process};
 
 /// A connection to one host that can start commands.
@@ -21,6 +30,9 @@ pub use process::{Exit, Process};
 pub trait Transport: Send + Sync {
     /// Starts `command` in the login shell of the connection's user.
     async fn start(&self, command: &str) -> Result<Process, SshError>;
+
+    /// As [`Transport::start`], with a terminal as stdin, stdout and stderr: for programs that ask there.
+    async fn start_on_terminal(&self, command: &str) -> Result<Process, SshError>;
 
     /// The user commands run as.
     fn user(&self) -> &str;
@@ -42,37 +54,4 @@ impl RoundTrips {
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// Why a host cannot be reached or entered. Each says what the operator can do.
-#[derive(Debug, thiserror::Error)]
-pub enum SshError {
-    #[error(
-        "cannot connect to {target}: {reason}; check that the host is up, its address and port, and firewalls between"
-    )]
-    Unreachable { target: String, reason: String },
-    #[error("{target} did not answer within {seconds} s while {what}; check that the host is up and not overloaded")]
-    Timeout { target: String, what: &'static str, seconds: u64 },
-    #[error(
-        "the host key of {target} is not known ({fingerprint}); compare it with the host's, then add it with \
-         `ssh-keyscan -p {port} {address} >> {}`, or set ssh.hostKeyChecking: accept-new", file.display()
-    )]
-    HostKeyUnknown { target: String, address: String, port: u16, fingerprint: String, file: PathBuf },
-    #[error(
-        "the host key of {target} changed (now {fingerprint}, line {line} of {} says otherwise): someone may be in between, or \
-         the host was made anew; if so remove that line and run again", file.display()
-    )]
-    HostKeyChanged { target: String, fingerprint: String, file: PathBuf, line: usize },
-    #[error("the host key of {target} ({fingerprint}) is revoked by line {line} of {}", file.display())]
-    HostKeyRevoked { target: String, fingerprint: String, file: PathBuf, line: usize },
-    #[error(
-        "{target} refused user {user:?}; tried: {tried}; check ssh.user and ssh.identityFile, and the user's authorized_keys on the host"
-    )]
-    Refused { target: String, user: String, tried: String },
-    #[error("{0}")]
-    Identity(String),
-    #[error("the connection to {target} broke: {source}")]
-    Broken { target: String, source: russh::Error },
-    #[error(transparent)]
-    Protocol(#[from] russh::Error),
 }

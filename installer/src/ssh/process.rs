@@ -21,6 +21,8 @@ pub struct Process {
     /// Everything that came by stderr up to now (its end, if it is long).
     pub stderr: watch::Receiver<String>,
     exit: oneshot::Receiver<(Option<u32>, Option<String>)>,
+    /// What is no word of the command itself, such as a prompt: left out of [`Exit::stderr`].
+    hidden: Option<&'static str>,
     /// The beginning of a line whose end has not come yet; kept here so that [`Process::line`] may be cancelled.
     partial: Vec<u8>,
     /// How it ended, once that is known.
@@ -93,9 +95,15 @@ impl Process {
             stdout: BufReader::with_capacity(8 * 1024, stdout),
             stderr,
             exit,
+            hidden: None,
             partial: Vec::new(),
             ended: None,
         }
+    }
+
+    /// Leaves `text` out of what is reported of stderr.
+    pub fn hide(&mut self, text: &'static str) {
+        self.hidden = Some(text);
     }
 
     /// The next line of stdout without its end; `None` when there is no more.
@@ -128,7 +136,9 @@ impl Process {
             None => (&mut self.exit).await.unwrap_or_default(),
         };
         self.ended = Some((status, signal.clone()));
-        Exit { status, signal, stderr: self.stderr.borrow().clone() }
+        let said = self.stderr.borrow().clone();
+        let stderr = self.hidden.map_or_else(|| said.clone(), |hidden| said.replace(hidden, ""));
+        Exit { status, signal, stderr }
     }
 }
 

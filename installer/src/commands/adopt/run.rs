@@ -135,7 +135,7 @@ fn target(arguments: &Adopt) -> anyhow::Result<Host> {
             "port": arguments.port,
             "identityFile": absolute(&arguments.ssh_key)?,
             "knownHostsFile": absolute(&arguments.known_hosts)?,
-            "hostKeyChecking": if arguments.accept_new { "accept-new" } else { "strict" },
+            "hostKeyChecking": arguments.accept_new.then_some("accept-new"),
             "sudo": {"passwordFile": absolute(&arguments.sudo_password_file)?},
         },
         "hosts": [{"name": "control-plane", "address": address, "nodeAddress": "192.0.2.1", "role": "controlPlane"}],

@@ -202,10 +202,10 @@ mod tests {
     fn what_all_hosts_have_stands_once() {
         let (text, all) = cluster(&init(&["admin@10.0.0.1:2222", "admin@10.0.0.2:2222"]));
         assert_eq!(text.matches("admin").count(), 1, "{text}");
-        assert!(all.hosts.iter().all(|host| host.ssh.user == "admin" && host.ssh.port == 2222));
+        assert!(all.hosts.iter().all(|host| host.ssh.user.as_deref() == Some("admin") && host.ssh.port == Some(2222)));
         let (text, own) = cluster(&init(&["admin@10.0.0.1", "10.0.0.2:2222"]));
-        let reached: Vec<_> = own.hosts.iter().map(|host| (host.ssh.user.as_str(), host.ssh.port)).collect();
-        assert_eq!(reached, [("admin", 22), ("root", 2222)], "{text}");
+        let reached: Vec<_> = own.hosts.iter().map(|host| (host.ssh.user.as_deref(), host.ssh.port)).collect();
+        assert_eq!(reached, [(Some("admin"), None), (None, Some(2222))], "{text}");
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         let key = Some("/keys/my key".into());
         let (text, cluster) = cluster(&Init { ssh_key: key, accept_new: true, sample: true, ..init(&["10.0.0.1"]) });
         assert_eq!(cluster.hosts[0].ssh.identity_files, [Path::new("/keys/my key")]);
-        assert_eq!(cluster.hosts[0].ssh.host_key_checking, crate::inventory::HostKeyChecking::AcceptNew);
+        assert_eq!(cluster.hosts[0].ssh.host_key_checking, Some(crate::inventory::HostKeyChecking::AcceptNew));
         assert_eq!(cluster.wordpress.unwrap().host, "wordpress.local");
         assert!(text.lines().all(|line| line.len() <= 120));
     }

@@ -1,7 +1,12 @@
 //! The SSH transport against a real OpenSSH server on the loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod certificates;
+#[path = "../common/mod.rs"]
 mod common;
+mod keys;
+mod root;
+mod way;
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -84,7 +89,7 @@ async fn nobody_there_and_nobody_answering() {
     server.know("host_ed25519");
     let mut host = server.host("ed25519", "");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    host.ssh.port = silent.local_addr().unwrap().port();
+    host.ssh.port = Some(silent.local_addr().unwrap().port());
     let error = SshClient::connect(&host, Duration::from_millis(500)).await.err().unwrap();
     assert!(matches!(error, SshError::Timeout { .. }), "{error}");
     drop(silent);
