@@ -224,7 +224,7 @@ impl Printer {
     pub fn aside(
         &self,
     ) -> impl Fn(&mut dyn FnMut() -> anyhow::Result<String>) -> anyhow::Result<String> + Send + Sync + use<> {
-        let aside = self.screen.as_ref().map(screen::Screen::aside);
+        let aside = self.screen.as_ref().map(Screen::aside);
         move |ask| match &aside {
             Some(aside) => aside(ask),
             None => ask(),

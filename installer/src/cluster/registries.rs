@@ -54,10 +54,11 @@ pub fn registries(written: &[inventory::Registry], directory: &Path, sink: &mut 
             ca_file: one.ca_file.clone().map(|path| expand(path, directory)),
             skip_verify: one.skip_verify.unwrap_or(false),
             username: one.username.as_ref().map(|at| at.value.clone()),
-            password: Secret::new(
-                one.password_file.clone().map(|path| expand(path, directory)),
-                one.password_env.clone(),
-            ),
+            password: match (&one.password_file, &one.password_env) {
+                (Some(path), _) => Secret::File(expand(path.clone(), directory)),
+                (None, Some(name)) => Secret::Environment(name.clone()),
+                (None, None) => Secret::None,
+            },
         });
     }
     found

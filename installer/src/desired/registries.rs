@@ -11,6 +11,7 @@ use hoststate::resource::Contents;
 use hoststate::{Content, Resource};
 
 use crate::cluster::{Cluster, Registry};
+use crate::ssh::secrets;
 
 /// The runtime's configuration names it where there are registries.
 pub const FOLDER: &str = "/etc/kinstall/registries";
@@ -37,7 +38,7 @@ pub fn files(cluster: &Cluster) -> anyhow::Result<Vec<Resource>> {
                 .with_context(told)?;
             list.push(file(format!("{folder}/ca.crt"), 0o644, text, false));
         }
-        let password = registry.password.read().with_context(told)?;
+        let password = secrets::at_hand(&registry.password).with_context(told)?;
         let is_secret = password.is_some();
         list.push(file(format!("{folder}/hosts.toml"), 0o600, hosts(registry, password.as_deref()), is_secret));
     }

@@ -33,14 +33,7 @@ pub fn can_ask() -> bool {
 /// The secret without its final line break. `question`: what a person is asked, and what answers are kept by.
 pub async fn value(secret: &Secret, question: &str) -> anyhow::Result<Option<String>> {
     let value = match secret {
-        Secret::None => return Ok(None),
-        Secret::File(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the file {} named in the inventory", path.display()))?;
-            text.trim_end_matches(['\r', '\n']).to_owned()
-        }
-        Secret::Environment(name) => std::env::var(name)
-            .with_context(|| format!("the environment variable {name} named in the inventory is not set"))?,
+        Secret::None | Secret::File(_) | Secret::Environment(_) => return at_hand(secret),
         Secret::Command(line) => once(&format!("command {line}"), run(line)).await?,
         Secret::Prompt => {
             ensure!(
@@ -52,6 +45,21 @@ pub async fn value(secret: &Secret, question: &str) -> anyhow::Result<Option<Str
         }
     };
     Ok(Some(value))
+}
+
+/// A secret that takes nobody's time: of a file or a variable of the environment; none of any other kind.
+pub fn at_hand(secret: &Secret) -> anyhow::Result<Option<String>> {
+    match secret {
+        Secret::File(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the file {} named in the inventory", path.display()))?;
+            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+        Secret::Environment(name) => std::env::var(name)
+            .map(Some)
+            .with_context(|| format!("the environment variable {name} named in the inventory is not set")),
+        Secret::None | Secret::Command(_) | Secret::Prompt => Ok(None),
+    }
 }
 
 async fn once(key: &str, make: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<String> {
