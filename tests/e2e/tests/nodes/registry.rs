@@ -71,9 +71,11 @@ spec:
   restartPolicy: Never
 ";
     story.operator.kubectl_with(&["apply", "-f", "-"], pod)?;
-    let done = ["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/private", "--timeout=60s"];
-    let waited = story.operator.kubectl(&done);
-    waited.with_context(|| story.operator.kubectl(&["describe", "pod", "private"]).unwrap_or_default())?;
+    let phase = || story.operator.kubectl(&["get", "pod", "private", "-o", "jsonpath={.status.phase}"]);
+    let done = until(Duration::from_secs(60), "the image is there and runs", || {
+        phase().is_ok_and(|phase| phase == "Succeeded")
+    });
+    done.with_context(|| story.operator.kubectl(&["describe", "pod", "private"]).unwrap_or_default())?;
     story.operator.kubectl(&["delete", "pod", "private"])?;
 
     // without an entry nothing of it is left
