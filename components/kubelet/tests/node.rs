@@ -101,7 +101,7 @@ async fn everything_a_container_sees(cluster: &Cluster) {
     // only what was read already may change
     until_logged(cluster, "/containerLogs/default/sees/c", "writable").await;
     maps.patch("cm", &PatchParams::default(), &Patch::Merge(json!({"data": {"key": "two"}}))).await.unwrap();
-    let pod = cluster.until("sees", "ended", 15, |p| matches!(phase(p), Some("Succeeded" | "Failed"))).await.unwrap();
+    let pod = cluster.until("sees", "ended", 60, |p| matches!(phase(p), Some("Succeeded" | "Failed"))).await.unwrap();
     let log = get(cluster, "/containerLogs/default/sees/c").await;
     for line in [
         "env=one,word,sees,64,<sees>",
@@ -146,10 +146,10 @@ async fn projects_certificates(cluster: &Cluster) {
     cluster.create("certified", json!({"restartPolicy": "Never", "containers": [container], "volumes": volumes})).await;
     let denied = json!([{"name": "c", "projected": {"sources": [wants("example.com/no")]}}]);
     cluster.create("denied", json!({"containers": [shell("c", IDLE)], "volumes": denied})).await;
-    cluster.until("certified", "running", 15, |p| phase(p) == Some("Running")).await;
+    cluster.until("certified", "running", 60, |p| phase(p) == Some("Running")).await;
     let both = json!({"spec": {"trustBundle": format!("{first}{second}")}});
     bundles.patch("anchors", &PatchParams::default(), &Patch::Merge(both)).await.unwrap();
-    let ended = cluster.until("certified", "ended", 15, |p| matches!(phase(p), Some("Succeeded" | "Failed"))).await;
+    let ended = cluster.until("certified", "ended", 60, |p| matches!(phase(p), Some("Succeeded" | "Failed"))).await;
     assert_eq!(phase(ended.as_ref()), Some("Succeeded"));
     let log = get(cluster, "/containerLogs/default/certified/c").await;
     for line in ["joined", "mode=644", "empty"] {
@@ -182,15 +182,15 @@ async fn ends_and_restarts(cluster: &Cluster) {
     cluster.create("needy", json!({"containers": [needy]})).await;
     cluster.create("crashes", json!({"containers": [shell("c", "exit 1")]})).await;
 
-    let pod = cluster.until("fails", "failed", 15, |p| phase(p) == Some("Failed")).await.unwrap();
+    let pod = cluster.until("fails", "failed", 60, |p| phase(p) == Some("Failed")).await.unwrap();
     let state = pod.status.unwrap().container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
     assert_eq!((state.exit_code, state.reason.as_deref()), (3, Some("Error")));
-    cluster.until("no-image", "ErrImageNeverPull", 15, |p| waiting(p) == Some("ErrImageNeverPull")).await;
-    let pod = cluster.until("crashes", "in back-off", 15, |p| waiting(p) == Some("CrashLoopBackOff")).await.unwrap();
+    cluster.until("no-image", "ErrImageNeverPull", 60, |p| waiting(p) == Some("ErrImageNeverPull")).await;
+    let pod = cluster.until("crashes", "in back-off", 60, |p| waiting(p) == Some("CrashLoopBackOff")).await.unwrap();
     let container = &pod.status.unwrap().container_statuses.unwrap()[0];
     assert_eq!(container.restart_count, 1);
     assert_eq!(container.last_state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 1);
-    cluster.until("needy", "waiting for its map", 15, |p| waiting(p) == Some("CreateContainerConfigError")).await;
+    cluster.until("needy", "waiting for its map", 60, |p| waiting(p) == Some("CreateContainerConfigError")).await;
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     let late = json!({"metadata": {"name": "late"}, "data": {"A": "b"}});
     maps.create(&PostParams::default(), &serde_json::from_value(late).unwrap()).await.unwrap();
@@ -212,7 +212,7 @@ async fn probes_restart_and_gate(cluster: &Cluster) {
     let pod = cluster.until_ready("probed").await;
     let directory = cluster.config.pod_dir(&pod.uid().unwrap()).join("volumes/kubernetes.io~empty-dir/t");
     std::fs::remove_file(directory.join("ready")).unwrap();
-    cluster.until("probed", "unready", 15, |p| condition(p, "Ready") == Some("False")).await;
+    cluster.until("probed", "unready", 60, |p| condition(p, "Ready") == Some("False")).await;
     std::fs::remove_file(directory.join("live")).unwrap();
     let restarted = |p: Option<&Pod>| {
         let statuses = p.and_then(|p| p.status.as_ref()).and_then(|s| s.container_statuses.as_ref());
@@ -233,7 +233,7 @@ async fn inits_and_sidecars(cluster: &Cluster) {
             "initContainers": [share(shell("first", "echo 1 >> /v/order")), sidecar, share(shell("second", "echo 2 >> /v/order"))],
             "containers": [share(shell("c", "echo 3 >> /v/order; cat /v/order"))], "volumes": [{"name": "v", "emptyDir": {}}]}))
         .await;
-    let pod = cluster.until("ordered", "succeeded", 15, |p| phase(p) == Some("Succeeded")).await.unwrap();
+    let pod = cluster.until("ordered", "succeeded", 60, |p| phase(p) == Some("Succeeded")).await.unwrap();
     assert_eq!(get(cluster, "/containerLogs/default/ordered/c").await, "1\n2\n3\n");
     let inits = pod.status.unwrap().init_container_statuses.unwrap();
     assert!(inits.iter().all(|s| s.state.as_ref().unwrap().terminated.is_some()), "{inits:?}");
@@ -310,7 +310,7 @@ async fn pods_end_with_grace(cluster: &Cluster) {
         "certified",
         "denied",
     ] {
-        cluster.until(name, "gone", 15, |p| p.is_none()).await;
+        cluster.until(name, "gone", 60, |p| p.is_none()).await;
     }
     eprintln!("pods gone after {:?}", started.elapsed());
     assert!(!directory.exists());

@@ -66,9 +66,10 @@ pub fn refusals(story: &Story) -> Result<()> {
     {
         ensure!(said.contains(words), "{words:?} is missing in the plan:\n{said}");
     }
-    ensure!(!said.contains("unit kinstall-containerd") && !said.contains("unit kinstall-etcd"), "{said}");
+    ensure!(!said.contains("restart  kinstall-containerd") && !said.contains("restart  kinstall-etcd"), "{said}");
     let plan = both(&story.operator.run(&Story::upgrade(&story.runtime, &["--plan"]))?);
-    for words in ["0.1.0 → 0.1.2 (Kubernetes 1.37.0 → 1.38.0)", "control plane, drained", "unit kinstall-containerd"]
+    for words in
+        ["0.1.0 → 0.1.2 (Kubernetes 1.37.0 → 1.38.0)", "control plane, drained", "restart  kinstall-containerd"]
     {
         ensure!(plan.contains(words), "{words:?} is missing in the plan:\n{plan}");
     }
