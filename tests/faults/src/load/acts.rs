@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_belongs_to_the_act_in_which_it_was_sent() {
+    fn acts_follow_each_other_at_their_turns() {
         let begun = Instant::now();
         let course = Course { turns: vec![begun + Duration::from_secs(5)], lost: None };
         let at = |seconds| ALL[1].act_at(&course, begun + Duration::from_secs(seconds));

@@ -46,7 +46,9 @@ fn judge(
 ) -> Outcome {
     let mut outcome = Outcome { rows: Vec::new(), good: true };
     for (index, act) in disturbance.acts.iter().enumerate() {
-        let of_act: Vec<_> = samples.iter().filter(|sample| disturbance.act_at(course, sample.sent) == index).collect();
+        // what an act takes away takes the answers with it that were on their way
+        let at = |sample: &Sample| disturbance.act_at(course, sample.sent + sample.took);
+        let of_act: Vec<_> = samples.iter().filter(|sample| at(sample) == index).collect();
         println!("{} ({:.1} s)", act.name, span(&of_act).as_secs_f64());
         for (number, target) in targets.iter().enumerate() {
             let of_target = || of_act.iter().copied().filter(|sample| sample.target == number);
