@@ -2,7 +2,7 @@
 # Installs the Debian packages that building and testing need, those that are missing, by name.
 set -euo pipefail
 packages=(
-  build-essential cmake protobuf-compiler                                # rusqlite, aws-lc-rs, k8s-cri
+  build-essential cmake protobuf-compiler libprotobuf-dev                # rusqlite, aws-lc-rs, k8s-cri, etcd-client
   systemd-container mmdebstrap debian-archive-keyring e2fsprogs          # lab: hosts
   iproute2 openssh-client util-linux kmod uidmap tar zstd xz-utils       # lab: network, access, images
   nftables openssl curl ca-certificates                                  # tests: rules, certificates, HTTP
