@@ -3,12 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use store::Revision;
 use tokio::time::Instant;
 
 use super::lease::Other;
+
+/// After so much silence beyond its end a Lease is nobody's any more (upstream's `IdentityLeaseGCPeriod`).
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]
 pub struct Members {
@@ -55,6 +59,12 @@ impl Members {
         self.alive == 0
     }
 
+    /// Servers that went without a goodbye, long ago, and the revision of each one's Lease.
+    pub fn forgotten(&self, now: Instant) -> Vec<(String, Revision)> {
+        let long_gone = self.seen.iter().filter(|(_, seen)| now.saturating_duration_since(seen.end) >= FORGOTTEN);
+        long_gone.map(|(server, seen)| (server.clone(), seen.revision)).collect()
+    }
+
     /// When the first of those that are alive is dead if it does not renew.
     pub fn next_end(&self, now: Instant) -> Option<Instant> {
         self.seen.values().map(|seen| seen.end).filter(|end| *end > now).min()
@@ -64,9 +74,26 @@ impl Members {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn who_was_silent_for_an_hour_is_forgotten() {
+        let other = |server: &str, revision| Other {
+            server: server.into(),
+            address: "10.0.0.1".parse().unwrap(),
+            lasts: Duration::from_secs(4),
+            revision,
+        };
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut members = Members::default();
+        members.live([other("dead", 1), other("alive", 2)].into_iter(), None, begin);
+        members.live([other("dead", 1), other("alive", 9)].into_iter(), None, at(3600));
+        assert!(members.forgotten(at(3600)).is_empty(), "its Lease ended four seconds after the start");
+        assert_eq!(members.forgotten(at(3604)), [("dead".to_owned(), 1)]);
+        members.live([other("alive", 10)].into_iter(), None, at(3605));
+        assert!(members.forgotten(at(3605)).is_empty(), "it was deleted");
+    }
 
     #[test]
     fn who_does_not_renew_is_dead_until_it_does() {

@@ -12,7 +12,7 @@ mod members;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use store::{EventKind, RangeRequest, WatchItem};
+use store::{EventKind, RangeRequest, Revision, WatchItem};
 use tokio::time::Instant;
 
 use crate::{
@@ -90,6 +90,7 @@ impl Presence {
                 self.renew(core).await?;
             }
             self.publish(core, true).await?;
+            self.forget(core).await?;
             // others may have come, who want to hear of this one more often
             self.due = self.due.min(Instant::now() + self.pace().renew);
             let wake = self.members.next_end(Instant::now()).map_or(self.due, |end| end.min(self.due));
@@ -156,18 +157,33 @@ impl Presence {
         Ok(addresses)
     }
 
+    /// Deletes the Leases of servers that lost their host and never came back.
+    async fn forget(&self, core: &Core) -> anyhow::Result<()> {
+        for (server, revision) in self.members.forgotten(Instant::now()) {
+            tracing::info!(server, "an API server has not been heard of for an hour: its Lease is deleted");
+            delete(core, &lease::name(&server), revision).await?;
+        }
+        Ok(())
+    }
+
     async fn leave(&mut self, core: &Arc<Core>) -> anyhow::Result<()> {
         if self.addresses(core, false, None).await?.is_empty() {
             return Ok(());
         }
-        let (resource, name) = (lease::row()?, lease::name(&core.name));
-        if let Ok(stored) = registry::read(core, resource, lease::NAMESPACE, &name).await {
-            let write = Write { resource, namespace: lease::NAMESPACE, name: &name, claims: Vec::new() };
-            if let Err(WriteError::Failed(error)) = write.delete(core, stored.revision).await {
-                anyhow::bail!("cannot delete the Lease {name}: {error}");
-            }
+        let name = lease::name(&core.name);
+        if let Ok(stored) = registry::read(core, lease::row()?, lease::NAMESPACE, &name).await {
+            delete(core, &name, stored.revision).await?;
         }
         self.publish(core, false).await
+    }
+}
+
+/// A Lease, unless somebody has written it since.
+async fn delete(core: &Core, name: &str, revision: Revision) -> anyhow::Result<()> {
+    let write = Write { resource: lease::row()?, namespace: lease::NAMESPACE, name, claims: Vec::new() };
+    match write.delete(core, revision).await {
+        Err(WriteError::Failed(error)) => anyhow::bail!("cannot delete the Lease {name}: {error}"),
+        _ => Ok(()),
     }
 }
 
