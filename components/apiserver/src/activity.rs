@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
     time::Instant,
 };
 
@@ -29,6 +30,8 @@ pub struct Patience {
 
 #[derive(Clone, Copy)]
 enum State {
+    /// Nothing has been asked yet: the first head is awaited.
+    New,
     /// A head is awaited that should be there soon.
     Head,
     Idle,
@@ -39,17 +42,19 @@ enum State {
 /// Shared by a connection, its bytes and its requests.
 pub struct Activity {
     state: Mutex<(State, Instant)>,
+    /// Told when the first request begins.
+    first: Notify,
 }
 
 impl Activity {
     pub fn new() -> Arc<Self> {
-        Arc::new(Activity { state: Mutex::new((State::Head, Instant::now())) })
+        Arc::new(Activity { state: Mutex::new((State::New, Instant::now())), first: Notify::new() })
     }
 
     /// When patience ends as things stand; `None` while requests are under way.
     pub fn deadline(&self, patience: Patience) -> Option<Instant> {
         match *self.state.lock() {
-            (State::Head, since) => Some(since + patience.head),
+            (State::New | State::Head, since) => Some(since + patience.head),
             (State::Idle, since) => Some(since + patience.idle),
             (State::Busy(_), _) => None,
         }
@@ -60,9 +65,20 @@ impl Activity {
         let mut state = self.state.lock();
         state.0 = match state.0 {
             State::Busy(count) => State::Busy(count + 1),
-            _ => State::Busy(1),
+            State::New => {
+                self.first.notify_one();
+                State::Busy(1)
+            }
+            State::Head | State::Idle => State::Busy(1),
         };
         Request(self.clone())
+    }
+
+    /// Returns once anything was asked; for one waiter.
+    pub async fn asked(&self) {
+        if matches!(self.state.lock().0, State::New) {
+            self.first.notified().await;
+        }
     }
 
     fn bytes_came(&self) {

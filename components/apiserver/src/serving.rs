@@ -128,7 +128,11 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return ended,
-        () = core.stopping.cancelled() => {}
+        () = async {
+            core.stopping.cancelled().await;
+            // who is answered with an end before the first request has nobody to ask again: it looks like an error
+            let _ = tokio::time::timeout(FIRST_REQUEST, activity.asked()).await;
+        } => {}
         () = exhausted(activity, patience) => {
             tracing::debug!("a client held its connection and asked for nothing");
             if !core.stopping.is_cancelled() {
@@ -142,6 +146,8 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
     serving.await
 }
 
+/// Whoever has just connected did so for a request, and may bring it while the server stops.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How long a client may take to hear that its connection ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 

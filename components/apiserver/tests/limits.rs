@@ -14,6 +14,7 @@ use common::{Api, admin};
 use futures::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tokio::{
@@ -315,6 +316,38 @@ async fn a_panic_ends_one_request_only() {
         (Some("Status"), Some("This request caused apiserver to panic. Look in the logs for details."))
     );
     api.create(MAPS, json!({"metadata": {"name": "after"}})).await;
+}
+
+/// Between its connection and its request: a client that is sent away there cannot know that it may ask again.
+#[tokio::test]
+async fn who_has_just_connected_is_answered_before_the_end() {
+    for protocol in ["http/1.1", "h2"] {
+        let mut api = Api::start().await;
+        let stream = connect(&api, protocol).await;
+        let server = api.server.take().unwrap();
+        let address = server.address();
+        let ending = tokio::spawn(server.shutdown());
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let request = http::Request::get("https://localhost/livez").header("host", "localhost");
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        let io = TokioIo::new(stream);
+        let answer = if protocol == "h2" {
+            let (mut sender, driver) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect(protocol);
+            tokio::spawn(driver);
+            sender.send_request(request).await
+        } else {
+            let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.expect(protocol);
+            tokio::spawn(driver);
+            sender.send_request(request).await
+        };
+        let answer = answer.unwrap_or_else(|error| panic!("{protocol}: {error}"));
+        assert_eq!(answer.status(), 200, "{protocol}");
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok", "{protocol}");
+        tokio::time::timeout(LONG, ending).await.expect("it ends").unwrap();
+    }
 }
 
 #[tokio::test]
