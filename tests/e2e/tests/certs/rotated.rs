@@ -6,25 +6,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use e2e::scenario::until;
 
-use crate::load::Load;
-use crate::{HOSTS, Story};
+use crate::{HOSTS, Story, load};
 
 const ROTATE: [&str; 6] = ["certs", "rotate-ca", "-i", "inventory.yaml", "--yes", "--verbose"];
 
 pub fn rotated(story: &Story) -> Result<()> {
     let old = std::fs::read(story.operator.kubeconfig())?;
-    let load = Load::start(story)?;
+    let load = load::start(story)?;
     let started = Instant::now();
     kill_in_the_second_phase(story)?;
     let said = story.operator.ok(&ROTATE);
-    let (asked, failed) = load.end()?;
-    let said = said?;
+    let load = load.stop()?;
+    let (said, load) = (said?, &load[0]);
     println!(
-        "        rotated in {:.0} s; {failed} of {asked} requests failed meanwhile",
-        started.elapsed().as_secs_f64()
+        "        rotated in {:.0} s; {} of {} requests failed meanwhile",
+        started.elapsed().as_secs_f64(),
+        load.failures.len(),
+        load.requests
     );
     ensure!(said.contains("only the new authorities are trusted"), "{said}");
-    ensure!(failed == 0 && asked > 100, "{failed} of {asked} requests failed");
+    ensure!(load.failures.is_empty() && load.requests > 100, "{} requests, failed: {:?}", load.requests, load.failures);
 
     let (rows, code) = story.check()?;
     let old_ones: Vec<_> =
