@@ -461,13 +461,8 @@ mod tests {
             cluster: ClusterRef { name: "t".into(), id: id.into() },
             host: "h1".into(),
             version: "1".into(),
-            kubernetes: None,
-            previous: None,
-            applied: String::new(),
             complete: true,
-            amending: false,
-            restart: vec![],
-            entries: Vec::new(),
+            ..HostManifest::default()
         }
     }
 

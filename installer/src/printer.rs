@@ -105,9 +105,7 @@ impl Printer {
     }
 
     fn tell(&self, kind: &str, text: &str, fields: Value, shown: bool) {
-        if let Some(log) = self.log.get() {
-            log.line(&format!("{kind}: {text}"));
-        }
+        self.log(&format!("{kind}: {text}"));
         if self.is_json() {
             let mut object = json!({"event": kind, "millis": u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX), "text": text});
             if let (Value::Object(object), Value::Object(fields)) = (&mut object, fields) {
@@ -139,9 +137,7 @@ impl Printer {
 
     /// A command's result on stdout: `text` for people, else `value`, whose `event` only those who read events need.
     pub fn result(&self, text: &str, value: &Value) {
-        if let Some(log) = self.log.get() {
-            log.line(&format!("result: {text}"));
-        }
+        self.log(&format!("result: {text}"));
         let written = match self.output {
             Output::Text | Output::Junit => text.to_owned(),
             Output::Json => value.to_string(),
@@ -231,10 +227,15 @@ impl Printer {
         }
     }
 
-    fn logged(&self, kind: &str, text: &str, shown: bool) {
+    /// To the run's log alone.
+    fn log(&self, text: &str) {
         if let Some(log) = self.log.get() {
-            log.line(&format!("{kind}: {text}"));
+            log.line(text);
         }
+    }
+
+    fn logged(&self, kind: &str, text: &str, shown: bool) {
+        self.log(&format!("{kind}: {text}"));
         if shown {
             self.line(text);
         }
@@ -262,9 +263,7 @@ impl Onlooker for Printer {
             None if self.verbose > 0 && !self.is_json() => self.line(&format!("{host}: {what}")),
             None => {}
         }
-        if let Some(log) = self.log.get() {
-            log.line(&format!("{host}: {what}"));
-        }
+        self.log(&format!("{host}: {what}"));
     }
 
     fn sent(&self, host: &str, what: &str, sent: u64, total: u64) {
@@ -330,9 +329,7 @@ impl HostLine<'_> {
         match &self.printer.screen {
             Some(screen) => {
                 screen.change(|board, now| board.ended(&self.name, Ok(text.to_owned()), now));
-                if let Some(log) = self.printer.log.get() {
-                    log.line(&format!("{}: {text}", self.name));
-                }
+                self.printer.log(&format!("{}: {text}", self.name));
             }
             None => {
                 self.printer.event("hostDone", &format!("  {}: {text}", self.name), json!({"host": self.name}));

@@ -32,7 +32,7 @@ mod session;
 mod sink;
 mod tidy;
 
-pub use facts::collect as collect_facts;
+pub use facts::{KERNEL_FEATURES, collect as collect_facts};
 
 /// Where things are on a host; tests put them elsewhere.
 #[derive(Clone, Debug)]

@@ -185,13 +185,8 @@ mod tests {
             cluster: cluster.clone(),
             host: host.clone(),
             version: version.clone(),
-            kubernetes: None,
-            previous: None,
-            applied: String::new(),
             complete: true,
-            amending: false,
-            restart: Vec::new(),
-            entries: Vec::new(),
+            ..HostManifest::default()
         };
         manifest::save(&root, &manifest).unwrap();
         let state = HostState { cluster, host, version, kubernetes: None, resources, keeps: Vec::new() };

@@ -188,7 +188,7 @@ impl Change {
 }
 
 /// What converge made on a host and what was there before; kept on the host, read by `down`, `status` and `plan`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostManifest {
     pub cluster: ClusterRef,

@@ -1,6 +1,7 @@
 //! Objects of addons that are wanted no more: an addon that was switched off, or whose kind is another one since.
 
 use anyhow::Context as _;
+use futures::future::try_join_all;
 use hoststate::Action;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, PropagationPolicy};
 use kube::core::GroupVersionKind;
@@ -77,11 +78,15 @@ pub async fn plan(client: &Client, wanted: &[Value]) -> anyhow::Result<Vec<Objec
 }
 
 async fn superfluous(client: &Client, wanted: &[Value]) -> anyhow::Result<Vec<(Api<DynamicObject>, DynamicObject)>> {
-    let mut superfluous = Vec::new();
-    let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
-    for kind in &KINDS {
+    let ours = &ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
+    // every `up` asks: all kinds in the time of one
+    let asking = KINDS.iter().map(|kind| async move {
         let api = kind.api(client);
-        let found = api.list(&ours).await.with_context(|| format!("cannot ask for addons of kind {}", kind.name))?;
+        let found = api.list(ours).await.with_context(|| format!("cannot ask for addons of kind {}", kind.name))?;
+        anyhow::Ok((kind, api, found))
+    });
+    let mut superfluous = Vec::new();
+    for (kind, api, found) in try_join_all(asking).await? {
         for mut object in found {
             let name = object.name_any();
             let is_going = object.metadata.deletion_timestamp.is_some();

@@ -1,23 +1,17 @@
 //! What `up` asks before it restarts or removes something on hosts that serve. See `docs/decisions/0022-up-asks.md`.
 
-use std::time::Duration;
-
 use hoststate::Action;
 use hoststate::wire::Change;
 
 use super::fleet::Member;
 use super::membership::Membership;
-use super::plan::Planned;
 use super::plan::text::is_removal;
-use super::{Run, ask, up};
-use crate::api::{Servers, prune};
-use crate::desired::{Inputs, admin_kubeconfig};
+use super::plan::{Planned, objects};
+use super::{Run, ask};
+use crate::desired::Inputs;
 
 /// Longest list of one host.
 const NAMED: usize = 6;
-
-/// How long is waited for the API to say what would be removed there.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether to go on. Nobody is asked where nothing is in question, where `--yes` was said, or where there is no terminal to ask at:
 /// there the plan is told, as always, and `up` does what its inventory says.
@@ -37,22 +31,15 @@ pub async fn given(
         serving.filter_map(|(member, planned)| disturbance(&member.host.name, &planned.as_ref()?.1)).collect();
     lines.extend(membership.lines());
     if members.iter().any(|member| member.host.control_plane && serves(member)) {
-        lines.extend(in_api(run, inputs).await.unwrap_or_default());
+        // where no server answers `up` tells what it deletes when it does
+        let removed = objects::removals(run, inputs).await.unwrap_or_default();
+        lines.extend(removed.into_iter().map(|change| format!("API: remove {}", change.object)));
     }
     if lines.is_empty() {
         return Ok(true);
     }
     let question = format!("`up` will, on what serves already:\n  {}\nType yes to go on:", lines.join("\n  "));
     ask::is_typed("yes", &question, "`up` restarts or removes something")
-}
-
-/// # Errors
-/// When no server answers: then `up` tells what it deletes when it does.
-async fn in_api(run: &Run<'_>, inputs: Inputs<'_>) -> anyhow::Result<Vec<String>> {
-    let addons = up::addons(&run.cluster, &inputs.bundle.version)?;
-    let client = Servers::open(&admin_kubeconfig(inputs)?).await?.ready(PATIENCE).await?.client;
-    let removed = prune::plan(&client, &addons).await?;
-    Ok(removed.into_iter().map(|change| format!("API: remove {}", change.object)).collect())
 }
 
 /// What a host that serves would notice; None: nothing.

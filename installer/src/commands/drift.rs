@@ -187,7 +187,6 @@ fn of_objects(objects: &[ObjectChange]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hoststate::resource::ClusterRef;
     use hoststate::wire::Version;
 
     use super::*;
@@ -214,18 +213,7 @@ mod tests {
 
     #[test]
     fn where_a_run_has_not_ended_nothing_is_called_somebodys() {
-        let manifest = HostManifest {
-            cluster: ClusterRef::default(),
-            host: "h1".into(),
-            version: "1".into(),
-            kubernetes: None,
-            previous: None,
-            applied: String::new(),
-            complete: true,
-            amending: false,
-            restart: Vec::new(),
-            entries: Vec::new(),
-        };
+        let manifest = HostManifest { complete: true, ..HostManifest::default() };
         assert!(unsettled(&manifest).is_none());
         assert!(unsettled(&HostManifest { complete: false, ..manifest.clone() }).is_some());
         let version = Version { version: "0".into(), kubernetes: None };

@@ -78,13 +78,9 @@ mod tests {
             cluster: identity.clone(),
             host: "h1".into(),
             version: "0.0.9".into(),
-            kubernetes: None,
-            previous: None,
-            applied: String::new(),
             complete: true,
-            amending: false,
-            restart: Vec::new(),
             entries,
+            ..HostManifest::default()
         };
         let facts = Facts { manifest: Some(manifest), ..Facts::default() };
         let part = certificates_state(inputs, &cluster.hosts[0], &facts).unwrap();

@@ -1,6 +1,6 @@
 //! `backup`: what the control planes' timers do.
 
-use super::decode::{At, Fields, Sink, text};
+use super::decode::{At, Fields, Sink};
 
 #[derive(Clone, Debug, Default)]
 pub struct Backup {
@@ -15,11 +15,7 @@ pub fn backup(mut fields: Fields<'_>, sink: &mut Sink) -> Backup {
     let backup = Backup {
         schedule: fields.string("schedule", sink),
         keep: fields.parsed("keep", "a whole number", sink),
-        recipients: fields
-            .list("recipients", sink)
-            .into_iter()
-            .filter_map(|(path, node)| text(node, &path, sink))
-            .collect(),
+        recipients: fields.texts("recipients", sink),
         directory: fields.string("directory", sink),
         pos: fields.pos,
     };

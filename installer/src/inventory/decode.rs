@@ -174,6 +174,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A list of texts; what is none is told and left out.
+    pub fn texts(&mut self, field: &'static str, sink: &mut Sink) -> Vec<At<String>> {
+        let list = self.list(field, sink);
+        list.into_iter().filter_map(|(path, node)| text(node, &path, sink)).collect()
+    }
+
     /// A mapping of free names to text, such as labels.
     pub fn strings(&mut self, field: &'static str, sink: &mut Sink) -> Vec<(At<String>, At<String>)> {
         let path = self.child(field);

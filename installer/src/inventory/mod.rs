@@ -200,7 +200,7 @@ fn host(node: &Node, path: String, groups: &Groups<'_>, sink: &mut Sink) -> Host
         roles: roles(&mut fields, sink),
         roles_pos: fields.pos,
         labels: fields.strings("labels", sink),
-        taints: fields.list("taints", sink).into_iter().filter_map(|(path, node)| text(node, &path, sink)).collect(),
+        taints: fields.texts("taints", sink),
         ssh: ssh(&mut fields, sink),
     };
     groups.check(&mut fields, sink);
@@ -241,11 +241,7 @@ fn etcd(mut fields: Fields<'_>, sink: &mut Sink) -> Etcd {
     let (ca_file, cert_file, key_file) = (file("caFile"), file("certFile"), file("keyFile"));
     let etcd = Etcd {
         endpoints_pos: fields.node("endpoints").map_or(fields.pos, |node| node.pos),
-        endpoints: fields
-            .list("endpoints", sink)
-            .into_iter()
-            .filter_map(|(path, node)| text(node, &path, sink))
-            .collect(),
+        endpoints: fields.texts("endpoints", sink),
         ca_file,
         cert_file,
         key_file,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::decode::{At, Fields, Sink, text};
+use super::decode::{At, Fields, Sink};
 use super::yaml::{Node, Pos};
 
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ pub fn registry(node: &Node, path: String, sink: &mut Sink) -> Registry {
         path,
         pos: fields.pos,
         name: fields.required("name", sink),
-        mirrors: texts(&mut fields, "mirrors", sink),
+        mirrors: fields.texts("mirrors", sink),
         ca_file: fields.string("caFile", sink).map(|at| PathBuf::from(at.value)),
         skip_verify: fields.boolean("skipVerify", sink),
         username: fields.string("username", sink),
@@ -47,14 +47,9 @@ pub fn proxy(mut fields: Fields<'_>, sink: &mut Sink) -> Proxy {
     let proxy = Proxy {
         http: fields.string("http", sink),
         https: fields.string("https", sink),
-        no_proxy: texts(&mut fields, "noProxy", sink),
+        no_proxy: fields.texts("noProxy", sink),
         pos: fields.pos,
     };
     fields.finish(sink);
     proxy
-}
-
-fn texts(fields: &mut Fields<'_>, field: &'static str, sink: &mut Sink) -> Vec<At<String>> {
-    let list = fields.list(field, sink);
-    list.into_iter().filter_map(|(path, node)| text(node, &path, sink)).collect()
 }

@@ -77,17 +77,6 @@ for word; do case $word in name==*) echo "${word#name==}" ;; esac; done
 exit 0
 "#;
 
-const MODULES: [(&str, &str); 8] = [
-    ("overlay", "ovl_fill_super"),
-    ("nf_tables", "nft_do_chain"),
-    ("nft_numgen", "nft_ng_random_eval"),
-    ("nf_conntrack", "nf_conntrack_in"),
-    ("nf_nat", "nf_nat_packet"),
-    ("vxlan", "vxlan_xmit"),
-    ("veth", "veth_xmit"),
-    ("br_netfilter", "br_nf_pre_routing"),
-];
-
 /// Kernel parameters: not the machine's own, which hosts would change.
 const PARAMETERS: [(&str, &str); 3] =
     [("net/ipv4/ip_forward", "0"), ("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/tcp_migrate_req", "0")];
@@ -116,7 +105,8 @@ impl Ground {
         for (name, script) in [("systemctl", SYSTEMCTL), ("modprobe", "#!/bin/sh\nexit 0\n")] {
             executable(&ground.tools.join(name), script)?;
         }
-        let symbols: String = MODULES.iter().map(|(_, symbol)| format!("0000000000000000 T {symbol}\n")).collect();
+        let symbols: String =
+            converge::KERNEL_FEATURES.iter().map(|(_, symbol)| format!("0000000000000000 T {symbol}\n")).collect();
         fs::write(ground.tools.join("kallsyms"), symbols)?;
         Ok(ground)
     }

@@ -104,7 +104,13 @@ pub fn zone(node: &Node) -> Option<&str> {
     meta::label(&node.metadata, "topology.kubernetes.io/zone")
 }
 
-fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) -> Endpoint {
+fn endpoint(
+    service: &Service,
+    pod: &Pod,
+    address: String,
+    node: Option<&Node>,
+    nearness: Option<Nearness>,
+) -> Endpoint {
     let serving = pods::is_ready(pod);
     let terminating = pods::is_terminating(pod);
     let mut endpoint = Endpoint {
@@ -120,12 +126,13 @@ fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) 
         zone: node.and_then(zone).map(str::to_owned),
         ..Default::default()
     };
-    endpoint.hints = Nearness::of(service).and_then(|nearness| nearness.hints(&endpoint));
+    endpoint.hints = nearness.and_then(|nearness| nearness.hints(&endpoint));
     endpoint
 }
 
 /// The groups of a Service. There is at least one, possibly empty, for each family, as upstream keeps a placeholder.
 pub fn groups(service: &Service, all: &[Arc<Pod>], node: impl Fn(&str) -> Option<Arc<Node>>) -> Vec<Group> {
+    let nearness = Nearness::of(service);
     let mut result = Vec::new();
     for family in families(service) {
         let mut by_ports: BTreeMap<String, Group> = BTreeMap::new();
@@ -138,7 +145,7 @@ pub fn groups(service: &Service, all: &[Arc<Pod>], node: impl Fn(&str) -> Option
             }
             let key = ports.iter().map(|it| format!("{:?}/{:?}/{:?} ", it.name, it.port, it.protocol)).collect();
             let group = by_ports.entry(key).or_insert_with(|| Group { family, ports, endpoints: Vec::new() });
-            group.endpoints.push(endpoint(service, pod, address, node.as_deref()));
+            group.endpoints.push(endpoint(service, pod, address, node.as_deref(), nearness));
         }
         if by_ports.is_empty() {
             result.push(Group { family, ports: Vec::new(), endpoints: Vec::new() });

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
@@ -66,8 +66,7 @@ fn register(ctx: &Ctx, queue: &Arc<WorkQueue>) {
     // Labels come after a node's pods; that is rare enough to look at every Service again.
     let (to, services) = (queue.clone(), ctx.informers.services.clone());
     ctx.informers.nodes.on_change(move |old, new| {
-        let zone = |node: Option<&Arc<Node>>| node.and_then(|node| build::zone(node)).map(str::to_owned);
-        if zone(old) != zone(new) {
+        if old.and_then(|node| build::zone(node)) != new.and_then(|node| build::zone(node)) {
             services.list().into_iter().for_each(|service| to.add(Key::of(service.as_ref())));
         }
     });

@@ -141,15 +141,12 @@ fn manifest_of<'d>(
             cluster: placement.cluster.clone(),
             host: placement.host.clone(),
             version: placement.version.clone(),
-            kubernetes: None,
-            previous: None,
             applied: time::OffsetDateTime::now_utc()
                 .format(&time::format_description::well_known::Rfc3339)
                 .unwrap_or_default(),
             complete: true,
-            amending: false,
-            restart: Vec::new(),
             entries,
+            ..HostManifest::default()
         },
     )
 }

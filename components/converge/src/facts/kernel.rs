@@ -6,7 +6,7 @@ use std::fs;
 use crate::{Root, command};
 
 /// Feature (also the module's name) → a symbol that is in the kernel when the feature is.
-const FEATURES: [(&str, &str); 8] = [
+pub const FEATURES: [(&str, &str); 8] = [
     ("overlay", "ovl_fill_super"),
     ("nf_tables", "nft_do_chain"),
     ("nft_numgen", "nft_ng_random_eval"),

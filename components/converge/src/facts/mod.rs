@@ -14,7 +14,7 @@ use hoststate::Facts;
 
 use crate::resources::directory;
 use crate::{Root, manifest, operator};
-pub use kernel::module_present;
+pub use kernel::{FEATURES as KERNEL_FEATURES, module_present};
 pub use system::read;
 
 /// Everything preflight and templates ask about; what cannot be read stays at its default.

@@ -1,6 +1,6 @@
 //! `kinstall plan`: what `up` would change, host by host and in the API. Touches nothing.
 
-mod objects;
+pub mod objects;
 pub mod text;
 
 use std::time::Instant;
@@ -143,20 +143,21 @@ impl Told<'_> {
 /// What a host is to have, and what that changes there.
 pub type Planned = (HostState, Vec<Change>);
 
+/// How much of what hosts have is in question.
+#[derive(Clone, Copy)]
+enum Scope {
+    /// All: what the state does not name goes.
+    Whole,
+    Part,
+}
+
 /// The state of every member, and what it would change and take away there.
 pub async fn plan_all(
     fleet: &Fleet<'_>,
     members: &mut [Member<'_>],
     inputs: Inputs<'_>,
 ) -> Vec<Result<Planned, HostError>> {
-    let planning = members.iter_mut().map(|member| async move {
-        let state = wanted(member, |host, facts| host_state(inputs, host, facts))?;
-        let started = Instant::now();
-        let changes = fleet.bounded(member.host, member.session.plan_whole(&state)).await?;
-        fleet.uploads.onlooker().took(&member.host.name, "plan", started);
-        Ok((state, changes))
-    });
-    join_all(planning).await
+    plan_each(fleet, members, Scope::Whole, |host, facts| host_state(inputs, host, facts)).await
 }
 
 /// A part of every member's state, and what it would change there.
@@ -165,23 +166,30 @@ pub async fn plan_part(
     members: &mut [Member<'_>],
     part: impl Fn(&Host, &Facts) -> anyhow::Result<HostState>,
 ) -> Vec<Result<Planned, HostError>> {
-    let part = &part;
-    let planning = members.iter_mut().map(|member| async move {
-        let state = wanted(member, part)?;
+    plan_each(fleet, members, Scope::Part, part).await
+}
+
+async fn plan_each(
+    fleet: &Fleet<'_>,
+    members: &mut [Member<'_>],
+    scope: Scope,
+    state: impl Fn(&Host, &Facts) -> anyhow::Result<HostState>,
+) -> Vec<Result<Planned, HostError>> {
+    let state = &state;
+    let planning = members.iter_mut().map(|Member { host, session, facts, .. }| async move {
+        let state = state(host, facts).map_err(|error| HostError::new(&host.name, "state", format!("{error:#}")))?;
         let started = Instant::now();
-        let changes = fleet.bounded(member.host, member.session.plan(&state)).await?;
-        fleet.uploads.onlooker().took(&member.host.name, "plan", started);
+        let asking = async {
+            match scope {
+                Scope::Whole => session.plan_whole(&state).await,
+                Scope::Part => session.plan(&state).await,
+            }
+        };
+        let changes = fleet.bounded(host, asking).await?;
+        fleet.uploads.onlooker().took(&host.name, "plan", started);
         Ok((state, changes))
     });
     join_all(planning).await
-}
-
-fn wanted(
-    member: &Member<'_>,
-    state: impl Fn(&Host, &Facts) -> anyhow::Result<HostState>,
-) -> Result<HostState, HostError> {
-    let host = member.host;
-    state(host, &member.facts).map_err(|error| HostError::new(&host.name, "state", format!("{error:#}")))
 }
 
 /// Tells each host's counts, or its error; gives the states of those that could be planned.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hoststate::Action;
+use kube::Client;
 
 use crate::api::apply::{Applier, ObjectChange, named};
 use crate::api::{Servers, node, prune};
@@ -19,6 +20,20 @@ pub struct Objects {
     pub wanted: usize,
 }
 
+/// One of the API servers, if one answers soon.
+async fn client(inputs: Inputs<'_>) -> anyhow::Result<Client> {
+    Ok(Servers::open(&admin_kubeconfig(inputs)?).await?.ready(PATIENCE).await?.client)
+}
+
+/// What addons do not have any more.
+///
+/// # Errors
+/// When no API server answers.
+pub async fn removals(run: &Run<'_>, inputs: Inputs<'_>) -> anyhow::Result<Vec<ObjectChange>> {
+    let addons = up::addons(&run.cluster, &inputs.bundle.version)?;
+    prune::plan(&client(inputs).await?, &addons).await
+}
+
 /// # Errors
 /// When the cluster was installed and none of its API servers answers, or an object could not be brought as it is.
 pub async fn plan(run: &Run<'_>, inputs: Inputs<'_>, members: &[Member<'_>]) -> anyhow::Result<Objects> {
@@ -31,7 +46,7 @@ pub async fn plan(run: &Run<'_>, inputs: Inputs<'_>, members: &[Member<'_>]) -> 
         let create = |object| ObjectChange { object, action: Action::Create, fields: Vec::new() };
         return Ok(Objects { changes: documents.iter().map(named).map(create).collect(), wanted });
     }
-    let client = Servers::open(&admin_kubeconfig(inputs)?).await?.ready(PATIENCE).await?.client;
+    let client = client(inputs).await?;
     let mut changes = Applier::new(client.clone()).plan(&documents).await?;
     changes.extend(prune::plan(&client, &addons).await?);
     changes.extend(node::plan(&client, &run.cluster).await?);

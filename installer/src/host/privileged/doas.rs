@@ -4,9 +4,9 @@
 //! terminal, and the command's data, which a terminal would garble, through a second channel that joins those pipes. The pipes
 //! are in a directory that only this user can enter, and go with the command.
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncBufReadExt as _;
 
-use super::{HostError, Reason, not_started, password, runs, wrong_password};
+use super::{HostError, Reason, answer, not_started, password, runs, wrong_password};
 use crate::cluster::Host;
 use crate::ssh::{Process, Transport};
 
@@ -75,12 +75,7 @@ async fn with_password(
                 more = more(&mut terminal, &mut said), if !answered => {
                     if more && said.trim_end().ends_with(':') {
                         answered = true;
-                        transport.round_trips().add();
-                        if let Some(stdin) = terminal.stdin.as_mut() {
-                            // a doas that is gone is reported when its pipes end
-                            let _ = stdin.write_all(format!("{password}\n").as_bytes()).await;
-                            let _ = stdin.flush().await;
-                        }
+                        answer(&mut terminal, transport, password).await;
                     } else if !more {
                         break runs.await;
                     }

@@ -3,6 +3,8 @@
 mod doas;
 mod sudo;
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::HostError;
 use crate::cluster::{Become, Host, Secret};
 use crate::ssh::{Exit, Process, Transport, secrets};
@@ -90,6 +92,15 @@ async fn password(host: &Host, transport: &dyn Transport, step: &str, tool: &str
             )))
         }
         Err(error) => Err(HostError::new(&host.name, step, format!("{error:#}"))),
+    }
+}
+
+/// Gives it to who asks for it. A command that is gone is reported when its output ends.
+async fn answer(process: &mut Process, transport: &dyn Transport, password: &str) {
+    transport.round_trips().add();
+    if let Some(stdin) = process.stdin.as_mut() {
+        let _ = stdin.write_all(format!("{password}\n").as_bytes()).await;
+        let _ = stdin.flush().await;
     }
 }
 

@@ -4,9 +4,7 @@
 //! time means that it was wrong. Nothing else is written to stdin before the command itself has said that it runs, so a wrong
 //! password never makes sudo take other data for passwords, and the password never reaches the command.
 
-use tokio::io::AsyncWriteExt as _;
-
-use super::{HostError, READY, Reason, not_started, password, wrong_password};
+use super::{HostError, READY, Reason, answer, not_started, password, wrong_password};
 use crate::cluster::Host;
 use crate::ssh::{Process, Transport};
 
@@ -60,13 +58,8 @@ pub(super) async fn start(
                                 return Err(error);
                             }
                         };
-                        transport.round_trips().add();
                         answered = true;
-                        if let Some(stdin) = process.stdin.as_mut() {
-                            // a command that is gone is reported when its stdout ends
-                            let _ = stdin.write_all(format!("{password}\n").as_bytes()).await;
-                            let _ = stdin.flush().await;
-                        }
+                        answer(&mut process, transport, &password).await;
                     }
                     _ => {
                         process.finish().await;
