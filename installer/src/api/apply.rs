@@ -4,7 +4,7 @@
 //! Why not server-side apply: see `docs/decisions/0004-create-or-patch.md`.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use hoststate::Action;
@@ -64,6 +64,9 @@ pub fn documents(yaml: &str) -> anyhow::Result<Vec<Value>> {
     Ok(documents)
 }
 
+/// How long the first passing error of an object may be followed by others.
+const YOUTH: Duration = Duration::from_secs(10);
+
 pub struct Applier {
     client: Client,
     kinds: HashMap<GroupVersionKind, (ApiResource, ApiCapabilities)>,
@@ -115,11 +118,12 @@ impl Applier {
 
     /// A young cluster answers with passing errors: a namespace that admission does not know yet, a store under load.
     async fn with_retries(&mut self, object: &DynamicObject, wanted: &Value) -> anyhow::Result<Outcome> {
-        let mut attempt = 0;
+        let mut end = None;
         loop {
             match self.once(object, wanted).await {
-                Err(error) if attempt < 20 && passing(&error) => {
-                    attempt += 1;
+                Err(error)
+                    if passing(&error) && *end.get_or_insert_with(|| Instant::now() + YOUTH) > Instant::now() =>
+                {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
                 result => return Ok(result?),

@@ -1,4 +1,5 @@
-//! The cluster's API from outside: connect to the server that answers, apply objects, wait by watch. Speaks only the Kubernetes API (kube).
+//! The cluster's API from outside: connect to the server that answers, apply objects, wait by watch. Speaks only the Kubernetes API
+//! (kube, over the components' own client, which notices a host that is gone without a word).
 
 pub mod apply;
 mod difference;
@@ -8,11 +9,17 @@ pub mod wait;
 
 use std::time::{Duration, Instant};
 
+use ::client::Patience;
 use anyhow::{Context as _, anyhow, bail};
 use futures::FutureExt as _;
 use futures::future::select_ok;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+
+/// A host that loses power while it is spoken to answers nothing any more, not even an end. Whoever waits for an answer is told
+/// after these two.
+const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(3), ping: Duration::from_secs(5), answer: Duration::from_secs(5) };
 
 /// The administrator's ways in: a client for each context of a kubeconfig.
 pub struct Servers(Vec<(String, Client)>);
@@ -44,11 +51,8 @@ impl Servers {
         for context in &kubeconfig.contexts {
             let options = KubeConfigOptions { context: Some(context.name.clone()), ..KubeConfigOptions::default() };
             let mut config = Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await?;
-            config.connect_timeout = Some(Duration::from_secs(3));
-            // a watch must outlive any answer; the server ends it
-            config.read_timeout = Some(Duration::from_secs(330));
             config.default_retry = retries;
-            servers.push((context.name.clone(), Client::try_from(config)?));
+            servers.push((context.name.clone(), client::connect_with(config, PATIENCE)?));
         }
         Ok(Self(servers))
     }
