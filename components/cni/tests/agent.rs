@@ -66,7 +66,7 @@ async fn story() {
     api.list(PODS, vec![pod()]);
     api.serve(&dir.path().join("kubeconfig")).await;
     let config = format!(
-        "kubeconfig: {at}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\ncniConfDir: {at}/net.d\ncniBinDir: {at}\ndataDir: {at}/data\nrouteCheckSeconds: 1\n"
+        "kubeconfig: {at}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\ncniConfDir: {at}/net.d\ncniBinDir: {at}\ndataDir: {at}/data\nrouteCheckSeconds: 3600\n"
     );
     std::fs::write(dir.path().join("agent.yaml"), config).unwrap();
     let args = cni::Args { config: Some(dir.path().join("agent.yaml")), cleanup: false };

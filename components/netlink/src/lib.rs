@@ -1,5 +1,5 @@
 //! The kernel's network tables, spoken to directly: nftables (`nftables`), links, addresses, routes and neighbours
-//! (`rtnl`), connection tracking (`conntrack`), network namespaces (`netns`).
+//! (`rtnl`) and what happens to them (`changes`), connection tracking (`conntrack`), network namespaces (`netns`).
 //!
 //! Goes in: desired tables as data (`nftables::Table`) and single link or route operations. Comes out: one atomic
 //! transaction for each change, or a typed error naming the object. Everything is synchronous, because each call is one
@@ -8,6 +8,7 @@
 //!
 //! May depend on nothing of ours: it is shared by `proxy`, `cni` and whoever cleans up after them.
 
+pub mod changes;
 pub mod conntrack;
 mod error;
 pub mod netns;

@@ -1,6 +1,6 @@
 //! Links, addresses, routes and neighbours (rtnetlink(7)). IPv4.
 
-mod parse;
+pub(crate) mod parse;
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -19,7 +19,7 @@ pub type Mac = [u8; 6];
 
 const AF_INET: u8 = libc::AF_INET as u8;
 const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
-const IFF_UP: u32 = libc::IFF_UP as u32;
+pub(crate) const IFF_UP: u32 = libc::IFF_UP as u32;
 const NUD_PERMANENT: u16 = libc::NUD_PERMANENT;
 const NUD_NOARP: u16 = libc::NUD_NOARP;
 const NTF_SELF: u8 = libc::NTF_SELF;

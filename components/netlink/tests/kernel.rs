@@ -179,6 +179,39 @@ fn udp_flows_are_listed_and_forgotten() {
 }
 
 #[test]
+fn what_is_taken_away_is_heard_of_and_what_is_added_is_not() {
+    in_netns(|| {
+        let mut rt = Rtnl::open().unwrap();
+        let (told, heard) = std::sync::mpsc::channel();
+        let next = || heard.recv_timeout(Duration::from_secs(5)).map_err(|_| "nothing was heard");
+        netlink::changes::watch(move || {
+            told.send(()).ok();
+        })
+        .unwrap();
+        let route = |net: &str| Route {
+            dst: net.parse().unwrap(),
+            via: None,
+            dev: 1,
+            onlink: false,
+            src: None,
+            proto: 76,
+            metric: 0,
+        };
+        let (first, second) = (route("10.1.0.0/16"), route("10.2.0.0/16"));
+        rt.replace_route(&first).unwrap();
+        rt.replace_route(&second).unwrap();
+        rt.delete_route(&first).unwrap();
+        next().unwrap();
+        let address = "10.3.0.1/32".parse().unwrap();
+        rt.add_address(1, address).unwrap();
+        next().unwrap();
+        rt.delete_address(1, address).unwrap();
+        next().unwrap();
+        assert_eq!(heard.try_iter().count(), 0, "the kernel told of three changes, not of two new routes");
+    });
+}
+
+#[test]
 fn links_routes_and_neighbours_are_read_back() {
     let other = NetNs::anonymous().unwrap();
     in_netns(|| {

@@ -1,5 +1,6 @@
 //! Watches the API and keeps the kernel in step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,7 +12,8 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::Notify;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::config::Config;
 use crate::health::{Health, Servers};
@@ -47,12 +49,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut updates = updates(&client, &config.node_name);
     let mut checks = tokio::time::interval(config.route_check());
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let changed = Arc::new(Notify::new());
+    let notifier = changed.clone();
+    netlink::changes::watch(move || notifier.notify_one()).context("cannot listen for changes of the routes")?;
     let mut syncer = Syncer::default();
     let mut failed = false;
     loop {
         tokio::select! {
             Some(update) = updates.next() => seen.take(update),
-            _ = checks.tick() => {
+            () = due(&mut checks, &changed) => {
                 check_route(&seen.node);
                 if !failed {
                     continue;
@@ -83,7 +88,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// The kernel drops the route when the host's addresses change, and tells nobody who does not ask.
+/// When the kernel says that something has changed, and now and then.
+async fn due(checks: &mut Interval, changed: &Notify) {
+    tokio::select! {
+        _ = checks.tick() => {}
+        () = changed.notified() => {}
+    }
+}
+
+/// The kernel drops the route without a word when the host's addresses change; others take away what they did not make.
 fn check_route(node: &Node) {
     match crate::route_service_cidr(node) {
         Ok(false) => {}

@@ -55,7 +55,7 @@ async fn story() {
     api.list(SLICES, vec![slice(port, ready.clone())]);
     api.serve(&dir.path().join("kubeconfig")).await;
     let config = format!(
-        "kubeconfig: {}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\nserviceCidr: 10.96.0.0/16\nrouteCheckSeconds: 1\n",
+        "kubeconfig: {}/kubeconfig\nnodeName: n1\nnodeIp: 10.99.0.1\nclusterCidr: 10.244.0.0/16\nserviceCidr: 10.96.0.0/16\nrouteCheckSeconds: 3600\n",
         dir.path().display()
     );
     std::fs::write(dir.path().join("proxy.yaml"), config).unwrap();

@@ -1,6 +1,7 @@
 //! Watches the API and keeps routes and policies in step.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,6 +15,7 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use netlink::nftables::{self, Batch};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::config::Config;
@@ -52,11 +54,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut updates = updates(&client);
     let mut checks = tokio::time::interval(config.route_check());
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let changed = Arc::new(Notify::new());
+    let notifier = changed.clone();
+    netlink::changes::watch(move || notifier.notify_one()).context("cannot listen for changes of the network")?;
     let mut agent = Agent::default();
     loop {
         tokio::select! {
             Some(update) = updates.next() => agent.seen.extend(Some(update)),
             _ = checks.tick() => agent.check_network = true,
+            () = changed.notified() => agent.check_network = true,
             () = tokio::time::sleep(RETRY), if agent.failed => {}
         }
         while let Some(Some(update)) = updates.next().now_or_never() {

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use super::{AF_INET, IFF_UP, Link, RTNH_F_ONLINK, Route, Vxlan, ifla};
 use crate::wire;
 
-pub(super) fn parse_route(payload: &[u8]) -> Option<Route> {
+pub(crate) fn parse_route(payload: &[u8]) -> Option<Route> {
     let (head, rest) = payload.split_at_checked(12)?;
     if head[0] != AF_INET || head[4] != libc::RT_TABLE_MAIN || head[7] != libc::RTN_UNICAST {
         return None;
