@@ -180,6 +180,15 @@ fn what_a_member_was_born_as_stays_and_a_host_without_data_joins() {
 }
 
 #[test]
+fn systemd_networkd_where_it_runs_is_told_which_links_are_none_of_its() {
+    let file = "== file /etc/systemd/network/05-kinstall.network 644";
+    assert!(!readable(&state(1, &facts())).contains(file));
+    let text = readable(&state(1, &Facts { networkd: true, ..facts() }));
+    let (_, after) = text.split_once(file).unwrap();
+    assert!(after.contains("[Match]\nName=kin*\n\n[Link]\nUnmanaged=yes\n"), "{after}");
+}
+
+#[test]
 fn scheduled_backups_are_a_timer_on_control_planes_and_nothing_elsewhere() {
     let key = archive::Key::generate();
     let public = key.public();

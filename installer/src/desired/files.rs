@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::Issued;
 use hoststate::resource::Contents;
-use hoststate::{Content, Resource};
+use hoststate::{Content, Facts, Resource};
 use serde_json::{Value, json};
 
 use super::Inputs;
@@ -104,6 +104,24 @@ pub fn configs(inputs: Inputs<'_>, host: &Host, context: &Value) -> anyhow::Resu
     list.extend(keys(inputs, host));
     list.extend(kubeconfigs(inputs, host)?);
     Ok(list)
+}
+
+/// systemd-networkd takes care of every link that one of its files matches, and some match all: those of pods are none of its.
+/// It reads this when it starts the next time, which is when it would do harm.
+pub fn networkd(facts: &Facts, context: &Value) -> anyhow::Result<Vec<Resource>> {
+    if !facts.networkd {
+        return Ok(Vec::new());
+    }
+    let folder = "/etc/systemd/network";
+    let text = render("config/networkd.conf", context)?;
+    Ok(vec![
+        Resource::Directory { path: folder.to_owned(), mode: 0o755, contents: Contents::Foreign },
+        Resource::File {
+            path: format!("{folder}/05-kinstall.network"),
+            mode: 0o644,
+            content: Content::Inline { text, secret: false },
+        },
+    ])
 }
 
 fn keys(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {

@@ -72,6 +72,7 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     resources.extend(registries::directories(inputs.cluster));
     resources.extend(files::bundled(inputs, host));
     resources.extend(files::configs(inputs, host, &context)?);
+    resources.extend(files::networkd(facts, &context)?);
     resources.extend(registries::files(inputs.cluster)?);
     resources.extend(sysctls(facts).map(|(key, value)| Resource::Sysctl { key: key.into(), value: value.into() }));
     resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
