@@ -31,9 +31,20 @@ const TOKEN_LIFE: i64 = 3600;
 const TOKEN_RENEW_PERCENT: i64 = 80;
 const TOKEN_RENEW_MOST: i64 = 24 * 3600;
 
+/// Servers take a token that is from the future by less than this; it must be within what the strictest of them allows.
+const CLOCKS: i64 = 30;
+
 struct Token {
     text: String,
+    issued: i64,
     renew_at: i64,
+}
+
+impl Token {
+    /// A clock that was wrong and is set back leaves tokens that are not valid yet.
+    fn is_good(&self, now: i64) -> bool {
+        (self.issued - CLOCKS..self.renew_at).contains(&now)
+    }
 }
 
 /// What a pod's file volumes are made from; keeps watches and tokens between refreshes.
@@ -262,7 +273,7 @@ impl Sources {
     async fn token(&mut self, pod: &Pod, volume: &str, source: &ServiceAccountTokenProjection) -> Result<String> {
         let key = format!("{volume}/{}", source.path);
         let now = Timestamp::now().as_second();
-        if let Some(token) = self.tokens.get(&key).filter(|t| now < t.renew_at) {
+        if let Some(token) = self.tokens.get(&key).filter(|t| t.is_good(now)) {
             return Ok(token.text.clone());
         }
         let account = pod.spec.as_ref().and_then(|s| s.service_account_name.clone());
@@ -292,7 +303,7 @@ impl Sources {
         let text = text.with_context(|| format!("the API server sent an empty token for service account {account}"))?;
         let expires = status.expiration_timestamp.map_or(now + life, |t| t.0.as_second());
         let renew = ((expires - now) * TOKEN_RENEW_PERCENT / 100).min(TOKEN_RENEW_MOST);
-        self.tokens.insert(key, Token { text: text.clone(), renew_at: now + renew.max(1) });
+        self.tokens.insert(key, Token { text: text.clone(), issued: now, renew_at: now + renew.max(1) });
         Ok(text)
     }
 }
@@ -317,5 +328,17 @@ fn token_access(pod: &Pod, mode: i32) -> (u32, Option<u32>) {
     match first {
         Some(uid) if users.all(|u| u == Some(uid)) => (0o600, u32::try_from(uid).ok()),
         _ => (u32::try_from(mode).unwrap_or(0o644) & 0o777, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_renewed_in_time_and_when_the_clock_was_set_back() {
+        let token = Token { text: "t".into(), issued: 10_000, renew_at: 12_880 };
+        assert!(token.is_good(10_000) && token.is_good(12_879) && token.is_good(9_970));
+        assert!(!token.is_good(12_880) && !token.is_good(6_400));
     }
 }
