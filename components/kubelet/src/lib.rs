@@ -66,12 +66,13 @@ pub async fn serve(config: Config) -> Result<()> {
     let client = api.client();
     let host = node::host::gather();
     let cgroups = cgroups::Cgroups::detect(config.cgroup_driver);
-    cgroups.prepare();
+    cgroups.prepare(node::status::limits_of_pods(&config, &host)).await;
 
     let mut tasks = JoinSet::new();
     let (ready, lists, registered) =
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
     let serving = Arc::new(pki::serving::Serving::default());
+    tasks.spawn(cgroups.clone().keep());
     tasks.spawn(pki::rotate_client(config.clone(), api.clone()));
     tasks.spawn(pki::serving::maintain(config.clone(), api.clone(), serving.clone()));
 

@@ -67,10 +67,21 @@ pub fn clean(context: Context<'_>, remains: &Remains) -> Result<(), Failure> {
         let _ = tree::remove_if_empty(Path::new("/run/netns"));
     }
     let _ = command::look("systemctl", &["stop", "kubepods.slice"]);
+    forget_limits(&context.root.path("/run/systemd/system.control"));
     for directory in pod_cgroups() {
         remove_cgroup(&directory);
     }
     Ok(())
+}
+
+/// What systemd was told of slices that it had not been asked for: it keeps that until the next boot.
+fn forget_limits(told: &Path) {
+    for directory in subdirectories(told) {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("kubepods") && name.ends_with(".slice.d") {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
 }
 
 /// Shims put their sockets here whatever the runtime's own state directory is. A foreign containerd's sockets are in use and
@@ -186,7 +197,19 @@ fn remove_cgroup(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn limits_of_slices_of_pods_go_and_those_of_other_units_stay() {
+        let told = tempfile::tempdir().unwrap();
+        for unit in ["kubepods.slice.d", "kubepods-pod1.slice.d", "ssh.service.d"] {
+            fs::create_dir(told.path().join(unit)).unwrap();
+            fs::write(told.path().join(unit).join("50-MemoryMax.conf"), "[Slice]\nMemoryMax=1\n").unwrap();
+        }
+        forget_limits(told.path());
+        assert_eq!(subdirectories(told.path()), [told.path().join("ssh.service.d")]);
+    }
 
     #[test]
     fn a_session_that_waits_for_its_turn_is_not_one_of_those_that_are_ended() {

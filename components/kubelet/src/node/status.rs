@@ -15,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::host::{self, Disk, Host};
 use crate::config::Config;
 use crate::pods::quantity;
+use crate::pods::resources::{self, PodLimits};
 
 /// The release whose behaviour this kubelet has.
 pub const KUBELET_VERSION: &str = "v1.37.0";
@@ -58,6 +59,16 @@ pub fn compute(config: &Config, host: &Host, facts: &Facts, previous: &NodeStatu
 /// What pods can have of this host, for downward API defaults.
 pub fn allocatable_of(config: &Config, host: &Host) -> BTreeMap<String, Quantity> {
     allocatable(config, &capacity(config, host, host::disk(&config.root_dir)))
+}
+
+/// What all pods together may have. Upstream: `enforceNodeAllocatable: [pods]`.
+pub fn limits_of_pods(config: &Config, host: &Host) -> PodLimits {
+    let left = |name, whole: u64| i64::try_from(whole).unwrap_or(i64::MAX).saturating_sub(reserved(config, name));
+    PodLimits {
+        shares: resources::shares(left("cpu", host.cpus * 1000)),
+        quota: None,
+        memory: Some(left("memory", host.memory)).filter(|bytes| *bytes > 0),
+    }
 }
 
 pub fn is_ready(status: &NodeStatus) -> bool {
@@ -306,6 +317,20 @@ mod tests {
         assert!(!differs(&up, &compute(&config, &host, &facts(true), &up)));
         assert_eq!(up.capacity.unwrap()["cpu"].0, "2");
         assert_eq!(up.allocatable.unwrap()["memory"].0, "4091904Ki");
+    }
+
+    #[test]
+    fn pods_may_have_what_is_not_reserved() {
+        let reserved =
+            |amount: [(&str, &str); 2]| amount.map(|(name, text)| (name.to_string(), text.to_string())).into();
+        let config = Config {
+            kube_reserved: reserved([("cpu", "500m"), ("memory", "1Gi")]),
+            system_reserved: reserved([("cpu", "500m"), ("memory", "1Gi")]),
+            ..Default::default()
+        };
+        let host = Host { cpus: 2, memory: 4 << 30, ..Default::default() };
+        let expected = PodLimits { shares: 1024, quota: None, memory: Some(2 << 30) };
+        assert_eq!(limits_of_pods(&config, &host), expected);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Resolved {
     pub image_user: ImageUser,
     pub attempt: u32,
     pub node_memory: u64,
+    /// Files of cgroup v2 that every container on this node is given.
+    pub unified: HashMap<String, String>,
     /// For an ephemeral container: the container whose processes it sees.
     pub target: Option<String>,
 }
@@ -60,7 +62,7 @@ pub fn config(pod: &Pod, container: &Container, resolved: Resolved) -> Result<cr
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(resources::container(pod, container, resolved.node_memory)),
+            resources: Some(resources::container(pod, container, resolved.node_memory, resolved.unified)),
             security_context: Some(security),
         }),
         envs: resolved.env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
@@ -140,6 +142,7 @@ mod tests {
             image_user: ImageUser { uid: None, name: "www".into() },
             attempt: 3,
             node_memory: 1 << 30,
+            unified: HashMap::new(),
             target: None,
         };
         let built = config(&pod, &pod.spec.as_ref().unwrap().containers[0], resolved).unwrap();

@@ -215,6 +215,7 @@ impl Launch<'_> {
             image_user: image.user,
             attempt,
             node_memory: self.shared.node_memory,
+            unified: self.shared.cgroups.of_containers(),
             target,
         };
         spec::config(self.pod, container, resolved)

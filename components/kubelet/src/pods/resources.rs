@@ -1,6 +1,6 @@
 //! Requests and limits: QoS class, cgroup values, OOM score. Upstream: `pkg/kubelet/qos`, `pkg/kubelet/cm`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_cri::v1::LinuxContainerResources;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
@@ -93,8 +93,13 @@ pub fn quota(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 { 0 } else { (milli_cpu * CPU_PERIOD / 1000).max(MIN_QUOTA) }
 }
 
-/// What the runtime is told about one container.
-pub fn container(pod: &Pod, container: &Container, node_memory: u64) -> LinuxContainerResources {
+/// What the runtime is told about one container; `unified` are files of v2 that have no field of their own.
+pub fn container(
+    pod: &Pod,
+    container: &Container,
+    node_memory: u64,
+    unified: HashMap<String, String>,
+) -> LinuxContainerResources {
     let resources = container.resources.as_ref();
     let cpu_limit = limit(resources, "cpu").unwrap_or(0);
     LinuxContainerResources {
@@ -103,6 +108,7 @@ pub fn container(pod: &Pod, container: &Container, node_memory: u64) -> LinuxCon
         cpu_shares: shares(request(resources, "cpu").unwrap_or(0)),
         memory_limit_in_bytes: limit(resources, "memory").unwrap_or(0),
         oom_score_adj: oom_score(pod, container, node_memory),
+        unified,
         ..Default::default()
     }
 }
@@ -134,16 +140,20 @@ pub struct PodLimits {
 
 pub fn pod(pod: &Pod) -> PodLimits {
     let Some(spec) = &pod.spec else { return PodLimits { shares: MIN_SHARES, quota: None, memory: None } };
-    let requested = total(spec, "cpu", request).unwrap_or(0);
     let all_limited = |name: &str| {
         spec.resources.as_ref().is_some_and(|r| limit(Some(r), name).is_some())
             || containers(spec).all(|c| limit(c.resources.as_ref(), name).is_some())
     };
     PodLimits {
-        shares: shares(requested),
+        shares: shares(requested_cpu(pod)),
         quota: all_limited("cpu").then(|| total(spec, "cpu", limit)).flatten().map(quota),
         memory: all_limited("memory").then(|| total(spec, "memory", limit)).flatten(),
     }
+}
+
+/// In thousandths of a processor.
+pub fn requested_cpu(pod: &Pod) -> i64 {
+    pod.spec.as_ref().and_then(|spec| total(spec, "cpu", request)).unwrap_or(0)
 }
 
 type Amount = fn(Option<&ResourceRequirements>, &str) -> Option<i64>;
@@ -206,7 +216,8 @@ pub(crate) mod tests {
         let p = pod_from(serde_json::json!({"containers": [{"name": "c",
             "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m", "memory": "64Mi"}}}]}));
         let c = &p.spec.as_ref().unwrap().containers[0];
-        let r = container(&p, c, 1 << 30);
+        let r = container(&p, c, 1 << 30, HashMap::from([("memory.oom.group".into(), "1".into())]));
+        assert_eq!(r.unified["memory.oom.group"], "1");
         assert_eq!((r.cpu_shares, r.cpu_quota, r.memory_limit_in_bytes), (256, 50_000, 64 << 20));
         assert_eq!(r.oom_score_adj, 1000 - 62);
         assert_eq!(pod(&p), PodLimits { shares: 256, quota: Some(50_000), memory: Some(64 << 20) });

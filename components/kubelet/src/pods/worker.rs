@@ -189,6 +189,10 @@ impl Worker {
         if self.failure.is_some() || verdict.finished || is_terminal(self.status.phase.as_deref()) {
             return self.wind_down(pod, observed).await;
         }
+        if self.shared.cgroups.admit(pod, &self.uid) && observed.sandbox().is_some() {
+            // it runs since before this kubelet
+            self.shared.cgroups.create(pod, &self.uid).await;
+        }
         let addresses = self.addresses(&observed);
         let around = self.surroundings();
         self.probes.update(&around, pod, &observed, &self.probe_address(pod, &observed));
@@ -365,15 +369,16 @@ impl Worker {
     async fn create_sandbox(&mut self, pod: &Arc<Pod>, attempt: u32) -> Result<()> {
         let handler = self.runtime_handler(pod).await?;
         logs::make_directories(&self.shared.config, pod)?;
-        self.shared.cgroups.create(pod, &self.uid);
+        let limited = self.shared.cgroups.create(pod, &self.uid);
         let parent = self.shared.cgroups.parent(&self.uid, resources::qos(pod));
         let config = sandbox::config(&self.shared.config, pod, attempt, parent);
-        match self.shared.cri.run_sandbox(config, handler).await {
-            Ok(_) => {
+        match futures::join!(limited, self.shared.cri.run_sandbox(config, handler)) {
+            (true, Ok(_)) => Ok(()),
+            (false, Ok(_)) => {
                 self.shared.cgroups.limit(pod, &self.uid);
                 Ok(())
             }
-            Err(error) => {
+            (_, Err(error)) => {
                 let message = format!("Failed to create pod sandbox: {error:#}");
                 self.shared.recorder.pod(pod, None, true, "FailedCreatePodSandBox", message);
                 Err(error.context("cannot create the pod's sandbox"))
@@ -411,6 +416,7 @@ impl Worker {
         for sandbox in observed.sandboxes.iter().filter(|s| s.ready) {
             self.shared.cri.stop_sandbox(&sandbox.id).await?;
         }
+        self.shared.cgroups.forget(&self.uid);
         self.publish(pod, &observed, false);
         self.volumes.release()?;
         self.busy.store(false, Ordering::Relaxed);
