@@ -1,6 +1,6 @@
 #!/bin/bash
-# A cluster on one emulated machine: Debian's own kernel, systemd as PID 1, cgroup v2, which the lab's hosts have not. `up`, again,
-# validation, limits of pods, a reboot, `down`. Needs root. From the Makefile: LAB, RELEASE, KINSTALL_BIN.
+# A cluster on one emulated machine: Debian's own kernel, systemd as PID 1, cgroup v2, which the lab's hosts have not. A wrong clock,
+# `up`, again, validation, limits of pods, memory that runs out, a restart of the network, a clock that jumps, a reboot, `down`. Needs root. From the Makefile: LAB, RELEASE, KINSTALL_BIN.
 # VM_RELEASE: bookworm (12) or trixie (13). VM_ACCEL: qemu's accelerator (default: software; `kvm` where that works).
 # VM_MEMORY in MiB. VM_KEEP=1 leaves the machine on, with its folder. VM_LIMIT: seconds for all of it.
 set -euo pipefail
@@ -140,6 +140,7 @@ reboot() {
 }
 
 . "$here/packages.sh"
+. "$here/vm-kernel.sh"
 command -v qemu-system-x86_64 > /dev/null || install_packages qemu-system-x86
 rm -rf "$work"
 mkdir -p "$work"
@@ -174,6 +175,9 @@ limits:
   hostTimeout: 30m
   readyTimeout: 15m
 YAML
+kubectl=$("$LAB" kubectl)
+say 'a wrong clock'
+timed 'a wrong clock is refused' check_wrong_clock
 say 'kinstall up'
 timed 'up' kinstall up -i inventory.yaml --yes --no-validate
 say 'kinstall up again: nothing to do'
@@ -181,6 +185,15 @@ timed 'up again' kinstall up -i inventory.yaml --yes --no-validate
 timed 'plan' kinstall plan -i inventory.yaml
 say 'kinstall validate'
 timed 'validate' kinstall validate -i inventory.yaml
+say 'limits of pods'
+timed 'pods' make_pods
+timed 'limits stay' check_limits
+timed 'memory runs out' check_out_of_memory
+say 'a restart of the network'
+timed 'routes come back' check_routes
+say 'a clock that jumps'
+timed 'the clock an hour ahead, and back' check_jumping_clock
+timed 'validate after that' kinstall validate -i inventory.yaml
 say 'a reboot'
 timed 'reboots' reboot
 timed 'validate after the reboot' kinstall validate -i inventory.yaml
