@@ -7,7 +7,7 @@ use hoststate::wire::{Failure, ManifestEntry, Undo, Version};
 use hoststate::{Action, Event, HostManifest, HostState, Resource};
 
 use crate::resources::{self, Context, Observation, file, unit};
-use crate::{command, kept, manifest, runtime};
+use crate::{command, kept, labels, manifest, runtime};
 
 const UNIT_DIR: &str = "/etc/systemd/system/";
 
@@ -64,7 +64,7 @@ pub fn apply(
 
     // A run that was interrupted may have written unit files that systemd has not read.
     let reload = before.as_ref().is_some_and(|manifest| !manifest.complete);
-    let mut run = Run { context, total: state.resources.len(), changed: 0, starting: Vec::new(), reload };
+    let mut run = Run::new(context, state, reload);
     for (index, (resource, observation)) in state.resources.iter().zip(observations).enumerate() {
         run.one(index, resource, observation)?;
     }
@@ -115,8 +115,7 @@ pub fn amend(context: Context<'_>, state: &HostState, observations: &[Observatio
     let ahead = HostManifest { entries, restart, complete, amending, applied: part.applied, ..before.clone() };
     manifest::save(context.root, &ahead).map_err(|error| resources::io("manifest", &error))?;
 
-    let mut run =
-        Run { context, total: state.resources.len(), changed: 0, starting: Vec::new(), reload: !before.complete };
+    let mut run = Run::new(context, state, !before.complete);
     for (index, (resource, observation)) in state.resources.iter().zip(observations).enumerate() {
         run.one(index, resource, observation)?;
     }
@@ -220,9 +219,16 @@ struct Run<'a> {
     starting: Vec<(unit::Starting, Action)>,
     /// Unit files changed since systemd last read them.
     reload: bool,
+    /// What has to have its SELinux labels before a unit is touched.
+    unlabelled: Vec<String>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(context: Context<'a>, state: &HostState, reload: bool) -> Self {
+        let unlabelled = labels::paths(context.root, state);
+        Self { context, total: state.resources.len(), changed: 0, starting: Vec::new(), reload, unlabelled }
+    }
+
     fn one(&mut self, index: usize, resource: &Resource, observation: &Observation) -> Result<(), Failure> {
         if observation.action == Action::None {
             return Ok(());
@@ -230,6 +236,7 @@ impl Run<'_> {
         match resource {
             Resource::Unit { name, enabled, active, after, .. } => {
                 self.join(|unit| after.iter().any(|before| before == unit))?;
+                labels::restore(self.context, &std::mem::take(&mut self.unlabelled))?;
                 if self.reload {
                     self.join(|_| true)?;
                     command::run(self.context.sink, &resource.id(), "systemctl", &["daemon-reload"])?;

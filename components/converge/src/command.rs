@@ -1,11 +1,13 @@
 //! Running programs of the host, each told to the installer's log.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use hoststate::Event;
 use hoststate::wire::Failure;
 
+use crate::Root;
 use crate::pidfd;
 use crate::sink::Sink;
 
@@ -85,6 +87,29 @@ pub fn report(
 pub fn look(program: &str, args: &[&str]) -> Option<String> {
     let output = command(program, args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Like [`run`], on the host whose root this is.
+pub fn run_in(root: &Root, sink: &Sink, step: &str, program: &str, args: &[&str]) -> Result<String, Failure> {
+    let started = Instant::now();
+    let output = command_in(root, program, args).output();
+    report(sink, step, program, args, started, output)
+}
+
+/// Like [`look`], on the host whose root this is.
+pub fn look_in(root: &Root, program: &str, args: &[&str]) -> Option<String> {
+    let output = command_in(root, program, args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Another root than `/` has programs of its own, and no others: a test must not see its machine's.
+fn command_in(root: &Root, program: &str, args: &[&str]) -> Command {
+    let mut command = command(program, args);
+    if root.prefix != Path::new("/") {
+        let folders = ["usr/sbin", "usr/bin"].map(|folder| root.prefix.join(folder).display().to_string());
+        command.env("PATH", folders.join(":"));
+    }
+    command
 }
 
 pub fn millis(since: Instant) -> u64 {

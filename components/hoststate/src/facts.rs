@@ -19,6 +19,12 @@ pub struct Facts {
     pub os_id: String,
     pub os_version: String,
     pub os_pretty_name: String,
+    /// What it is made from, nearest first (`ID_LIKE`).
+    pub os_like: Vec<String>,
+    /// The whole system is one image (ostree), which updates replace.
+    pub image_based: bool,
+    /// The C library's version; None where it is another one.
+    pub glibc: Option<String>,
     pub init_is_systemd: bool,
     pub systemd_version: Option<u32>,
     pub cgroup: CgroupMode,
@@ -27,7 +33,7 @@ pub struct Facts {
     pub cpus: u32,
     pub memory_bytes: u64,
     pub swap_bytes: u64,
-    /// Free bytes at /var/lib, /opt and /run.
+    /// The file systems of /var/lib, /opt, /etc and /run.
     pub disks: Vec<Disk>,
     /// Milliseconds since the Unix epoch when the facts were taken.
     pub clock_millis: u64,
@@ -53,6 +59,9 @@ pub struct Facts {
     /// Whether the kernel lets us lower `oom_score_adj` (CAP_SYS_RESOURCE); false in some containers.
     pub can_lower_oom_score: bool,
     pub selinux_enforcing: bool,
+    pub selinux: SeLinux,
+    /// What the host sets at boot after kinstall's own file of sysctl.d, of `net.ipv4`.
+    pub later_sysctls: Vec<LaterSysctl>,
     pub neighbours: Neighbours,
     pub store: StoreFacts,
     pub certificates: Vec<CertificateFile>,
@@ -66,12 +75,36 @@ pub struct Facts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Neighbours {
-    /// Names of those that run: `Docker`, `containerd`, `CRI-O`, `Podman`, `firewalld`, `NetworkManager`, `ufw`.
+    /// Names of those that run: `Docker`, `containerd`, `CRI-O`, `Podman`, `firewalld`, `NetworkManager`, `ufw`,
+    /// `systemd-networkd`, `systemd-resolved`.
     pub services: Vec<String>,
     /// Chains of others that drop what none of their rules accepts, with their hook: `ip filter FORWARD (forward)`.
     pub dropping: Vec<String>,
+    /// Networks and addresses from which others' rules accept everything.
+    pub trusted: Vec<String>,
+    /// Those whose packets others' rules forward, both ways.
+    pub forwarded: Vec<String>,
     /// Files in `/etc/cni/net.d`.
     pub cni_files: Vec<String>,
+}
+
+/// SELinux' policy, where one is enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SeLinux {
+    /// `targeted`, `mls`, …
+    pub policy: String,
+    /// The program is there that labels files as the policy says.
+    pub can_label: bool,
+}
+
+/// One line of sysctl.d that counts more than kinstall's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaterSysctl {
+    pub file: String,
+    pub key: String,
+    pub value: String,
 }
 
 /// How it stands with this host's own renewal of its certificates.
@@ -130,6 +163,11 @@ pub struct Disk {
     pub free_bytes: u64,
     pub total_bytes: u64,
     pub free_inodes: u64,
+    #[serde(default)]
+    pub read_only: bool,
+    /// Programs on it do not run.
+    #[serde(default)]
+    pub no_exec: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use hoststate::wire::{Failure, ManifestEntry, Undo};
 use hoststate::{Action, Event, HostManifest};
 
 use crate::resources::{self, Context, sysctl};
-use crate::{Root, STATE_DIR, command, files, manifest, runtime};
+use crate::{Root, STATE_DIR, command, files, manifest, readers, runtime};
 
 const COMPONENTS: &str = "/opt/kinstall/current/bin/kinstall-components";
 
@@ -151,7 +151,12 @@ pub fn undo(context: Context<'_>, entry: &ManifestEntry) -> Result<(), Failure> 
         (Undo::RemoveDirectory { .. }, _) => tree::remove_if_empty(&path),
         (Undo::Remove | Undo::Keep, _) => Ok(()),
     };
-    result.map_err(|error| resources::io(&entry.resource, &error))
+    result.map_err(|error| resources::io(&entry.resource, &error))?;
+    if entry.kind == "file" {
+        // what does not listen now must not keep the host from being given back
+        let _told = readers::tell(context, &entry.resource, &entry.name);
+    }
+    Ok(())
 }
 
 fn restore(

@@ -22,7 +22,7 @@ pub fn features(root: &Root) -> BTreeMap<String, bool> {
     FEATURES
         .iter()
         .map(|(module, symbol)| {
-            let present = symbols.contains(*symbol) || loadable(module);
+            let present = symbols.contains(*symbol) || loadable(root, module);
             ((*module).to_owned(), present)
         })
         .collect()
@@ -51,6 +51,6 @@ fn symbols(root: &Root) -> std::collections::HashSet<&'static str> {
 }
 
 /// Whether modprobe knows where to take it from; loads nothing.
-fn loadable(module: &str) -> bool {
-    command::look("modprobe", &["--dry-run", "--quiet", module]).is_some()
+fn loadable(root: &Root, module: &str) -> bool {
+    command::look_in(root, "modprobe", &["--dry-run", "--quiet", module]).is_some()
 }

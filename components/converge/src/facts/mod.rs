@@ -1,11 +1,14 @@
 //! Looking at a host. Nothing here changes anything.
 
 mod certificates;
+mod firewalls;
 mod kernel;
 mod neighbours;
 mod network;
 mod renewal;
+mod selinux;
 mod store;
+mod sysctls;
 mod system;
 
 use std::collections::BTreeMap;
@@ -35,14 +38,17 @@ pub fn collect(root: &Root) -> Facts {
         os_id: os_field("ID"),
         os_version: os_field("VERSION_ID"),
         os_pretty_name: os_field("PRETTY_NAME"),
+        os_like: os_field("ID_LIKE").split_whitespace().map(str::to_owned).collect(),
+        image_based: root.path("/run/ostree-booted").exists(),
+        glibc: system::glibc(root),
         init_is_systemd: root.path("/run/systemd/system").is_dir(),
-        systemd_version: system::systemd_version(),
+        systemd_version: system::systemd_version(root),
         cgroup,
         cgroup_controllers,
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_bytes,
         swap_bytes,
-        disks: ["/var/lib", "/opt", "/run"].iter().filter_map(|path| system::disk(root, path)).collect(),
+        disks: ["/var/lib", "/opt", "/etc", "/run"].iter().filter_map(|path| system::disk(root, path)).collect(),
         clock_millis: system::clock_millis(),
         addresses: network::addresses(),
         default_route_interface: network::default_route_interface(root),
@@ -59,6 +65,8 @@ pub fn collect(root: &Root) -> Facts {
         resolv_conf,
         can_lower_oom_score: system::can_lower_oom_score(),
         selinux_enforcing: system::read(root, "/sys/fs/selinux/enforce") == "1",
+        selinux: selinux::collect(root),
+        later_sysctls: sysctls::collect(root),
         neighbours: neighbours::collect(root),
         store: store::collect(root),
         certificates: certificates::collect(root),
@@ -67,7 +75,7 @@ pub fn collect(root: &Root) -> Facts {
     // A session that was given up a moment ago may still be at its work. What it makes it notes before; what it has made is not
     // a stranger's only because the note came after the first look for it.
     let manifest = noted.or_else(manifest);
-    Facts { renewal: manifest.is_some().then(renewal::collect), manifest, ..facts }
+    Facts { renewal: manifest.is_some().then(|| renewal::collect(root)), manifest, ..facts }
 }
 
 /// Files that only another Kubernetes leaves.

@@ -4,34 +4,36 @@ use std::fs;
 
 use hoststate::facts::Neighbours;
 
+use super::firewalls;
 use super::system::read;
 use crate::{Root, command};
 
 /// Units, and what they are called in findings.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 9] = [
     ("docker.service", "Docker"),
     ("containerd.service", "containerd"),
     ("crio.service", "CRI-O"),
     ("podman.service", "Podman"),
-    ("firewalld.service", "firewalld"),
+    ("firewalld.service", FIREWALLD),
     ("NetworkManager.service", "NetworkManager"),
+    ("systemd-networkd.service", "systemd-networkd"),
+    ("systemd-resolved.service", "systemd-resolved"),
     (UFW, "ufw"),
 ];
+const FIREWALLD: &str = "firewalld";
 /// Its unit is active also while it lets everything pass.
 const UFW: &str = "ufw.service";
 const CNI: &str = "/etc/cni/net.d";
-/// What the names of our own tables begin with.
-const OURS: &str = "kinstall-";
 
 pub fn collect(root: &Root) -> Neighbours {
     let units: Vec<&str> = SERVICES.iter().map(|(unit, _)| *unit).collect();
-    let shown = command::look("systemctl", &[&["show", "-p", "Id,ActiveState", "--"], units.as_slice()].concat());
+    let shown =
+        command::look_in(root, "systemctl", &[&["show", "-p", "Id,ActiveState", "--"], units.as_slice()].concat());
     let ufw_is_on = is_enabled(&read(root, "/etc/ufw/ufw.conf"));
     let services = active(&shown.unwrap_or_default()).into_iter().filter(|(unit, _)| *unit != UFW || ufw_is_on);
-    let dropping = match command::look("nft", &["list", "chains"]) {
-        Some(listed) => dropping(&listed),
-        None => legacy(&command::look("iptables", &["-S"]).unwrap_or_default()),
-    };
+    let services: Vec<_> = services.map(|(_, name)| name.to_owned()).collect();
+    let firewalls::Rules { dropping, trusted, forwarded } =
+        firewalls::collect(root, services.iter().any(|name| name == FIREWALLD));
     let mut cni_files: Vec<String> = fs::read_dir(root.path(CNI))
         .into_iter()
         .flatten()
@@ -39,7 +41,7 @@ pub fn collect(root: &Root) -> Neighbours {
         .map(|entry| format!("{CNI}/{}", entry.file_name().to_string_lossy()))
         .collect();
     cni_files.sort();
-    Neighbours { services: services.map(|(_, name)| name.to_owned()).collect(), dropping, cni_files }
+    Neighbours { services, dropping, trusted, forwarded, cni_files }
 }
 
 /// Those that run, out of what `systemctl show` says of each.
@@ -57,37 +59,6 @@ fn is_enabled(conf: &str) -> bool {
     conf.lines().any(|line| line.trim().eq_ignore_ascii_case("ENABLED=yes"))
 }
 
-/// Chains of others through which packets from or to other hosts pass, and that drop what no rule of theirs accepts: `ip filter
-/// FORWARD (forward)`, out of what `nft list chains` prints.
-fn dropping(listed: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let (mut table, mut chain) = ("", "");
-    for line in listed.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("table ") {
-            table = name.trim_end_matches('{').trim();
-        } else if let Some(name) = line.strip_prefix("chain ") {
-            chain = name.trim_end_matches('{').trim();
-        }
-        let hook = ["forward", "input"].into_iter().find(|hook| line.contains(&format!(" hook {hook} ")));
-        let is_ours = table.split_whitespace().nth(1).is_some_and(|name| name.starts_with(OURS));
-        if let Some(hook) = hook
-            && line.contains("policy drop")
-            && !is_ours
-            && ["ip ", "ip6 ", "inet "].iter().any(|family| table.starts_with(family))
-        {
-            found.push(format!("{table} {chain} ({hook})"));
-        }
-    }
-    found
-}
-
-/// The same of `iptables -S`.
-fn legacy(listed: &str) -> Vec<String> {
-    let policies = [("-P FORWARD DROP", "forward"), ("-P INPUT DROP", "input")];
-    let there = policies.into_iter().filter(|(line, _)| listed.lines().any(|its| its.trim() == *line));
-    there.map(|(_, hook)| format!("ip filter {} ({hook})", hook.to_uppercase())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,12 +70,5 @@ mod tests {
         assert_eq!(names, ["containerd", "firewalld"]);
         assert!(active("").is_empty());
         assert!(is_enabled("# x\nENABLED=yes\n") && !is_enabled("#ENABLED=yes\nENABLED=no"));
-    }
-
-    #[test]
-    fn other_peoples_chains_that_drop_are_found_and_ours_are_not() {
-        let listed = "table ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority filter; policy accept;\n\t}\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n\tchain DOCKER {\n\t}\n}\ntable inet theirs {\n\tchain in {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\ntable inet kinstall-policy {\n\tchain f {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\ntable bridge b {\n\tchain f {\n\t\ttype filter hook forward priority 0; policy drop;\n\t}\n}\n";
-        assert_eq!(dropping(listed), ["ip filter FORWARD (forward)", "inet theirs in (input)"]);
-        assert_eq!(legacy("-P INPUT ACCEPT\n-P FORWARD DROP\n-N DOCKER\n"), ["ip filter FORWARD (forward)"]);
     }
 }

@@ -2,14 +2,15 @@
 
 use hoststate::facts::Renewal;
 
-use crate::command;
+use crate::{Root, command};
 
 const TIMER: &str = "kinstall-certs.timer";
 const SERVICE: &str = "kinstall-certs.service";
 
-pub fn collect() -> Renewal {
+pub fn collect(root: &Root) -> Renewal {
     let properties = "Id,ActiveState,NextElapseUSecRealtime,Result";
-    parse(&command::look("systemctl", &["show", "-p", properties, "--", TIMER, SERVICE]).unwrap_or_default())
+    let shown = command::look_in(root, "systemctl", &["show", "-p", properties, "--", TIMER, SERVICE]);
+    parse(&shown.unwrap_or_default())
 }
 
 /// One paragraph for each unit, in any order; the properties of a paragraph too.

@@ -24,9 +24,15 @@ pub fn os_release(root: &Root) -> BTreeMap<String, String> {
         .collect()
 }
 
-pub fn systemd_version() -> Option<u32> {
-    let text = command::look("systemctl", &["--version"])?;
+pub fn systemd_version(root: &Root) -> Option<u32> {
+    let text = command::look_in(root, "systemctl", &["--version"])?;
     text.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// `getconf` of glibc says `glibc 2.36`; that of another C library knows no such variable.
+pub fn glibc(root: &Root) -> Option<String> {
+    let text = command::look_in(root, "getconf", &["GNU_LIBC_VERSION"])?;
+    text.trim().strip_prefix("glibc ").map(str::to_owned)
 }
 
 /// (MemTotal, SwapTotal) in bytes.
@@ -54,26 +60,30 @@ pub fn disk(root: &Root, path: &str) -> Option<Disk> {
         (u64::from(stat.fragment_size()), u64::from(stat.blocks_available()), u64::from(stat.blocks()));
     #[allow(clippy::useless_conversion)]
     let free_inodes = u64::from(stat.files_available());
+    let (filesystem, options) = mount(root, path);
+    let has = |option: &str| options.split(',').any(|its| its == option);
     Some(Disk {
         path: path.to_owned(),
-        filesystem: filesystem(root, path),
+        filesystem,
+        read_only: has("ro"),
+        no_exec: has("noexec"),
         free_bytes: free * block,
         total_bytes: total * block,
         free_inodes,
     })
 }
 
-/// Type of the mount that `path` is on.
-fn filesystem(root: &Root, path: &str) -> String {
+/// Type and options of the mount that `path` is on.
+fn mount(root: &Root, path: &str) -> (String, String) {
     read(root, "/proc/self/mounts")
         .lines()
         .filter_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+            let mut fields = line.split(' ').skip(1).map(str::to_owned);
+            Some((fields.next()?, fields.next()?, fields.next()?))
         })
-        .filter(|(mount, _)| std::path::Path::new(path).starts_with(mount))
-        .max_by_key(|(mount, _)| mount.len())
-        .map(|(_, kind)| kind)
+        .filter(|(mount, ..)| std::path::Path::new(path).starts_with(mount))
+        .max_by_key(|(mount, ..)| mount.len())
+        .map(|(_, kind, options)| (kind, options))
         .unwrap_or_default()
 }
 

@@ -9,7 +9,7 @@ use hoststate::wire::{Failure, Undo};
 use hoststate::{Action, Content, sha256_hex, shown};
 
 use super::{Context, Observation};
-use crate::{Root, STATE_DIR, files};
+use crate::{Root, STATE_DIR, files, readers};
 
 pub fn observe(root: &Root, path: &str, wanted_mode: u32, content: &Content) -> io::Result<Observation> {
     let on_disk = root.path(path);
@@ -120,5 +120,6 @@ pub fn apply(context: Context<'_>, step: &str, path: &str, mode: u32, content: &
     // a new owner clears set-user-id bits
     owned
         .and_then(|()| fs::set_permissions(&target, fs::Permissions::from_mode(mode)))
-        .map_err(|error| super::io(step, &error))
+        .map_err(|error| super::io(step, &error))?;
+    readers::tell(context, step, path)
 }
