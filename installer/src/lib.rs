@@ -16,6 +16,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod desired;
+pub mod distributions;
 pub mod drain;
 pub mod host;
 pub mod inventory;

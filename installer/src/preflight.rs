@@ -1,6 +1,7 @@
 //! Checks of hosts before anything is changed, as a table: every problem of every host at once, each with its fix.
 
 mod conflicts;
+mod platform;
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use hoststate::Facts;
 use hoststate::facts::CgroupMode;
 
 use crate::cluster::{BALANCER_PORT, Cluster, ETCD_CLIENT_PORT, ETCD_PEER_PORT, Host};
+use crate::distributions::remedies;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,7 +63,7 @@ type Check = fn(Subject<'_>) -> Vec<Problem>;
 
 /// Checks of one host by itself.
 const CHECKS: &[(&str, Check)] = &[
-    ("operating system", operating_system),
+    ("operating system", platform::operating_system),
     ("architecture", |s| {
         let known = ["x86_64", "aarch64"].contains(&s.facts.arch.as_str());
         unless(known, || {
@@ -69,17 +71,19 @@ const CHECKS: &[(&str, Check)] = &[
         })
     }),
     ("systemd", systemd),
+    ("C library", platform::c_library),
     ("kernel features", kernel_features),
     ("cgroups", cgroups),
     ("memory", memory),
     ("disk", disk),
+    ("file systems", platform::file_systems),
     ("ports", ports),
     ("clock", |s| {
         let seconds = s.clock_skew_millis / 1000;
         unless(seconds.abs() <= 5, || {
             error(
                 format!("its clock is {seconds} s away from this machine's; certificates would not be valid"),
-                "set the clocks, best by an NTP client on every host",
+                remedies(s.facts).clock,
             )
         })
     }),
@@ -87,7 +91,7 @@ const CHECKS: &[(&str, Check)] = &[
         unless(s.facts.swap_bytes == 0, || {
             warning(
                 format!("{} MiB of swap are on; memory limits of pods will not be exact", s.facts.swap_bytes >> 20),
-                "swapoff -a, and remove swap from /etc/fstab",
+                "swapoff -a, and remove swap from /etc/fstab (of zram: touch /etc/systemd/zram-generator.conf)",
             )
         })
     }),
@@ -141,14 +145,8 @@ const CHECKS: &[(&str, Check)] = &[
     }),
     ("neighbours", conflicts::neighbours),
     ("firewall", conflicts::firewall),
-    ("SELinux", |s| {
-        unless(!s.facts.selinux_enforcing, || {
-            warning(
-                "SELinux is enforcing; the runtime under /opt/kinstall has no policy for it",
-                "setenforce 0, or add a policy",
-            )
-        })
-    }),
+    ("kernel parameters", conflicts::kernel_parameters),
+    ("SELinux", platform::selinux),
 ];
 
 fn unless(good: bool, problem: impl FnOnce() -> Problem) -> Vec<Problem> {
@@ -174,32 +172,6 @@ pub fn check(subjects: &[Subject<'_>]) -> Vec<Finding> {
     findings
 }
 
-fn operating_system(s: Subject<'_>) -> Vec<Problem> {
-    let f = s.facts;
-    let tested = matches!((f.os_id.as_str(), major(&f.os_version)), ("debian", 12..) | ("ubuntu", 22..));
-    let kernel = major_minor(&f.kernel);
-    let mut problems = unless(kernel >= (5, 10), || {
-        error(format!("the kernel {} is too old", f.kernel), "upgrade to a kernel of 5.10 or later")
-    });
-    problems.extend(unless(tested, || {
-        let name = if f.os_pretty_name.is_empty() { "this system" } else { &f.os_pretty_name };
-        warning(
-            format!("{name} is not one that kinstall is tested on"),
-            "Debian 12 or later and Ubuntu 22.04 or later are",
-        )
-    }));
-    problems
-}
-
-fn major(version: &str) -> u32 {
-    major_minor(version).0
-}
-
-fn major_minor(version: &str) -> (u32, u32) {
-    let mut parts = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-}
-
 fn systemd(s: Subject<'_>) -> Vec<Problem> {
     if !s.facts.init_is_systemd {
         return vec![error("its init is not systemd", "boot it with systemd; kinstall's components are systemd units")];
@@ -220,12 +192,7 @@ fn kernel_features(s: Subject<'_>) -> Vec<Problem> {
         .copied()
         .chain(vxlan)
         .filter(|name| !s.facts.features.get(*name).copied().unwrap_or(false))
-        .map(|name| {
-            error(
-                format!("the kernel has no {name}"),
-                format!("install the distribution's full kernel (the module {name})"),
-            )
-        })
+        .map(|name| error(format!("the kernel has no {name}"), remedies(s.facts).kernel))
         .collect()
 }
 
@@ -404,7 +371,7 @@ fn between_hosts(subjects: &[Subject<'_>]) -> Vec<Finding> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use hoststate::facts::{Address, Disk, ListeningPort};
+    use hoststate::facts::{Address, Disk, ListeningPort, SeLinux};
     use hoststate::resource::ClusterRef;
     use hoststate::wire::HostManifest;
 
@@ -429,6 +396,8 @@ mod tests {
                 free_bytes: 20 << 30,
                 total_bytes: 40 << 30,
                 free_inodes: 1 << 20,
+                read_only: false,
+                no_exec: false,
             }],
             addresses: vec![Address { interface: "eth0".into(), address: format!("10.99.0.1{index}"), prefix: 24 }],
             features: ["overlay", "nf_tables", "nf_conntrack", "nf_nat", "veth", "vxlan"]
@@ -474,6 +443,7 @@ mod tests {
             ("good", |_| (), &[]),
             ("os", |f| f.os_id = "plan9".into(), &[(Warning, "operating system")]),
             ("kernel", |f| f.kernel = "4.19.0".into(), &[(Error, "operating system")]),
+            ("glibc", |f| f.glibc = Some("2.31".into()), &[(Warning, "C library")]),
             ("arch", |f| f.arch = "riscv64".into(), &[(Error, "architecture")]),
             ("init", |f| f.init_is_systemd = false, &[(Error, "systemd")]),
             ("feature", |f| *f.features.get_mut("vxlan").unwrap() = false, &[(Error, "kernel features")]),
@@ -506,7 +476,17 @@ mod tests {
                 &[(Warning, "firewall"), (Warning, "firewall")],
             ),
             ("own rules", |f| f.neighbours.dropping = vec!["inet x i (input)".into()], &[(Warning, "firewall")]),
-            ("SELinux", |f| f.selinux_enforcing = true, &[(Warning, "SELinux")]),
+            ("unknown policy", |f| f.selinux_enforcing = true, &[(Error, "SELinux")]),
+            (
+                "targeted policy",
+                |f| {
+                    f.selinux_enforcing = true;
+                    f.selinux = SeLinux { policy: "targeted".into(), can_label: true };
+                },
+                &[(Note, "SELinux")],
+            ),
+            ("read-only", |f| f.disks[0].read_only = true, &[(Error, "file systems")]),
+            ("noexec elsewhere", |f| f.disks[0].no_exec = true, &[]),
             ("etcd of one", |f| f.store.joined = true, &[(Error, "store")]),
         ];
         for (name, change, expected) in CASES {

@@ -1,12 +1,15 @@
 //! Host states against golden files. After a wanted change: `UPDATE_GOLDEN=1 cargo test -p kinstall --test states`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[cfg(target_os = "linux")]
+mod hosts;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use certs::Issued;
 use hoststate::bundle::{BundleFile, BundleImage};
-use hoststate::facts::{Birth, StoreFacts};
+use hoststate::facts::{Birth, Neighbours, StoreFacts};
 use hoststate::resource::ClusterRef;
 use hoststate::{BundleManifest, Content, Facts, HostState, Resource};
 use kinstall::cluster::Cluster;
@@ -183,7 +186,8 @@ fn what_a_member_was_born_as_stays_and_a_host_without_data_joins() {
 fn systemd_networkd_where_it_runs_is_told_which_links_are_none_of_its() {
     let file = "== file /etc/systemd/network/05-kinstall.network 644";
     assert!(!readable(&state(1, &facts())).contains(file));
-    let text = readable(&state(1, &Facts { networkd: true, ..facts() }));
+    let neighbours = Neighbours { services: vec!["systemd-networkd".into()], ..Neighbours::default() };
+    let text = readable(&state(1, &Facts { neighbours, ..facts() }));
     let (_, after) = text.split_once(file).unwrap();
     assert!(after.contains("[Match]\nName=kin*\n\n[Link]\nUnmanaged=yes\n"), "{after}");
 }

@@ -39,8 +39,6 @@ pub struct Facts {
     pub clock_millis: u64,
     pub addresses: Vec<Address>,
     pub default_route_interface: Option<String>,
-    /// systemd-networkd has run since the host booted.
-    pub networkd: bool,
     pub listening: Vec<ListeningPort>,
     /// Kernel features by name (`overlay`, `nf_tables`, `vxlan`, `br_netfilter`, `veth`, `bridge`, …) → usable.
     pub features: std::collections::BTreeMap<String, bool>,

@@ -106,24 +106,6 @@ pub fn configs(inputs: Inputs<'_>, host: &Host, context: &Value) -> anyhow::Resu
     Ok(list)
 }
 
-/// systemd-networkd takes care of every link that one of its files matches, and some match all: those of pods are none of its.
-/// It reads this when it starts the next time, which is when it would do harm.
-pub fn networkd(facts: &Facts, context: &Value) -> anyhow::Result<Vec<Resource>> {
-    if !facts.networkd {
-        return Ok(Vec::new());
-    }
-    let folder = "/etc/systemd/network";
-    let text = render("config/networkd.conf", context)?;
-    Ok(vec![
-        Resource::Directory { path: folder.to_owned(), mode: 0o755, contents: Contents::Foreign },
-        Resource::File {
-            path: format!("{folder}/05-kinstall.network"),
-            mode: 0o644,
-            content: Content::Inline { text, secret: false },
-        },
-    ])
-}
-
 fn keys(inputs: Inputs<'_>, host: &Host) -> Vec<Resource> {
     let pki = inputs.pki;
     let file = |name: &str, mode, text: &str, secret| Resource::File {

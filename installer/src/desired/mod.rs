@@ -7,6 +7,7 @@
 mod certificates;
 mod files;
 mod kept;
+mod neighbours;
 mod registries;
 pub mod render;
 mod timers;
@@ -15,6 +16,7 @@ mod units;
 
 pub use certificates::{certificates_state, no_bundle};
 pub use files::admin_kubeconfig;
+pub use neighbours::file_for;
 pub use topology::Topology;
 pub use units::{CONTAINERD, CONTROL_PLANE, ETCD, KUBELET, names as unit_names};
 
@@ -57,6 +59,10 @@ const SYSCTLS: &[(&str, &str)] = &[("net.ipv4.ip_forward", "1"), ("net.ipv4.conf
 /// A listener that ends gives what it has not accepted to another one on its port: how one ingress takes another's place.
 const MIGRATION: (&str, &str) = ("net.ipv4.tcp_migrate_req", "1");
 
+/// What somebody else may not set at boot: another name of a parameter of ours, and the value that makes pods unreachable.
+pub const SPOILING: &[(&str, &str)] =
+    &[("net.ipv4.ip_forward", "0"), ("net.ipv4.conf.all.forwarding", "0"), ("net.ipv4.conf.all.rp_filter", "1")];
+
 /// What this host's kernel has of it; listeners migrate since 5.14.
 fn sysctls(facts: &Facts) -> impl Iterator<Item = (&'static str, &'static str)> {
     let mut parts = facts.kernel.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
@@ -72,8 +78,8 @@ pub fn host_state(inputs: Inputs<'_>, host: &Host, facts: &Facts) -> anyhow::Res
     resources.extend(registries::directories(inputs.cluster));
     resources.extend(files::bundled(inputs, host));
     resources.extend(files::configs(inputs, host, &context)?);
-    resources.extend(files::networkd(facts, &context)?);
     resources.extend(registries::files(inputs.cluster)?);
+    resources.extend(neighbours::files(facts, &context)?);
     resources.extend(sysctls(facts).map(|(key, value)| Resource::Sysctl { key: key.into(), value: value.into() }));
     resources.extend(modules(facts).map(|name| Resource::KernelModule { name: name.into() }));
     resources.extend(timers::directories(inputs.cluster, host));

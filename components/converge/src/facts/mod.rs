@@ -52,7 +52,6 @@ pub fn collect(root: &Root) -> Facts {
         clock_millis: system::clock_millis(),
         addresses: network::addresses(),
         default_route_interface: network::default_route_interface(root),
-        networkd: network::has_networkd(root),
         listening: network::listening(root),
         features: kernel::features(root),
         user: std::env::var("USER").unwrap_or_default(),

@@ -41,11 +41,6 @@ pub fn default_route_interface(root: &Root) -> Option<String> {
     })
 }
 
-/// What it writes as soon as it runs; its directory is there without it.
-pub fn has_networkd(root: &Root) -> bool {
-    root.path("/run/systemd/netif/state").exists()
-}
-
 /// Listening TCP and bound UDP sockets with the processes that own them.
 pub fn listening(root: &Root) -> Vec<ListeningPort> {
     let owners = socket_owners(root);
@@ -137,16 +132,6 @@ mod tests {
     fn addresses_of_proc_net_are_read() {
         assert_eq!(socket_address("0100007F:1F90").unwrap(), ("127.0.0.1".parse().unwrap(), 8080));
         assert_eq!(socket_address("00000000000000000000000000000000:0016").unwrap(), ("::".parse().unwrap(), 22));
-    }
-
-    #[test]
-    fn networkd_is_known_by_what_it_writes() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root { prefix: folder.path().into() };
-        std::fs::create_dir_all(root.path("/run/systemd/netif")).unwrap();
-        assert!(!has_networkd(&root));
-        std::fs::write(root.path("/run/systemd/netif/state"), "OPER_STATE=routable\n").unwrap();
-        assert!(has_networkd(&root));
     }
 
     #[test]
