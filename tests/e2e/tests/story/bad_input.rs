@@ -9,7 +9,7 @@ use e2e::snapshot::Snapshot;
 
 use crate::Story;
 
-fn up(story: &Story, inventory: &Inventory, words: &[&str]) -> Result<String> {
+pub fn up(story: &Story, inventory: &Inventory, words: &[&str]) -> Result<String> {
     story.operator.write(inventory)?;
     story.operator.fails_saying(&["up", "-i", "inventory.yaml", "--yes"], words)
 }

@@ -6,6 +6,7 @@ mod clients;
 mod drift;
 mod ending;
 mod merging;
+mod neighbours;
 mod nodes;
 mod using;
 
@@ -46,13 +47,14 @@ fn begin() -> Result<Story> {
 }
 
 /// Refused or failed before there is a cluster.
-const BEFORE: [(&str, Scenario<Story>); 9] = [
+const BEFORE: [(&str, Scenario<Story>); 10] = [
     ("an inventory's errors are all told, with line and column", bad_input::inventory_errors),
     ("a wrong key is told apart from an unreachable host", bad_input::wrong_key),
     ("an unreachable host is named and nothing is begun", bad_input::unreachable_host),
     ("a changed host key stops that host", bad_input::changed_host_key),
     ("a wrong sudo password is told", bad_input::wrong_sudo_password),
     ("a port in use is told with its process", bad_input::port_in_use),
+    ("what others have on a host is told, with the commands that help", neighbours::told_with_what_to_do),
     ("a corrupt bundle is refused before any host is touched", bad_input::corrupt_bundle),
     ("a full disk is told and loses nothing", bad_input::full_disk),
     ("nothing of all this has changed a host", bad_input::hosts_are_untouched),
