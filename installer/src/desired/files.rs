@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::Issued;
 use hoststate::resource::Contents;
-use hoststate::{Content, Facts, Resource};
+use hoststate::{Content, Resource};
 use serde_json::{Value, json};
 
 use super::Inputs;

@@ -37,7 +37,7 @@ pub fn neighbours(s: Subject<'_>) -> Vec<Problem> {
     problems.extend(neighbours.services.iter().filter_map(|service| {
         let file = desired::file_for(s.facts, service)?;
         Some(note(
-            format!("{service} runs here; the file {file} tells it to leave pods' devices and routes alone"),
+            format!("{service} runs here; the file {file} tells it to leave pods' devices alone"),
             "nothing: its own files stay as they are, and `kinstall down` removes this one",
         ))
     }));

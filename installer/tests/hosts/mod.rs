@@ -43,8 +43,17 @@ const CONFLICTS: &[(&str, &[(Severity, &str)])] = {
     &[
         ("docker", &[(Warning, "firewall"), (Note, "neighbours")]),
         ("docker-opened", &[(Note, "neighbours")]),
-        ("ufw", &[(Warning, "firewall"), (Warning, "firewall"), (Note, "operating system"), (Note, "neighbours")]),
-        ("ufw-opened", &[(Note, "operating system"), (Note, "neighbours")]),
+        (
+            "ufw",
+            &[
+                (Warning, "firewall"),
+                (Warning, "firewall"),
+                (Note, "operating system"),
+                (Note, "neighbours"),
+                (Note, "neighbours"),
+            ],
+        ),
+        ("ufw-opened", &[(Note, "operating system"), (Note, "neighbours"), (Note, "neighbours")]),
         ("firewalld-opened", &[(Note, "operating system"), (Note, "neighbours")]),
         ("nftables", &[(Warning, "firewall"), (Warning, "firewall")]),
         ("nftables-opened", &[]),
