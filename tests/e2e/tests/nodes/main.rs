@@ -2,6 +2,7 @@
 
 mod coming;
 mod ending;
+mod meddling;
 mod registry;
 
 use std::fs;
@@ -82,8 +83,10 @@ fn installed(story: &Story) -> Result<()> {
 }
 
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario<Story>); 9] = [
+const SCENARIOS: [(&str, Scenario<Story>); 11] = [
     ("a cluster of two hosts comes up", installed),
+    ("limits of pods stay when systemd reads its units anew", meddling::limits_stay),
+    ("routes that something takes away are back at once", meddling::routes_come_back),
     ("images come through a private mirror", registry::pulled),
     ("node add makes a node of one host and touches no other", coming::added),
     ("labels and taints that the inventory has no longer go from the node", coming::changed),
