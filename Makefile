@@ -19,7 +19,7 @@ DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
 E2E := $(notdir $(wildcard tests/e2e/tests/*))
 
-.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-install bench-api vagrant vagrant-validate test-vm
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-install bench-api vagrant vagrant-validate test-vm test-neighbours
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -106,6 +106,9 @@ vagrant: bundle ## really: `vagrant up` with LXC and a box of ours, one machine 
 
 test-vm: build ## one emulated machine with Debian's own kernel and cgroup v2: up, validated, rebooted, down; minutes
 	tests/lab/vm.sh
+
+test-neighbours: bundle ## Debian's firewalld, NetworkManager, ufw and Docker on three lab hosts: told, lived with, untouched
+	tests/lab/neighbours.sh
 
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh

@@ -9,7 +9,7 @@ use super::system::read;
 use crate::{Root, command};
 
 /// Units, and what they are called in findings.
-const SERVICES: [(&str, &str); 9] = [
+const SERVICES: [(&str, &str); 8] = [
     ("docker.service", "Docker"),
     ("containerd.service", "containerd"),
     ("crio.service", "CRI-O"),
@@ -18,20 +18,21 @@ const SERVICES: [(&str, &str); 9] = [
     ("NetworkManager.service", "NetworkManager"),
     ("systemd-networkd.service", "systemd-networkd"),
     ("systemd-resolved.service", "systemd-resolved"),
-    (UFW, "ufw"),
 ];
 const FIREWALLD: &str = "firewalld";
-/// Its unit is active also while it lets everything pass.
-const UFW: &str = "ufw.service";
+/// Its unit says nothing: it is active also while everything passes, and inactive after `ufw enable` until the next boot.
+const UFW: &str = "ufw";
 const CNI: &str = "/etc/cni/net.d";
 
 pub fn collect(root: &Root) -> Neighbours {
     let units: Vec<&str> = SERVICES.iter().map(|(unit, _)| *unit).collect();
     let shown =
         command::look_in(root, "systemctl", &[&["show", "-p", "Id,ActiveState", "--"], units.as_slice()].concat());
-    let ufw_is_on = is_enabled(&read(root, "/etc/ufw/ufw.conf"));
-    let services = active(&shown.unwrap_or_default()).into_iter().filter(|(unit, _)| *unit != UFW || ufw_is_on);
-    let services: Vec<_> = services.map(|(_, name)| name.to_owned()).collect();
+    let mut services: Vec<_> =
+        active(&shown.unwrap_or_default()).into_iter().map(|(_, name)| name.to_owned()).collect();
+    if root.path("/usr/sbin/ufw").exists() && is_enabled(&read(root, "/etc/ufw/ufw.conf")) {
+        services.push(UFW.to_owned());
+    }
     let firewalls::Rules { dropping, trusted, forwarded } =
         firewalls::collect(root, services.iter().any(|name| name == FIREWALLD));
     let mut cni_files: Vec<String> = fs::read_dir(root.path(CNI))
