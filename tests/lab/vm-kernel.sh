@@ -75,6 +75,12 @@ YAML
   web_pod=$(kube get pod web -o 'jsonpath={.status.podIP}')
 }
 
+# They take no heed of being asked to end, and would hold up a reboot for a minute and a half.
+remove_pods() {
+  kube delete service web > /dev/null
+  kube delete pod limited modest web > /dev/null
+}
+
 # Every group of pods with what the kernel has for it, but for sandboxes, which have no limits of their own.
 limits() {
   guest 'cd /sys/fs/cgroup && find kubepods.slice -type d | sort | while read -r group; do

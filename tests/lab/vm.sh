@@ -193,6 +193,7 @@ say 'a restart of the network'
 timed 'routes come back' check_routes
 say 'a clock that jumps'
 timed 'the clock an hour ahead, and back' check_jumping_clock
+timed 'the pods go' remove_pods
 timed 'validate after that' kinstall validate -i inventory.yaml
 say 'a reboot'
 timed 'reboots' reboot
