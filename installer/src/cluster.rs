@@ -101,6 +101,8 @@ pub struct WordPress {
 pub struct Limits {
     pub hosts: usize,
     pub uploads: usize,
+    /// Hosts pass the bundle on to each other.
+    pub peers: bool,
     pub connect_timeout: Duration,
     pub host_timeout: Duration,
     pub ready_timeout: Duration,
@@ -346,6 +348,7 @@ fn limits(written: &inventory::Limits, sink: &mut Sink) -> Limits {
     Limits {
         hosts: count(&written.hosts, "hosts", 64),
         uploads: count(&written.uploads, "uploads", 16),
+        peers: written.peers.unwrap_or(true),
         connect_timeout: seconds(&written.connect_timeout, 15),
         host_timeout: seconds(&written.host_timeout, 900),
         ready_timeout: seconds(&written.ready_timeout, 300),

@@ -272,6 +272,10 @@ impl Onlooker for Printer {
         }
     }
 
+    fn note(&self, host: &str, text: &str) {
+        self.log(&format!("{host}: {text}"));
+    }
+
     fn took(&self, host: &str, what: &str, started: Instant) {
         Printer::took(self, host, what, started.elapsed());
     }

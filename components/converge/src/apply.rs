@@ -19,13 +19,19 @@ pub enum Keep {
     Previous,
 }
 
+impl From<bool> for Keep {
+    fn from(previous: bool) -> Self {
+        if previous { Self::Previous } else { Self::Nothing }
+    }
+}
+
 /// Blobs that have to come from the installer for these changes, in the order in which they will be used.
-pub fn missing_blobs(context: Context<'_>, state: &HostState, observations: &[Observation]) -> Vec<String> {
+pub fn missing_blobs(state: &HostState, observations: &[Observation], has: impl Fn(&str) -> bool) -> Vec<String> {
     let mut asked = HashSet::new();
     changed(state, observations)
         .filter(|(_, _, observation)| !observation.same_content)
         .filter_map(|(_, resource, _)| resource.blobs())
-        .filter(|sha256| asked.insert(*sha256) && !context.blobs.have(sha256))
+        .filter(|sha256| asked.insert(*sha256) && !has(sha256))
         .map(str::to_owned)
         .collect()
 }

@@ -34,6 +34,11 @@ impl Arriving {
         Ok(Self::new(File::from(io::stdin().as_fd().try_clone_to_owned()?), SILENCE))
     }
 
+    #[cfg(test)]
+    pub fn of(pipe: io::PipeReader) -> Self {
+        Self::new(File::from(std::os::fd::OwnedFd::from(pipe)), SILENCE)
+    }
+
     fn new(file: File, silence: Duration) -> Self {
         Self { file, silence, expecting: Arc::default() }
     }

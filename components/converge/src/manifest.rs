@@ -6,7 +6,7 @@ use hoststate::HostManifest;
 
 use crate::{Root, STATE_DIR, files};
 
-fn path(root: &Root) -> std::path::PathBuf {
+pub fn path(root: &Root) -> std::path::PathBuf {
     root.path(STATE_DIR).join("manifest.json")
 }
 

@@ -17,7 +17,7 @@ pub fn rollback(context: Context<'_>) -> Result<Event, Failure> {
     };
     let mut observations = plan::observe(context.root, &state).map_err(|error| resources::io(STEP, &error))?;
     leave_images(&mut state, &mut observations, |sha256| context.blobs.have(sha256));
-    if let Some(missing) = apply::missing_blobs(context, &state, &observations).first() {
+    if let Some(missing) = apply::missing_blobs(&state, &observations, |sha256| context.blobs.have(sha256)).first() {
         return Err(refused(&format!(
             "the file with digest {missing} of version {} is gone from this host",
             state.version

@@ -12,10 +12,12 @@ use hoststate::{Event, HostState, Request};
 
 use crate::abandon::Abandon;
 use crate::apply::Keep;
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, skip};
 use crate::input::Input;
 use crate::lock::HostLock;
-use crate::resources::{self, Context, Observation};
+use crate::peers::{Fetcher, Share};
+use crate::planned::{Moment, Planned, Seen};
+use crate::resources::{self, Context};
 use crate::sink::Sink;
 use crate::{
     Root, STATE_DIR, apply, backup, down, facts, keeps, kept, manifest, members, operator, own, plan, rollback, tidy,
@@ -37,8 +39,16 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
     let mut abandon = Abandon::default();
     // a state is being applied
     let mut working = Arc::new(AtomicBool::new(false));
+    let mut passing: Option<(Share, Fetcher)> = None;
+    // what the last plan saw, and of which state
+    let mut planned: Option<Planned> = None;
     while let Some(request) = next(&mut input)? {
         match request {
+            // another installer may be at work
+            Request::Blob { size, .. } if lock.is_none() => {
+                skip(&mut input.by_ref().take(size))?;
+                continue;
+            }
             Request::Blob { sha256, size } => {
                 if let Err(error) = blobs.receive(&sha256, size, &mut input) {
                     blobs.end(&format!("the connection ended while blob {sha256} was sent: {error}"));
@@ -48,6 +58,22 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
             }
             Request::Alive => {
                 input.get_mut().expect_while(&working);
+                continue;
+            }
+            Request::Share { address, token } => {
+                let share = Share::start(address, token.clone(), blobs.clone());
+                sink.send(&Event::Sharing { port: share.as_ref().ok().map(Share::port) });
+                passing = share.ok().map(|share| (share, Fetcher::start(token, blobs.clone(), sink.clone())));
+                continue;
+            }
+            Request::Fetch { sha256, size, from } => {
+                match &passing {
+                    Some((_, fetcher)) if lock.is_some() => {
+                        blobs.expect(&sha256);
+                        fetcher.want(sha256, size, from);
+                    }
+                    _ => sink.send(&Event::Fetched { sha256, why: Some("this host does not share".into()) }),
+                }
                 continue;
             }
             // One thing at a time; a new request waits for the work before it.
@@ -62,9 +88,13 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
                 }
             }
         }
+        if let Some(planned) = planned.as_mut().filter(|_| changes_something(&request) && !is_planned(&request)) {
+            planned.stale = true;
+        }
         match request {
             // what takes blobs or goes on for long works beside this thread
-            Request::Apply { .. } | Request::Rollback | Request::Place { .. } => {
+            Request::Apply { .. } | Request::ApplyPlanned { .. } | Request::Rollback | Request::Place { .. } => {
+                let planned = planned.take();
                 abandon = Abandon::default();
                 working = Arc::new(AtomicBool::new(true));
                 let (root, sink, blobs, abandon) = (root.clone(), sink.clone(), blobs.clone(), abandon.clone());
@@ -72,8 +102,10 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
                 applying = Some(std::thread::spawn(move || {
                     let context = Context { root: &root, sink: &sink, blobs: &blobs, abandon: &abandon };
                     let result = match request {
-                        Request::Apply { state, keep_previous: true } => run_apply(context, state, Keep::Previous),
-                        Request::Apply { state, .. } => run_apply(context, state, Keep::Nothing),
+                        Request::Apply { state, keep_previous } => observed(context, state)
+                            .and_then(|seen| run_apply(context, seen, Keep::from(keep_previous))),
+                        Request::ApplyPlanned { keep_previous } => as_planned(context, planned)
+                            .and_then(|seen| run_apply(context, seen, Keep::from(keep_previous))),
                         Request::Place { placement } => run_place(context, &placement),
                         _ => in_order(context).and_then(|()| rollback::rollback(context)),
                     };
@@ -83,6 +115,13 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
                     good
                 }));
             }
+            Request::Plan { state } => {
+                let context = Context { root, sink: &sink, blobs: &blobs, abandon: &abandon };
+                let answer = run_plan(context, state);
+                let (event, kept) = answer.map_or_else(|failure| (Event::Failed(failure), None), |(e, p)| (e, Some(p)));
+                planned = kept;
+                sink.send(&event);
+            }
             other => sink.send(&answer(Context { root, sink: &sink, blobs: &blobs, abandon: &abandon }, other)),
         }
     }
@@ -90,10 +129,16 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
     abandon.set();
     let going_on = applying.as_ref().is_some_and(|thread| !thread.is_finished());
     let cut_off = !join(applying) && going_on;
+    drop(passing);
+    blobs.end_sharing();
     drop(lock);
     // then our executable stays where it was staged: the next installer may be about to start it
     anyhow::ensure!(!cut_off, "the installer went away before the work was done");
     Ok(())
+}
+
+fn is_planned(request: &Request) -> bool {
+    matches!(request, Request::ApplyPlanned { .. })
 }
 
 /// Whether nobody else may do anything meanwhile.
@@ -101,6 +146,7 @@ fn changes_something(request: &Request) -> bool {
     matches!(
         request,
         Request::Apply { .. }
+            | Request::ApplyPlanned { .. }
             | Request::Amend { .. }
             | Request::Rollback
             | Request::Down { .. }
@@ -133,7 +179,6 @@ fn answer(context: Context<'_>, request: Request) -> Event {
             Ok(manifest) => Event::Manifest { manifest },
             Err(error) => Event::Failed(resources::io("manifest", &error)),
         },
-        Request::Plan { state } => run_plan(context, state).unwrap_or_else(Event::Failed),
         Request::Drift => drift(context.root).unwrap_or_else(|error| Event::Failed(resources::io("drift", &error))),
         Request::Amend { state } => run_amend(context, state).unwrap_or_else(Event::Failed),
         Request::Down { keep_data } => down::down(context, keep_data).unwrap_or_else(Event::Failed),
@@ -144,16 +189,28 @@ fn answer(context: Context<'_>, request: Request) -> Event {
         Request::Kept => operator::kept(context).unwrap_or_else(Event::Failed),
         Request::Backups => backup::list(context).unwrap_or_else(Event::Failed),
         Request::Take { what } => backup::take(context, what).unwrap_or_else(Event::Failed),
-        Request::Apply { .. } | Request::Rollback | Request::Place { .. } | Request::Blob { .. } | Request::Alive => {
-            unreachable!("handled by the caller")
-        }
+        Request::Plan { .. }
+        | Request::Apply { .. }
+        | Request::ApplyPlanned { .. }
+        | Request::Rollback
+        | Request::Place { .. }
+        | Request::Blob { .. }
+        | Request::Share { .. }
+        | Request::Fetch { .. }
+        | Request::Alive => unreachable!("handled by the caller"),
     }
 }
 
-fn run_plan(context: Context<'_>, state: HostState) -> Result<Event, Failure> {
+fn run_plan(context: Context<'_>, state: HostState) -> Result<(Event, Planned), Failure> {
+    // before anything is looked at: what changes meanwhile has to be noticed
+    let began = Moment::now(context.root);
+    let asked = state.clone();
     let (state, observations) = observed(context, state)?;
     let removed = plan::removed(context.root, &state).map_err(|error| resources::io("plan", &error))?;
-    Ok(Event::Plan { changes: plan::changes(&state, &observations), removed })
+    context.blobs.learn(context.root, &state);
+    let needs = apply::missing_blobs(&state, &observations, |sha256| context.blobs.has(sha256));
+    let event = Event::Plan { changes: plan::changes(&state, &observations), removed, needs };
+    Ok((event, Planned { asked, seen: (state, observations), began, stale: false }))
 }
 
 fn drift(root: &Root) -> std::io::Result<Event> {
@@ -162,10 +219,11 @@ fn drift(root: &Root) -> std::io::Result<Event> {
     Ok(Event::Drift { changes: Some(plan::drift(&state, &observations)) })
 }
 
-fn run_apply(context: Context<'_>, state: HostState, keep: Keep) -> Result<Event, Failure> {
+fn run_apply(context: Context<'_>, (state, observations): Seen, keep: Keep) -> Result<Event, Failure> {
     refuse_other_cluster(context, &state.cluster)?;
-    let (state, observations) = observed(context, state)?;
-    context.sink.send(&Event::NeedBlobs { sha256: apply::missing_blobs(context, &state, &observations) });
+    context.blobs.learn(context.root, &state);
+    let missing = apply::missing_blobs(&state, &observations, |sha256| context.blobs.have(sha256));
+    context.sink.send(&Event::NeedBlobs { sha256: missing });
     in_order(context)?;
     let changed = apply::apply(context, &state, &observations, keep)?;
     Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
@@ -179,8 +237,15 @@ fn run_amend(context: Context<'_>, state: HostState) -> Result<Event, Failure> {
     Ok(Event::Done { changed, unchanged: state.resources.len().saturating_sub(changed) })
 }
 
-/// What the state is on this host, and what that changes.
-fn observed(context: Context<'_>, state: HostState) -> Result<(HostState, Vec<Observation>), Failure> {
+fn as_planned(context: Context<'_>, planned: Option<Planned>) -> Result<Seen, Failure> {
+    let nothing = || resources::io("plan", &std::io::Error::other("nothing was planned in this session"));
+    match planned.ok_or_else(nothing)?.fresh(context.root) {
+        Ok(seen) => Ok(seen),
+        Err(asked) => observed(context, asked),
+    }
+}
+
+fn observed(context: Context<'_>, state: HostState) -> Result<Seen, Failure> {
     let resolved = keeps::resolved(context.root, state).and_then(|state| {
         let observations = plan::observe(context.root, &state)?;
         Ok((state, observations))

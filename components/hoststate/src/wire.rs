@@ -3,6 +3,7 @@
 //! Each message is one line of JSON. The installer's [`Request::Blob`] line is followed by exactly `size` raw bytes.
 //! `kinstall-components converge` reads requests from stdin until its end and writes events to stdout.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,17 @@ pub enum Request {
         #[serde(default)]
         keep_previous: bool,
     },
+    /// As `Apply` of the state that was planned last in this session, which need not travel twice nor be compared twice. Of the blobs
+    /// that the plan's answer named any may follow at once.
+    ApplyPlanned {
+        #[serde(default)]
+        keep_previous: bool,
+    },
+    /// Passes blobs on to other hosts until the session ends: at this address of the host, to who knows the token. Answered by
+    /// [`Event::Sharing`].
+    Share { address: IpAddr, token: String },
+    /// Gets a blob from another host that shares, with the same token. Answered by [`Event::Fetched`], which may take its time.
+    Fetch { sha256: String, size: u64, from: SocketAddr },
     /// Back to the last state that was applied without `keep_previous`. Answered by `Step` events, then `Done` or `Failed`.
     Rollback,
     /// As `Apply` of a part: what the state does not name stays as it is. Without blobs, and only where kinstall is. Answered by
@@ -81,6 +93,18 @@ pub enum Event {
         /// What the state does not name any more: it goes when the state is applied for good. Of no meaning for a part of a state.
         #[serde(default)]
         removed: Vec<Change>,
+        /// Blobs that the host would ask for.
+        #[serde(default)]
+        needs: Vec<String>,
+    },
+    /// Where this host passes blobs on; `None`: it cannot.
+    Sharing {
+        port: Option<u16>,
+    },
+    /// A blob came from another host, or why it did not: then the installer sends it.
+    Fetched {
+        sha256: String,
+        why: Option<String>,
     },
     /// `None` where no state was ever applied for good.
     Drift {

@@ -7,7 +7,7 @@ use super::Run;
 use super::fleet::{self, Fleet};
 use super::progress::{Progress, Work};
 use crate::bundle::Bundle;
-use crate::host::{Done, HostError};
+use crate::host::{Bytes, Done, HostError};
 
 /// How much of a host's state the work holds.
 #[derive(Clone, Copy)]
@@ -24,6 +24,8 @@ pub struct Brought {
     /// For each host, in no order.
     pub round_trips: Vec<(String, u32)>,
     pub good: bool,
+    /// What has gone of the bundle.
+    pub bytes: Bytes,
 }
 
 pub async fn bring_all(
@@ -34,10 +36,14 @@ pub async fn bring_all(
     progress: &Progress,
 ) -> Brought {
     let turns = &Semaphore::new(1);
+    let peers = fleet.uploads.peers();
+    if let Extent::Whole(_) = extent {
+        peers.expect(work.iter().map(|work| work.member.host.name.as_str()));
+    }
     let bringing = work.into_iter().map(|Work { mut member, state, restarts }| async move {
         let host = member.host;
         let line = run.printer.host(&host.name);
-        let _turn = if restarts {
+        let turn = if restarts {
             line.doing("waiting for its turn");
             turns.acquire().await.ok()
         } else {
@@ -60,7 +66,7 @@ pub async fn bring_all(
                 Err(HostError::new(&host.name, "wait for the API server", "the control plane did not come up"))
             }
         };
-        let round_trips = member.session.close().await;
+        peers.satisfied(&host.name);
         progress.ended(host, restarts, result.is_ok());
         match (&result, extent) {
             (Ok(Done { changed: 0, .. }), _) => line.done("nothing changed"),
@@ -73,9 +79,16 @@ pub async fn bring_all(
                 fleet::tell(run.printer, error);
             }
         }
+        drop(line);
+        drop(turn);
+        if result.is_ok() {
+            // others may still get something from this host
+            peers.nobody_wants().await;
+        }
+        let round_trips = member.session.close().await;
         (host.name.clone(), round_trips, result)
     });
-    let mut brought = Brought { changed: 0, round_trips: Vec::new(), good: true };
+    let mut brought = Brought { changed: 0, round_trips: Vec::new(), good: true, bytes: Bytes::default() };
     for (host, round_trips, result) in join_all(bringing).await {
         brought.round_trips.push((host, round_trips));
         match result {
@@ -83,5 +96,6 @@ pub async fn bring_all(
             Err(_) => brought.good = false,
         }
     }
+    brought.bytes = peers.bytes();
     brought
 }

@@ -34,7 +34,7 @@ impl<'f> Fleet<'f> {
     pub fn new(run: &Run<'f>) -> Self {
         let limits = &run.cluster.limits;
         Self {
-            uploads: Uploads::new(limits.uploads, run.printer),
+            uploads: Uploads::new(limits.uploads, run.printer).with_peers(limits.peers && run.cluster.hosts.len() > 1),
             hosts: Semaphore::new(limits.hosts),
             timeout: limits.host_timeout,
         }
@@ -68,7 +68,15 @@ impl<'f> Fleet<'f> {
                 };
                 run.printer.doing(&host.name, "facts");
                 let asked = Instant::now();
-                let facts = session.facts().await?;
+                let facts = match executable {
+                    Executable::Of(bundle) => {
+                        let components = bundle
+                            .components()
+                            .map_err(|error| HostError::new(&host.name, "facts", format!("{error:#}")))?;
+                        session.facts_as_peer(host.node_address, &components.sha256, &self.uploads).await?
+                    }
+                    Executable::Installed(_) => session.facts().await?,
+                };
                 let clock_skew_millis = skew(&facts, asked.elapsed());
                 Ok(Some(Member { host, session, facts, clock_skew_millis }))
             };

@@ -21,7 +21,7 @@ use crate::state::pki::Pki;
 
 pub async fn run(run: &Run<'_>, arguments: &Status) -> anyhow::Result<Ended> {
     let bundle = run.bundle_if_any(arguments.bundled.bundle.as_deref()).await?;
-    let fleet = Fleet::new(run);
+    let fleet = &Fleet::new(run);
     // only a bundle says what a host shall look like; without one the units' state is left out
     let inputs = match (&bundle, run.state.exists()) {
         (Some(bundle), true) => Some((run.state.identity()?, Pki::load_or_create(&run.state, &run.cluster)?, bundle)),
@@ -51,7 +51,7 @@ pub async fn run(run: &Run<'_>, arguments: &Status) -> anyhow::Result<Ended> {
                     row["complete"] = json!(manifest.is_some_and(|manifest| manifest.complete));
                     if let Some(inputs) = inputs
                         && let Ok(state) = host_state(inputs, host, &member.facts)
-                        && let Ok(changes) = member.session.plan_whole(&state).await
+                        && let Ok(changes) = member.session.plan_whole(&state, &fleet.uploads).await
                     {
                         let units = crate::desired::unit_names(&run.cluster, host);
                         let down: Vec<_> = units

@@ -379,6 +379,11 @@ fn summary(
     };
     text.push_str(&format!("  {all:<22} {:>6.1} s\n", total.as_secs_f64()));
     text.push_str(&format!("  SSH round trips        {}\n", trips(&hosts.round_trips)));
+    if hosts.bytes.passed > 0 {
+        let size = |bytes: u64| bytes >> 20;
+        let (sent, passed) = (size(hosts.bytes.sent), size(hosts.bytes.passed));
+        text.push_str(&format!("  bundle                 {sent} MiB sent, {passed} MiB passed on between hosts\n"));
+    }
     let file = run.state.path().join(ADMIN_KUBECONFIG);
     text.push_str(&format!("use it:     export KUBECONFIG={}\n", file.display()));
     if let Some((url, address)) = &site {
@@ -399,6 +404,7 @@ fn summary(
             "changed": changed,
             "nodesReadySeconds": nodes_ready.map(|d| d.as_secs_f64()),
             "totalSeconds": total.as_secs_f64(),
+            "bytes": {"sent": hosts.bytes.sent, "passed": hosts.bytes.passed},
             "roundTrips": hosts.round_trips.iter().map(|(host, count)| (host.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
             "wordpress": site.map(|(url, address)| json!({"url": url, "address": address})),
             "kubeconfig": file,

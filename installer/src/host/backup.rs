@@ -7,7 +7,7 @@ use hoststate::{Event, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::session::{Done, Session};
-use super::staging::{Sending, send_file};
+use super::staging::{Upload, send_file};
 use super::{HostError, Uploads};
 
 /// A file that is sent to a host.
@@ -108,7 +108,7 @@ impl Session {
         line.push(b'\n');
         self.transport.round_trips().add();
         self.process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(&line).await?;
-        let sending = Sending { host: &self.host, what: "a backup's data", onlooker: uploads.onlooker() };
-        send_file(path, &mut self.process.stdin, sending).await
+        let upload = Upload { host: &self.host, what: "a backup's data", onlooker: uploads.onlooker() };
+        send_file(path, &mut self.process.stdin, upload, |_| ()).await
     }
 }

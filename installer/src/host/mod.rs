@@ -1,9 +1,12 @@
 //! One host from the installer's side: reach it, bring `kinstall-components` there, converse with its `converge`.
 //!
 //! Round trips: one exec for the probe, one for the upload (only when the executable is not there), one for `converge`
-//! together with its facts, then one for each of plan, apply and blobs.
+//! together with its facts, then one for the plan and one for the apply; the blobs that the plan has asked for go with it.
 
 mod backup;
+mod bring;
+mod fetching;
+mod peers;
 mod privileged;
 mod session;
 mod staging;
@@ -14,6 +17,7 @@ use std::fmt;
 use hoststate::wire::Failure;
 
 pub use backup::Payload;
+pub use peers::{Bytes, Peers};
 pub use privileged::{Rights, start as start_as_root};
 pub use session::{Done, Session};
 pub use staging::{Executable, connect, open_session};

@@ -1,15 +1,13 @@
 //! A conversation with `kinstall-components converge` on one host; [`hoststate::wire`] describes it.
 
-use std::time::Instant;
+use std::net::IpAddr;
 
-use hoststate::wire::{ALIVE_EVERY, Change, HostManifest};
-use hoststate::{Event, Facts, HostState, Member, Request};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::oneshot;
+use hoststate::wire::{Change, HostManifest};
+use hoststate::{Event, Facts, HostState, Member, Request, Resource};
+use tokio::io::AsyncWriteExt as _;
 
-use super::staging::{Sending, send_file};
+use super::peers::{Sending, Sharing};
 use super::{HostError, Uploads};
-use crate::bundle::Bundle;
 use crate::ssh::{Process, Transport};
 
 pub struct Session {
@@ -17,6 +15,25 @@ pub struct Session {
     pub(super) transport: Box<dyn Transport>,
     pub(super) process: Process,
     greeted: bool,
+    pub(super) peers: Peering,
+    /// What the last plan of a whole state said, if that state may be applied by its name.
+    pub(super) planned: Option<Planned>,
+}
+
+/// How a host stands to the others of a run.
+#[derive(Default)]
+pub(super) struct Peering {
+    /// Its `converge` knows of others.
+    pub able: bool,
+    /// Its executable is being sent from here, or was a moment ago.
+    pub arriving: Option<Sending>,
+    pub sharing: Option<Sharing>,
+}
+
+pub(super) struct Planned {
+    pub digest: String,
+    /// Blobs that the host will ask for.
+    pub needs: Vec<String>,
 }
 
 /// How an apply or a down ended.
@@ -26,11 +43,9 @@ pub struct Done {
     pub unchanged: usize,
 }
 
-type Stdin = Option<Box<dyn AsyncWrite + Send + Unpin>>;
-
 impl Session {
-    pub(super) fn new(host: String, transport: Box<dyn Transport>, process: Process) -> Self {
-        Self { host, transport, process, greeted: false }
+    pub(super) fn new(host: String, transport: Box<dyn Transport>, process: Process, peers: Peering) -> Self {
+        Self { host, transport, process, greeted: false, peers, planned: None }
     }
 
     pub fn round_trips(&self) -> u32 {
@@ -46,8 +61,42 @@ impl Session {
         .await
     }
 
+    /// As [`Session::facts`]; and from now on the host may pass on, at this address, what it has. It has this `executable`.
+    pub async fn facts_as_peer(
+        &mut self,
+        address: IpAddr,
+        executable: &str,
+        uploads: &Uploads<'_>,
+    ) -> Result<Facts, HostError> {
+        let peers = uploads.peers();
+        if !self.peers.able || !peers.on() {
+            return self.facts().await;
+        }
+        self.send(&Request::Share { address, token: peers.token().to_owned() }, "share").await?;
+        let mut port = None;
+        let facts = self.answer(&Request::Facts, "facts", |event| match event {
+            Event::Sharing { port: its } => {
+                port = its;
+                None
+            }
+            Event::Facts { facts } => Some(*facts),
+            _ => None,
+        });
+        let facts = facts.await?;
+        match port {
+            Some(port) => {
+                self.peers.sharing = Some(peers.joins(&self.host, (address, port).into()));
+                peers.offers(&self.host, executable, true);
+            }
+            None => peers.cannot(),
+        }
+        self.peers.arriving = None;
+        Ok(facts)
+    }
+
     /// What of `state`, which may be a part of the host's, is not so.
     pub async fn plan(&mut self, state: &HostState) -> Result<Vec<Change>, HostError> {
+        self.planned = None;
         self.ask(&Request::Plan { state: state.clone() }, "plan", |event| match event {
             Event::Plan { changes, .. } => Some(changes),
             _ => None,
@@ -56,12 +105,25 @@ impl Session {
     }
 
     /// As [`Session::plan`] of all that the host is to have; behind it what it has besides of us, which goes.
-    pub async fn plan_whole(&mut self, state: &HostState) -> Result<Vec<Change>, HostError> {
-        self.ask(&Request::Plan { state: state.clone() }, "plan", |event| match event {
-            Event::Plan { changes, removed } => Some(changes.into_iter().chain(removed).collect()),
-            _ => None,
-        })
-        .await
+    pub async fn plan_whole(&mut self, state: &HostState, uploads: &Uploads<'_>) -> Result<Vec<Change>, HostError> {
+        self.planned = None;
+        let (changes, needs) = self
+            .ask(&Request::Plan { state: state.clone() }, "plan", |event| match event {
+                Event::Plan { changes, removed, needs } => {
+                    Some((changes.into_iter().chain(removed).collect::<Vec<_>>(), needs))
+                }
+                _ => None,
+            })
+            .await?;
+        // what it has in its place it can pass on
+        let files = state.resources.iter().filter(|resource| matches!(resource, Resource::File { .. }));
+        for sha256 in files.filter_map(Resource::blobs).filter(|sha256| !needs.iter().any(|needed| needed == sha256)) {
+            uploads.peers().offers(&self.host, sha256, true);
+        }
+        if self.peers.able {
+            self.planned = Some(Planned { digest: digest(state), needs });
+        }
+        Ok(changes)
     }
 
     /// What is not as it was made when a state was applied for good the last time; None: none ever was.
@@ -119,81 +181,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Brings the host to `state`; blobs it asks for are sent while it already works. Every event goes to `seen`.
-    pub async fn apply(
-        &mut self,
-        state: &HostState,
-        bundle: &Bundle,
-        uploads: &Uploads<'_>,
-        seen: impl FnMut(&Event),
-    ) -> Result<Done, HostError> {
-        self.bring(state, false, bundle, uploads, seen).await
-    }
-
-    /// As [`Session::apply`], and what only the state before has is kept for [`Session::rollback`] until an ordinary apply.
-    pub async fn apply_revocably(
-        &mut self,
-        state: &HostState,
-        bundle: &Bundle,
-        uploads: &Uploads<'_>,
-        seen: impl FnMut(&Event),
-    ) -> Result<Done, HostError> {
-        self.bring(state, true, bundle, uploads, seen).await
-    }
-
-    async fn bring(
-        &mut self,
-        state: &HostState,
-        keep_previous: bool,
-        bundle: &Bundle,
-        uploads: &Uploads<'_>,
-        mut seen: impl FnMut(&Event),
-    ) -> Result<Done, HostError> {
-        self.transport.round_trips().add();
-        self.send(&Request::Apply { state: state.clone(), keep_previous }, "apply").await?;
-        let (asked, wanted) = oneshot::channel();
-        let mut asked = Some(asked);
-        let mut stdin = self.process.stdin.take();
-        let host = &self.host.clone();
-        let sending = async {
-            let Ok(wanted) = wanted.await else { return };
-            // what goes wrong here shows on the other side as a connection that ended
-            let mut good = send_blobs(host, wanted, bundle, uploads, &mut stdin).await.is_ok();
-            while good {
-                tokio::time::sleep(ALIVE_EVERY).await;
-                good = alive(&mut stdin).await.is_ok();
-            }
-        };
-        let reading = async {
-            loop {
-                let event = self.event("apply").await?;
-                seen(&event);
-                match event {
-                    Event::NeedBlobs { sha256 } => {
-                        if !sha256.is_empty() {
-                            self.transport.round_trips().add();
-                        }
-                        if let Some(asked) = asked.take() {
-                            let _ = asked.send(sha256);
-                        }
-                    }
-                    Event::Done { changed, unchanged } => return Ok(Done { changed, unchanged }),
-                    Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
-                    _ => {}
-                }
-            }
-        };
-        let result = {
-            tokio::pin!(sending, reading);
-            tokio::select! {
-                result = &mut reading => result,
-                () = &mut sending => reading.await,
-            }
-        };
-        self.process.stdin = stdin;
-        result
     }
 
     /// Brings a part of what the host has to `state` and leaves the rest.
@@ -281,49 +268,15 @@ impl Session {
     }
 }
 
+/// What changes when the state does.
+pub(super) fn digest(state: &HostState) -> String {
+    // a state always has a form in JSON
+    serde_json::to_vec(state).map(|bytes| hoststate::sha256_hex(&bytes)).unwrap_or_default()
+}
+
 fn members(event: Event) -> Option<Vec<Member>> {
     match event {
         Event::Members { members } => Some(members),
         _ => None,
     }
-}
-
-/// Says that this side is still there.
-async fn alive(stdin: &mut Stdin) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(&Request::Alive)?;
-    line.push(b'\n');
-    let stdin = stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
-    stdin.write_all(&line).await?;
-    stdin.flush().await
-}
-
-async fn send_blobs(
-    host: &str,
-    wanted: Vec<String>,
-    bundle: &Bundle,
-    uploads: &Uploads<'_>,
-    stdin: &mut Stdin,
-) -> std::io::Result<()> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let _permit = loop {
-        tokio::select! {
-            permit = uploads.acquire() => break permit.map_err(std::io::Error::other)?,
-            () = tokio::time::sleep(ALIVE_EVERY) => {}
-        }
-        alive(stdin).await?;
-    };
-    for sha256 in wanted {
-        let path = bundle.blob(&sha256);
-        let size = tokio::fs::metadata(&path).await?.len();
-        let sending = Sending { host, what: bundle.name(&sha256), onlooker: uploads.onlooker() };
-        let mut line = serde_json::to_vec(&Request::Blob { sha256: sha256.clone(), size })?;
-        line.push(b'\n');
-        stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(&line).await?;
-        let started = Instant::now();
-        send_file(&path, stdin, sending).await?;
-        sending.onlooker.took(host, &format!("send {}", sending.what), started);
-    }
-    Ok(())
 }

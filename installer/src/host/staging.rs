@@ -9,15 +9,21 @@ use std::time::Duration;
 use hoststate::bundle::BundleFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::fetching;
+use super::peers::{Fetching, Need, Origin};
+use super::session::Peering;
 use super::{HostError, Onlooker, Rights, Session, Uploads, privileged};
 use crate::bundle::{Bundle, architecture};
 use crate::cluster::{Become, Host};
-use crate::ssh::{SshClient, Transport};
+use crate::ssh::{Process, SshClient, Transport};
 
 const STAGE: &str = "/var/lib/kinstall-stage";
 const INSTALLED: &str = "/opt/kinstall/current/bin/kinstall-components";
 const MANIFEST: &str = "/var/lib/kinstall/manifest.json";
 const CHUNK: usize = 256 * 1024;
+const UPLOAD: &str = "upload kinstall-components";
+/// Says that another host did not give it.
+const UNFETCHED: &str = "KINSTALL unfetched";
 
 /// What the probe found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,6 +73,8 @@ pub async fn open_session(
     uploads.onlooker().doing(&host.name, "looking for kinstall");
     let probe = probe(host, transport.as_ref(), components.map(|(_, file)| file.sha256.as_str()), exact).await?;
     let rights = Rights::of(host, probe.uid, probe.elevates);
+    let same_version = |(bundle, _): &(&Bundle, _)| bundle.manifest.version == env!("CARGO_PKG_VERSION");
+    let mut peers = Peering { able: exact && components.as_ref().is_some_and(same_version), ..Peering::default() };
     let executable = match (probe.executable, components) {
         (Some(path), _) => path,
         (None, Some((bundle, file))) => {
@@ -77,7 +85,19 @@ pub async fn open_session(
                     HostError::new(&host.name, "probe", message).hint("use a bundle made for this architecture")
                 );
             }
-            upload(host, transport.as_ref(), rights, &bundle.blob(&file.sha256), file, uploads).await?
+            uploads.onlooker().doing(&host.name, "waiting to be sent kinstall-components");
+            let origin = match peers.able {
+                true => uploads.peers().origin(&host.name, &file.sha256, Need::Executable).await,
+                false => uploads.peers().directly(),
+            };
+            let peer = match origin {
+                Origin::Peer(fetching) => Some(fetching),
+                Origin::Operator(sending) => {
+                    peers.arriving = Some(sending);
+                    None
+                }
+            };
+            upload(host, transport.as_ref(), rights, &bundle.blob(&file.sha256), file, peer, uploads).await?
         }
         (None, None) if !probe.manifest => {
             if probe.staged {
@@ -94,7 +114,7 @@ pub async fn open_session(
     let script = format!("{executable} converge; s=$?; if [ $s -eq 0 ]; then {}; fi; exit $s", clean_up(STAGE));
     uploads.onlooker().doing(&host.name, "starting converge");
     let process = privileged::start(host, transport.as_ref(), rights, "converge", &script).await?;
-    Ok(Some(Session::new(host.name.clone(), transport, process)))
+    Ok(Some(Session::new(host.name.clone(), transport, process, peers)))
 }
 
 /// Removes what was staged, but not what another installer uploads at this moment: one that was killed goes on with its work on the
@@ -157,32 +177,24 @@ fn parse(lines: &[String]) -> Probe {
     probe
 }
 
-/// Streams the executable into a temporary file, lets the host verify it, then renames it.
+/// Brings the executable into a temporary file, from here or from another host, lets the host verify it, then renames it. What
+/// is told to the host about another one goes by stdin: nobody else can see it.
 async fn upload(
     host: &Host,
     transport: &dyn Transport,
     rights: Rights,
     source: &Path,
     file: &BundleFile,
+    peer: Option<Fetching>,
     uploads: &Uploads<'_>,
 ) -> Result<String, HostError> {
-    const STEP: &str = "upload kinstall-components";
-    uploads.onlooker().doing(&host.name, "waiting to be sent kinstall-components");
-    let Ok(_permit) = uploads.acquire().await else {
-        return Err(HostError::new(&host.name, STEP, "the run was cancelled"));
+    let target = staged(STAGE, &file.sha256);
+    let script = receiving(STAGE, file);
+    let mut process = privileged::start(host, transport, rights, UPLOAD, &script).await?;
+    let sent = match peer {
+        None => send(host, source, &mut process, "-\n", uploads).await,
+        Some(fetching) => fetched(host, source, file, &mut process, fetching, uploads).await,
     };
-    uploads.onlooker().doing(&host.name, "send kinstall-components");
-    let target = format!("{STAGE}/{}", &file.sha256[..12]);
-    let script = format!(
-        "set -e; umask 022; t={STAGE}/tmp.$$; \
-         mkdir -p {STAGE}; touch $t 2>/dev/null || {{ mkdir -p {STAGE}; touch $t; }}; trap \"rm -f $t; rmdir {STAGE} 2>/dev/null || :\" EXIT; head -c {size} > $t; \
-         echo \"{sha256}  $t\" | sha256sum -c >/dev/null; chmod 755 $t; mv -f $t {target}",
-        size = file.size,
-        sha256 = file.sha256
-    );
-    let mut process = privileged::start(host, transport, rights, STEP, &script).await?;
-    let sending = Sending { host: &host.name, what: "kinstall-components", onlooker: uploads.onlooker() };
-    let sent = send_file(source, &mut process.stdin, sending).await;
     let exit = process.finish().await;
     // the host has compared the digest: that it had ended before we were told that all was sent is no failure
     if exit.ok() {
@@ -192,7 +204,7 @@ async fn upload(
     if let Err(error) = sent {
         message.push_str(&format!(": cannot send {}: {error}", source.display()));
     }
-    let error = HostError::exit(&host.name, STEP, &message, &exit);
+    let error = HostError::exit(&host.name, UPLOAD, &message, &exit);
     Err(if exit.stderr.contains("No space left on device") {
         error.hint("the disk is full: free some space below /var/lib, then run the command again")
     } else {
@@ -200,19 +212,86 @@ async fn upload(
     })
 }
 
+fn staged(stage: &str, sha256: &str) -> String {
+    format!("{stage}/{}", &sha256[..12])
+}
+
+/// Reads one line, `-` or a [`fetching::line`]; then the executable, unless it came from where the line says.
+fn receiving(stage: &str, file: &BundleFile) -> String {
+    format!(
+        "set -e; umask 022; t={stage}/tmp.$$; \
+         mkdir -p {stage}; touch $t 2>/dev/null || {{ mkdir -p {stage}; touch $t; }}; trap \"rm -f $t; rmdir {stage} 2>/dev/null || :\" EXIT; \
+         same() {{ echo \"{sha256}  $t\" | sha256sum -c >/dev/null 2>&1; }}; read -r f; \
+         if [ \"$f\" = - ] || ! {{ {fetch} && same; }}; then [ \"$f\" = - ] || echo {UNFETCHED}; head -c {size} > $t; same; fi; \
+         chmod 755 $t; mv -f $t {target}",
+        size = file.size,
+        sha256 = file.sha256,
+        fetch = fetching::script(&file.sha256, file.size),
+        target = staged(stage, &file.sha256),
+    )
+}
+
+/// The executable, after what is to be said `before` it.
+async fn send(
+    host: &Host,
+    source: &Path,
+    process: &mut Process,
+    before: &str,
+    uploads: &Uploads<'_>,
+) -> std::io::Result<()> {
+    let _permit = uploads.acquire().await.map_err(std::io::Error::other)?;
+    uploads.onlooker().doing(&host.name, "send kinstall-components");
+    let upload = Upload { host: &host.name, what: "kinstall-components", onlooker: uploads.onlooker() };
+    process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(before.as_bytes()).await?;
+    send_file(source, &mut process.stdin, upload, |bytes| uploads.peers().sent(bytes)).await
+}
+
+/// The same from another host; where that is in vain, from here.
+async fn fetched(
+    host: &Host,
+    source: &Path,
+    file: &BundleFile,
+    process: &mut Process,
+    fetching: Fetching,
+    uploads: &Uploads<'_>,
+) -> std::io::Result<()> {
+    uploads.onlooker().doing(&host.name, &format!("fetch kinstall-components from {}", fetching.from));
+    let line = fetching::line(fetching.address, uploads.peers().token());
+    let stdin = process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+    stdin.write_all(line.as_bytes()).await?;
+    stdin.flush().await?;
+    loop {
+        match process.line().await? {
+            Some(line) if line.ends_with(UNFETCHED) => {
+                uploads
+                    .onlooker()
+                    .note(&host.name, &format!("kinstall-components did not come from {}", fetching.from));
+                fetching.failed();
+                return send(host, source, process, "", uploads).await;
+            }
+            Some(_) => {}
+            None => {
+                fetching.done(file.size);
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// What is sent whereto, for who looks on.
 #[derive(Clone, Copy)]
-pub(super) struct Sending<'a> {
+pub(super) struct Upload<'a> {
     pub host: &'a str,
     pub what: &'a str,
     pub onlooker: &'a dyn Onlooker,
 }
 
-/// Copies a file to a command's stdin.
+/// Copies a file to a command's stdin; tells `went` how many bytes more have gone.
 pub(super) async fn send_file(
     source: &Path,
     stdin: &mut Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
-    sending: Sending<'_>,
+    upload: Upload<'_>,
+    went: impl Fn(u64),
 ) -> std::io::Result<()> {
     let Some(stdin) = stdin else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
     let mut file = tokio::fs::File::open(source).await?;
@@ -227,12 +306,18 @@ pub(super) async fn send_file(
         }
         stdin.write_all(&chunk[..read]).await?;
         sent += read as u64;
-        sending.onlooker.sent(sending.host, sending.what, sent, total);
+        went(read as u64);
+        upload.onlooker.sent(upload.host, upload.what, sent, total);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::SocketAddr;
+
+    use hoststate::sha256_hex;
+
     use super::*;
 
     #[test]
@@ -254,6 +339,65 @@ mod tests {
         std::fs::remove_file(uploading)?;
         assert!(clean()?.success() && !stage.exists());
         assert!(clean()?.success(), "nothing is there");
+        Ok(())
+    }
+
+    /// A host that has `blob` and gives it, or less of it, to who proves to know the token.
+    fn gives(blob: &'static [u8], gives: usize) -> std::io::Result<SocketAddr> {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        let serve = move |stream: std::net::TcpStream| -> std::io::Result<()> {
+            let mut stream = BufReader::new(stream);
+            stream.get_mut().write_all(b"nonce\n")?;
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            let sha256 = sha256_hex(blob);
+            let inner = sha256_hex(format!("{TOKEN}nonce{sha256}").as_bytes());
+            let proof = sha256_hex(format!("{TOKEN}{inner}").as_bytes());
+            let asked = line == format!("whole {sha256} {proof}\n");
+            stream.get_mut().write_all(if asked { &blob[..gives] } else { b"refused" })
+        };
+        // who only looks whether it is there goes again
+        std::thread::spawn(move || listener.incoming().flatten().map(serve).filter(Result::is_err).count());
+        Ok(address)
+    }
+
+    const TOKEN: &str = "secret";
+
+    #[test]
+    fn the_executable_comes_from_another_host_or_as_before() -> std::io::Result<()> {
+        const BLOB: &[u8] = b"\0what both\nhave";
+        let directory = tempfile::tempdir()?;
+        let stage = directory.path().join("stage").display().to_string();
+        let file =
+            BundleFile { path: "components".into(), mode: 0o755, sha256: sha256_hex(BLOB), size: BLOB.len() as u64 };
+        let target = staged(&stage, &file.sha256);
+        let script = receiving(&stage, &file);
+        assert!(!script.contains('\''), "it is put in single quotes");
+        // what is read, what follows it, and whether that was needed
+        let nobody = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let cases = [
+            ("-\n".to_owned(), BLOB, false),
+            (fetching::line(gives(BLOB, BLOB.len())?, TOKEN), b"".as_slice(), false),
+            (fetching::line(gives(BLOB, BLOB.len())?, "guessed"), BLOB, true),
+            (fetching::line(gives(BLOB, 4)?, TOKEN), BLOB, true),
+            (fetching::line(nobody, TOKEN), BLOB, true),
+        ];
+        for (line, then, unfetched) in cases {
+            let mut shell = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()?;
+            let Some(mut stdin) = shell.stdin.take() else { panic!("no stdin") };
+            stdin.write_all(&[line.as_bytes(), then].concat())?;
+            drop(stdin);
+            let ended = shell.wait_with_output()?;
+            assert!(ended.status.success(), "{line}");
+            assert_eq!(String::from_utf8_lossy(&ended.stdout).contains(UNFETCHED), unfetched, "{line}");
+            assert_eq!(std::fs::read(&target)?, BLOB, "{line}");
+            std::fs::remove_file(&target)?;
+        }
         Ok(())
     }
 

@@ -107,6 +107,7 @@ pub struct WordPress {
 pub struct Limits {
     pub hosts: Option<At<usize>>,
     pub uploads: Option<At<usize>>,
+    pub peers: Option<bool>,
     pub connect_timeout: Option<At<Seconds>>,
     pub host_timeout: Option<At<Seconds>>,
     pub ready_timeout: Option<At<Seconds>>,
@@ -287,6 +288,7 @@ fn limits(mut fields: Fields<'_>, sink: &mut Sink) -> Limits {
     let limits = Limits {
         hosts: fields.parsed("hosts", "a number", sink),
         uploads: fields.parsed("uploads", "a number", sink),
+        peers: fields.boolean("peers", sink),
         connect_timeout: fields.parsed("connectTimeout", DURATION, sink),
         host_timeout: fields.parsed("hostTimeout", DURATION, sink),
         ready_timeout: fields.parsed("readyTimeout", DURATION, sink),

@@ -159,6 +159,7 @@ fn root() -> Vec<Field> {
                 vec![
                     ("hosts", number("Hosts that are worked on at once", 1)),
                     ("uploads", number("Uploads at once", 1)),
+                    ("peers", boolean("Hosts pass the bundle on to each other, unencrypted; default: true")),
                     ("connectTimeout", duration("How long a host may take to answer")),
                     ("hostTimeout", duration("How long everything on one host may take")),
                     ("readyTimeout", duration("How long nodes and addons may take to become ready")),

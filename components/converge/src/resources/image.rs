@@ -93,7 +93,11 @@ pub fn apply(context: Context<'_>, step: &str, name: &str, source: &ImageSource)
     };
     let shown = archive.display().to_string();
     let imported_now = runtime::run(context.sink, step, &["images", "import", &shown]);
-    fs::remove_file(&archive).map_err(fail)?;
+    let removed = match source {
+        ImageSource::Archive { sha256, .. } => context.blobs.used(sha256),
+        ImageSource::Executable { .. } => fs::remove_file(&archive),
+    };
+    removed.map_err(fail)?;
     imported_now?;
     let mut record = imported(context.root);
     record.images.insert(name.to_owned(), fingerprint(context.root, source).map_err(fail)?);

@@ -258,7 +258,7 @@ fn a_plan_shows_the_diff_and_touches_nothing() {
     let mut request = serde_json::to_vec(&Request::Plan { state: state("x\nz") }).unwrap();
     request.push(b'\n');
     let events = converse(&root, &request);
-    let Event::Plan { changes, removed } = &events[1] else { panic!("{events:?}") };
+    let Event::Plan { changes, removed, .. } = &events[1] else { panic!("{events:?}") };
     assert_eq!((changes.len(), removed.len()), (1, 0));
     assert_eq!(changes[0].action, Action::Update);
     let diff = "--- /etc/kinstall/a.yaml\n+++ /etc/kinstall/a.yaml\n@@ -1,2 +1,2 @@\n x\n-y";
@@ -338,7 +338,7 @@ fn what_a_newer_state_no_longer_has_is_removed() {
 
 fn planned(root: &Root, state: HostState) -> (Vec<Change>, Vec<Change>) {
     match converse(root, &line(&Request::Plan { state })).pop() {
-        Some(Event::Plan { changes, removed }) => (changes, removed),
+        Some(Event::Plan { changes, removed, .. }) => (changes, removed),
         other => panic!("{other:?}"),
     }
 }
@@ -430,4 +430,73 @@ fn drift_is_what_somebody_changed_since_and_nothing_else() {
     assert!(mended.contains(&Event::NeedBlobs { sha256: vec![] }), "{mended:?}");
     assert!(matches!(mended.last(), Some(Event::Done { changed: 5, .. })), "{mended:?}");
     assert_eq!(drift(), Some(Vec::new()));
+}
+
+/// Events without what says hello.
+fn told(root: &Root, requests: &[&[u8]]) -> Vec<Event> {
+    converse(root, &requests.concat()).split_off(1)
+}
+
+#[test]
+fn what_was_planned_is_applied_without_another_look() {
+    let (dir, root) = root();
+    let blob = [line(&Request::Blob { sha256: sha256_hex(b"executable"), size: 10 }), b"executable".to_vec()].concat();
+    let (plan, planned) =
+        (line(&Request::Plan { state: state("x") }), line(&Request::ApplyPlanned { keep_previous: false }));
+    let refused = told(&root, &[&planned]);
+    assert!(matches!(&refused[..], [Event::Failed(f)] if f.message.contains("nothing was planned")), "{refused:?}");
+    // the blob comes before anybody has asked for it but the plan
+    let events = told(&root, &[&plan, &planned, &blob]);
+    let Event::Plan { needs, .. } = &events[0] else { panic!("{events:?}") };
+    assert_eq!(needs, &[sha256_hex(b"executable")]);
+    assert_eq!(events.last().unwrap(), &Event::Done { changed: 5, unchanged: 0 }, "{events:?}");
+    let again = told(&root, &[&plan, &planned]);
+    assert!(matches!(&again[0], Event::Plan { needs, .. } if needs.is_empty()), "{again:?}");
+    assert_eq!(again.last().unwrap(), &Event::Done { changed: 0, unchanged: 5 });
+    // another installer came between
+    let other = line(&Request::Apply { state: state("y"), keep_previous: false });
+    let events = told(&root, &[&plan, &other, &plan, &other, &planned]);
+    assert!(matches!(events.last().unwrap(), Event::Failed(_)), "a plan is for one apply: {events:?}");
+    let context = (Sink::new(Output::default()), Blobs::new(dir.path().join("blobs")), Abandon::default());
+    let context = Context { root: &root, sink: &context.0, blobs: &context.1, abandon: &context.2 };
+    let (_, seen) = run_plan(context, state("z")).unwrap();
+    apply(&root, state("x"), b"");
+    let (_, observations) = as_planned(context, Some(seen)).unwrap();
+    assert!(observations[1].found.contains(&sha256_hex(b"x")[..12]), "{observations:?}");
+}
+
+#[test]
+fn hosts_of_a_run_pass_on_what_they_have_and_only_at_work() {
+    let (dir, root) = root();
+    let has = Arc::new(Blobs::new(dir.path().join("elsewhere")));
+    has.receive(&sha256_hex(b"executable"), 10, &mut &b"executable"[..]).unwrap();
+    let here = std::net::IpAddr::from([127, 0, 0, 1]);
+    let other = Share::start(here, "secret".into(), has).unwrap();
+    let share = line(&Request::Share { address: here, token: "secret".into() });
+    let from = (here, other.port()).into();
+    let fetch = line(&Request::Fetch { sha256: sha256_hex(b"executable"), size: 10, from });
+    let events = told(&root, &[&share, &fetch]);
+    assert!(matches!(&events[0], Event::Sharing { port: Some(port) } if *port > 0), "{events:?}");
+    assert!(matches!(&events[1], Event::Fetched { why: Some(_), .. }), "nobody holds the host's lock: {events:?}");
+    assert!(!root.path(STATE_DIR).exists());
+    // as an installer that stays until it was told
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let output = Output::default();
+    let serving = std::thread::spawn({
+        let (root, output) = (root.clone(), output.clone());
+        move || serve(&root, crate::input::Arriving::of(reader), output)
+    });
+    let apply = line(&Request::Apply { state: state("x"), keep_previous: false });
+    writer.write_all(&[share, apply, fetch].concat()).unwrap();
+    let said = |what: &str| String::from_utf8_lossy(&output.0.lock().unwrap()).contains(what);
+    while !said("\"done\"") && !said("\"failed\"") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(said("\"changed\":5"), "{}", String::from_utf8_lossy(&output.0.lock().unwrap()));
+    assert!(root.path(STATE_DIR).join("blobs").exists(), "others may want it");
+    drop(writer);
+    serving.join().unwrap().unwrap();
+    assert!(!root.path(STATE_DIR).join("blobs").exists());
+    let nowhere = line(&Request::Share { address: [192, 0, 2, 1].into(), token: "secret".into() });
+    assert_eq!(told(&root, &[&nowhere]), [Event::Sharing { port: None }]);
 }

@@ -181,7 +181,7 @@ async fn plan_each(
         let started = Instant::now();
         let asking = async {
             match scope {
-                Scope::Whole => session.plan_whole(&state).await,
+                Scope::Whole => session.plan_whole(&state, &fleet.uploads).await,
                 Scope::Part => session.plan(&state).await,
             }
         };

@@ -24,8 +24,17 @@ pub fn killed_and_run_again(story: &Story) -> Result<()> {
     child.wait()?;
     ensure!(steps == 12, "the installer ended after {steps} steps");
     let said = story.operator.ok(&["up", "-i", "inventory.yaml", "--yes"])?;
+    let (sent, passed) = bundle_bytes(&said)?;
+    ensure!(passed > 0, "three hosts got {sent} MiB from the operator and {passed} MiB from each other:\n{said}");
     println!("{}", said.lines().rev().take(25).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"));
     Ok(())
+}
+
+/// How much of the bundle went from the operator, and from host to host, in MiB.
+fn bundle_bytes(said: &str) -> Result<(u64, u64)> {
+    let line = said.lines().find(|line| line.contains("MiB passed on")).context("nothing was passed on")?;
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| line.to_owned())
 }
 
 pub fn up_again(story: &Story) -> Result<()> {

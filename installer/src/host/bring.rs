@@ -1,0 +1,288 @@
+//! A whole state for a host, and the blobs that it lacks: from here, or from hosts that have them.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
+
+use hoststate::wire::ALIVE_EVERY;
+use hoststate::{Event, HostState, Request};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+
+use super::peers::{Fetching, Need, Origin};
+use super::session::{Done, Session, digest};
+use super::staging::{Upload, send_file};
+use super::{HostError, Uploads};
+use crate::bundle::Bundle;
+
+/// Smaller ones are sent sooner than somebody else is asked for them.
+const SMALL: u64 = 64 * 1024;
+/// A blob that did not come so often is sent from here; and all that goes to a host where so much did not.
+const TRIES: usize = 2;
+
+type Stdin = Option<Box<dyn AsyncWrite + Send + Unpin>>;
+
+impl Session {
+    /// Brings the host to `state`; blobs it asks for are sent while it already works. Every event goes to `seen`.
+    pub async fn apply(
+        &mut self,
+        state: &HostState,
+        bundle: &Bundle,
+        uploads: &Uploads<'_>,
+        seen: impl FnMut(&Event),
+    ) -> Result<Done, HostError> {
+        self.bring(state, false, bundle, uploads, seen).await
+    }
+
+    /// As [`Session::apply`], and what only the state before has is kept for [`Session::rollback`] until an ordinary apply.
+    pub async fn apply_revocably(
+        &mut self,
+        state: &HostState,
+        bundle: &Bundle,
+        uploads: &Uploads<'_>,
+        seen: impl FnMut(&Event),
+    ) -> Result<Done, HostError> {
+        self.bring(state, true, bundle, uploads, seen).await
+    }
+
+    async fn bring(
+        &mut self,
+        state: &HostState,
+        keep_previous: bool,
+        bundle: &Bundle,
+        uploads: &Uploads<'_>,
+        mut seen: impl FnMut(&Event),
+    ) -> Result<Done, HostError> {
+        self.transport.round_trips().add();
+        let (words, heard) = mpsc::unbounded_channel();
+        let planned = self.planned.take().filter(|planned| planned.digest == digest(state));
+        let mut known: HashSet<String> = HashSet::new();
+        let request = match planned {
+            Some(planned) => {
+                known.extend(planned.needs.iter().cloned());
+                let _ = words.send(Word::Needs(planned.needs));
+                Request::ApplyPlanned { keep_previous }
+            }
+            None => Request::Apply { state: state.clone(), keep_previous },
+        };
+        self.send(&request, "apply").await?;
+        let mut stdin = self.process.stdin.take();
+        let host = &self.host.clone();
+        let shares = self.peers.sharing.is_some();
+        let sending = async {
+            let sender = Sender {
+                host,
+                shares,
+                bundle,
+                uploads,
+                stdin: &mut stdin,
+                asked: HashSet::new(),
+                queue: VecDeque::new(),
+                fetching: HashMap::new(),
+                in_vain: 0,
+            };
+            // what goes wrong here shows on the other side as a connection that ended
+            let _ = sender.run(heard).await;
+        };
+        let reading = async {
+            loop {
+                let event = self.event("apply").await?;
+                seen(&event);
+                match event {
+                    Event::NeedBlobs { sha256 } => {
+                        if sha256.iter().any(|sha256| !known.contains(sha256)) {
+                            self.transport.round_trips().add();
+                        }
+                        let _ = words.send(Word::Asks(sha256));
+                    }
+                    Event::Fetched { sha256, why } => drop(words.send(Word::Fetched { sha256, why })),
+                    Event::Done { changed, unchanged } => return Ok(Done { changed, unchanged }),
+                    Event::Failed(failure) => return Err(HostError::failure(&self.host, failure)),
+                    _ => {}
+                }
+            }
+        };
+        let result = {
+            tokio::pin!(sending, reading);
+            tokio::select! {
+                result = &mut reading => result,
+                () = &mut sending => reading.await,
+            }
+        };
+        self.process.stdin = stdin;
+        result
+    }
+}
+
+/// What the host, or its plan, said of blobs.
+enum Word {
+    /// It will ask for these.
+    Needs(Vec<String>),
+    /// It asks for these, and for no others.
+    Asks(Vec<String>),
+    /// It has one from another host, or why not.
+    Fetched { sha256: String, why: Option<String> },
+}
+
+/// One host's blobs on their way.
+struct Sender<'a> {
+    host: &'a str,
+    /// Others may get from it what it gets.
+    shares: bool,
+    bundle: &'a Bundle,
+    uploads: &'a Uploads<'a>,
+    stdin: &'a mut Stdin,
+    asked: HashSet<String>,
+    /// Not on their way yet, and how often that was in vain.
+    queue: VecDeque<(String, usize)>,
+    /// From other hosts.
+    fetching: HashMap<String, Underway>,
+    in_vain: usize,
+}
+
+struct Underway {
+    fetching: Fetching,
+    size: u64,
+    tries: usize,
+    since: Instant,
+}
+
+impl Sender<'_> {
+    /// Until the host has all; then says now and then that this side is still there, for ever.
+    async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>) -> std::io::Result<()> {
+        let mut all_asked = false;
+        loop {
+            while let Ok(word) = words.try_recv() {
+                all_asked |= self.hear(word);
+            }
+            if let Some((sha256, tries)) = self.queue.pop_front() {
+                self.bring(sha256, tries).await?;
+                continue;
+            }
+            if all_asked && self.fetching.is_empty() {
+                self.uploads.peers().satisfied(self.host);
+            }
+            tokio::select! {
+                word = words.recv() => match word {
+                    Some(word) => all_asked |= self.hear(word),
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(ALIVE_EVERY) => alive(self.stdin).await?,
+            }
+        }
+    }
+
+    /// Whether the host has said all that it wants.
+    fn hear(&mut self, word: Word) -> bool {
+        match word {
+            Word::Needs(blobs) => {
+                self.want(blobs);
+                false
+            }
+            Word::Asks(blobs) => {
+                self.want(blobs);
+                true
+            }
+            Word::Fetched { sha256, why } => {
+                self.fetched(sha256, why);
+                false
+            }
+        }
+    }
+
+    fn want(&mut self, blobs: Vec<String>) {
+        for sha256 in blobs {
+            if self.asked.insert(sha256.clone()) {
+                self.queue.push_back((sha256, 0));
+            }
+        }
+    }
+
+    fn fetched(&mut self, sha256: String, why: Option<String>) {
+        let Some(Underway { fetching, size, tries, since }) = self.fetching.remove(&sha256) else { return };
+        let onlooker = self.uploads.onlooker();
+        let what = format!("fetch {} from {}", self.bundle.name(&sha256), fetching.from);
+        match why {
+            None => {
+                fetching.done(size);
+                self.uploads.peers().offers(self.host, &sha256, true);
+                onlooker.took(self.host, &what, since);
+            }
+            Some(why) => {
+                onlooker.note(self.host, &format!("cannot {what}: {why}"));
+                fetching.failed();
+                self.in_vain += 1;
+                self.uploads.peers().lacks(self.host, &sha256);
+                // what waits for it waits already
+                self.queue.push_front((sha256, tries + 1));
+            }
+        }
+    }
+
+    /// One blob, from wherever it is best; returns when it is on its way.
+    async fn bring(&mut self, sha256: String, tries: usize) -> std::io::Result<()> {
+        let size = tokio::fs::metadata(self.bundle.blob(&sha256)).await?.len();
+        let peers = self.uploads.peers();
+        let origin = if size < SMALL || tries >= TRIES || self.in_vain >= TRIES || !self.shares {
+            peers.directly()
+        } else {
+            let need = if tries == 0 { Need::Blob } else { Need::Again };
+            let choosing = peers.origin(self.host, &sha256, need);
+            while_alive(self.stdin, choosing).await?
+        };
+        match origin {
+            Origin::Operator(_sending) => self.send(&sha256, size).await,
+            Origin::Peer(fetching) => {
+                let from = fetching.address;
+                self.say(&Request::Fetch { sha256: sha256.clone(), size, from }).await?;
+                peers.offers(self.host, &sha256, false);
+                self.fetching.insert(sha256, Underway { fetching, size, tries, since: Instant::now() });
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&mut self, sha256: &str, size: u64) -> std::io::Result<()> {
+        let peers = self.uploads.peers();
+        let permit = while_alive(self.stdin, self.uploads.acquire()).await?;
+        let _permit = permit.map_err(std::io::Error::other)?;
+        let upload = Upload { host: self.host, what: self.bundle.name(sha256), onlooker: self.uploads.onlooker() };
+        self.say(&Request::Blob { sha256: sha256.to_owned(), size }).await?;
+        if size >= SMALL {
+            peers.offers(self.host, sha256, false);
+        }
+        let started = Instant::now();
+        send_file(&self.bundle.blob(sha256), self.stdin, upload, |bytes| peers.sent(bytes)).await?;
+        if size >= SMALL {
+            peers.offers(self.host, sha256, true);
+        }
+        upload.onlooker.took(self.host, &format!("send {}", upload.what), started);
+        Ok(())
+    }
+
+    async fn say(&mut self, request: &Request) -> std::io::Result<()> {
+        say(self.stdin, request).await
+    }
+}
+
+/// Waits for something, and says meanwhile that this side is still there.
+async fn while_alive<T>(stdin: &mut Stdin, waiting: impl Future<Output = T>) -> std::io::Result<T> {
+    tokio::pin!(waiting);
+    loop {
+        tokio::select! {
+            done = &mut waiting => return Ok(done),
+            () = tokio::time::sleep(ALIVE_EVERY) => alive(stdin).await?,
+        }
+    }
+}
+
+async fn alive(stdin: &mut Stdin) -> std::io::Result<()> {
+    say(stdin, &Request::Alive).await
+}
+
+async fn say(stdin: &mut Stdin, request: &Request) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    let stdin = stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+    stdin.write_all(&line).await?;
+    stdin.flush().await
+}
