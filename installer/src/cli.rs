@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod backup;
 mod certs;
+mod hosts;
 mod init;
 mod manual;
 mod node;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use certs::{CertsCheck, CertsCommand, CertsRenew, CertsRotate, CertsSubcommand};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+pub use hosts::{Chosen, Doctor, Exec, Logs, Report, Since};
 pub use init::{Init, Target, control_planes};
 pub use manual::{Completions, EXIT_CODES, Manual, ManualFormat};
 pub use node::{Draining, NodeAdd, NodeCommand, NodeRemove, NodeReplace, NodeRole, NodeSubcommand};
@@ -107,6 +109,25 @@ pub enum Command {
     /// Exit codes: 0 all is well; 1 it is not, or could not be looked at; with --drift: 0 everything is as the last `up` left it; 2
     /// something is not; 1 something could not be looked at.
     Status(Status),
+    /// Tell what is wrong with hosts and cluster, how sure that is, and what mends it
+    ///
+    /// Looks only; needs no bundle, and no API that answers. Each finding is certain, likely or possible, and comes with what shows it and
+    /// with its cure. Exit codes: 0 nothing is wrong, or only what may be meant so; 6 something is; 1 nothing could be looked at.
+    Doctor(Doctor),
+    /// Write what somebody needs who is asked for help into one file, without secrets
+    ///
+    /// Inventory, what doctor finds, facts, configurations, journals and changes by hand of every host, the API's objects, logs of
+    /// the cluster's own pods and of the last runs. Private keys, tokens, passwords, values of Secrets and of environment variables are not
+    /// in it; names and addresses are. What cannot be reached is left out, and told.
+    Report(Report),
+    /// Print the journals of units of many hosts as one, in the order of time
+    Logs(Logs),
+    /// Run a command as root on hosts, all at once, and print what each says
+    ///
+    /// Both outputs of the command come on stdout, line by line behind the host's name; its stdin is empty. Interrupted, it is ended on the
+    /// hosts, with all that it has started. Exit code: the worst of the hosts'; 255 where one cannot be reached or the connection
+    /// breaks, 124 where the time is up.
+    Exec(Exec),
     /// Print the administrator's kubeconfig, or merge it into yours
     Kubeconfig(Kubeconfig),
     /// Prove that the cluster works (exit code 3: it does not)

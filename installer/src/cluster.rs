@@ -62,6 +62,9 @@ pub struct Host {
     pub worker: bool,
     pub labels: BTreeMap<String, String>,
     pub taints: Vec<String>,
+    /// The inventory's groups that it belongs to.
+    #[serde(default)]
+    pub groups: Vec<String>,
     pub ssh: Ssh,
 }
 
@@ -310,6 +313,7 @@ fn resolve_host(
         worker,
         labels,
         taints,
+        groups: host.groups.clone(),
         ssh: ssh::resolve(&host.ssh, defaults, directory),
     })
 }

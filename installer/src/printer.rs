@@ -11,6 +11,7 @@ mod timeline;
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hoststate::{Action, Event};
@@ -33,6 +34,8 @@ pub struct Printer {
     log: OnceLock<RunLog>,
     /// How many results were written.
     stdout: Mutex<usize>,
+    /// A reader of stdout went away.
+    unread: AtomicBool,
     timeline: Timeline,
     /// What each host is at, and since when, where that is no step of its own.
     doing: Mutex<HashMap<String, (String, Instant)>>,
@@ -55,6 +58,7 @@ impl Printer {
             started,
             log: OnceLock::new(),
             stdout: Mutex::new(0),
+            unread: AtomicBool::new(false),
             timeline: Timeline::new(started),
             doing: Mutex::default(),
             steps: Mutex::default(),
@@ -155,6 +159,32 @@ impl Printer {
         write_line(&format!("{between}{}", written.trim_end()));
     }
 
+    /// Whether what is printed is for people.
+    pub fn is_text(&self) -> bool {
+        matches!(self.output, Output::Text | Output::Junit)
+    }
+
+    /// Whether something is printed before the result.
+    pub fn streams(&self) -> bool {
+        !matches!(self.output, Output::Yaml | Output::Table)
+    }
+
+    /// Whether somebody still reads what is printed on stdout.
+    pub fn is_read(&self) -> bool {
+        !self.unread.load(Ordering::Relaxed)
+    }
+
+    /// What a command passes on as it comes, on stdout: `line` for people, for programs that read events one of `kind` with `text`.
+    /// False where it has to be told with the result at the end.
+    pub fn stream(&self, kind: &str, line: &str, text: &str, fields: Value) -> bool {
+        match self.output {
+            Output::Text | Output::Junit => self.write_stdout(line),
+            Output::Json => self.tell(kind, text, fields, false),
+            Output::Yaml | Output::Table => return false,
+        }
+        true
+    }
+
     /// One host's line of progress, until it is dropped.
     pub fn host(&self, name: &str) -> HostLine<'_> {
         if let Some(screen) = &self.screen {
@@ -250,7 +280,9 @@ impl Printer {
 
     fn write_stdout(&self, text: &str) {
         let _guard = self.stdout.lock();
-        write_line(text);
+        if !write_line(text) {
+            self.unread.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -377,9 +409,9 @@ impl Drop for Underway<'_> {
     }
 }
 
-fn write_line(text: &str) {
-    // a reader that went away (`| head`) is no error of ours
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// False: the reader went away (`| head`), which is no error of ours.
+fn write_line(text: &str) -> bool {
+    writeln!(std::io::stdout(), "{text}").is_ok()
 }
 
 fn without_event(value: &Value) -> Value {

@@ -17,13 +17,14 @@ pub const STYLES: Styles = Styles::styled()
     .error(AnsiColor::Red.on_default().bold());
 
 /// Every code that `kinstall` ends with, and what it says.
-pub const EXIT_CODES: [(u8, &str); 7] = [
+pub const EXIT_CODES: [(u8, &str); 8] = [
     (0, "done"),
     (1, "failed, or interrupted; the same command again goes on"),
     (2, "`plan`, `upgrade --plan` or `bundle diff` found changes"),
     (3, "validation failed"),
     (4, "certificates end soon"),
     (5, "certificates have ended"),
+    (6, "`doctor` found something wrong"),
     (64, "wrong command line"),
 ];
 

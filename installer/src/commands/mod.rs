@@ -7,19 +7,24 @@ mod backup;
 mod bring;
 mod bundle;
 mod certs;
+mod chosen;
 mod consent;
 mod demoted;
+mod doctor;
 mod down;
 mod drift;
+mod exec;
 mod fleet;
 mod init;
 mod kubeconfig;
+mod logs;
 mod lost;
 mod manual;
 mod membership;
 mod node;
 mod plan;
 mod progress;
+mod report;
 mod status;
 mod timeline;
 mod up;
@@ -55,6 +60,10 @@ pub enum Ended {
     Soon,
     /// Certificates have run out.
     Expired,
+    /// Something is wrong with hosts or cluster.
+    Ill,
+    /// As the worst of the commands on hosts.
+    Remote(u8),
 }
 
 impl Ended {
@@ -66,6 +75,8 @@ impl Ended {
             Self::Invalid => 3,
             Self::Soon => 4,
             Self::Expired => 5,
+            Self::Ill => 6,
+            Self::Remote(code) => code,
         }
     }
 }
@@ -123,6 +134,10 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         Command::Validate(arguments) => validate::run(&Run::locked(&global, printer, "validate")?, &arguments).await,
         Command::Status(arguments) if arguments.drift => drift::run(&Run::reading(&global, printer)?).await,
         Command::Status(arguments) => status::run(&Run::reading(&global, printer)?, &arguments).await,
+        Command::Doctor(arguments) => doctor::run(&Run::reading(&global, printer)?, &arguments).await,
+        Command::Report(arguments) => report::run(&Run::reading(&global, printer)?, &arguments).await,
+        Command::Logs(arguments) => logs::run(&Run::reading(&global, printer)?, &arguments).await,
+        Command::Exec(arguments) => exec::run(&Run::reading(&global, printer)?, &arguments).await,
         Command::Kubeconfig(arguments) => kubeconfig::run(&Run::reading(&global, printer)?, &arguments).await,
     }
 }
@@ -204,7 +219,15 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        let ways = [Ended::Done, Ended::Failed, Ended::ChangesPending, Ended::Invalid, Ended::Soon, Ended::Expired];
+        let ways = [
+            Ended::Done,
+            Ended::Failed,
+            Ended::ChangesPending,
+            Ended::Invalid,
+            Ended::Soon,
+            Ended::Expired,
+            Ended::Ill,
+        ];
         let codes: Vec<u8> = ways.iter().map(|ended| ended.code()).chain([64]).collect();
         assert_eq!(codes, EXIT_CODES.map(|(code, _)| code));
     }

@@ -17,6 +17,7 @@ mod units;
 pub use certificates::{certificates_state, no_bundle};
 pub use files::admin_kubeconfig;
 pub use neighbours::file_for;
+pub use timers::names as job_names;
 pub use topology::Topology;
 pub use units::{CONTAINERD, CONTROL_PLANE, ETCD, KUBELET, names as unit_names};
 

@@ -99,3 +99,8 @@ pub fn units(cluster: &Cluster, host: &Host) -> Vec<Resource> {
         })
         .collect()
 }
+
+/// The services that a host's timers start.
+pub fn names(cluster: &Cluster, host: &Host) -> impl Iterator<Item = String> {
+    of_host(cluster, host).map(|(job, _)| format!("{}.service", job.name))
+}

@@ -9,6 +9,7 @@ mod fetching;
 mod peers;
 mod privileged;
 mod session;
+pub mod shell;
 mod staging;
 mod uploads;
 
@@ -20,6 +21,7 @@ pub use backup::Payload;
 pub use peers::{Bytes, Peers};
 pub use privileged::{Rights, start as start_as_root};
 pub use session::{Done, Session};
+pub use shell::Shell;
 pub use staging::{Executable, connect, open_session};
 pub use uploads::{Onlooker, Uploads};
 

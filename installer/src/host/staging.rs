@@ -126,6 +126,12 @@ fn clean_up(stage: &str) -> String {
     )
 }
 
+/// What commands on this connection may become.
+pub(super) async fn rights(host: &Host, transport: &dyn Transport) -> Result<Rights, HostError> {
+    let probe = probe(host, transport, None, true).await?;
+    Ok(Rights::of(host, probe.uid, probe.elevates))
+}
+
 /// One script for all that must be known before: who we are, the architecture, which executable is there.
 async fn probe(host: &Host, transport: &dyn Transport, sha256: Option<&str>, exact: bool) -> Result<Probe, HostError> {
     let mut script = format!(

@@ -52,8 +52,9 @@ impl<'a> Groups<'a> {
         Cow::Owned(Node { pos: host.pos, value: Value::Map(fields) })
     }
 
-    /// Whether the groups that a host names are there.
-    pub fn check(&self, host: &mut Fields<'_>, sink: &mut Sink) {
+    /// The groups that a host names; those that there are not are told.
+    pub fn check(&self, host: &mut Fields<'_>, sink: &mut Sink) -> Vec<String> {
+        let mut names = Vec::new();
         for (path, node) in one_or_many(host, "group", "groups") {
             let Some(name) = text(node, &path, sink) else { continue };
             if !self.0.iter().any(|(key, _)| key.text == name.value) {
@@ -63,7 +64,9 @@ impl<'a> Groups<'a> {
                 };
                 sink.add(name.pos, path, format!("there is no group {:?}; {hint}", name.value));
             }
+            names.push(name.value);
         }
+        names
     }
 }
 

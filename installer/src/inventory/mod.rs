@@ -67,6 +67,8 @@ pub struct Host {
     pub roles_pos: Pos,
     pub labels: Vec<(At<String>, At<String>)>,
     pub taints: Vec<At<String>>,
+    /// The names of those that it belongs to; what they say is in the other fields.
+    pub groups: Vec<String>,
     pub ssh: Ssh,
 }
 
@@ -202,9 +204,9 @@ fn host(node: &Node, path: String, groups: &Groups<'_>, sink: &mut Sink) -> Host
         roles_pos: fields.pos,
         labels: fields.strings("labels", sink),
         taints: fields.texts("taints", sink),
+        groups: groups.check(&mut fields, sink),
         ssh: ssh(&mut fields, sink),
     };
-    groups.check(&mut fields, sink);
     fields.finish(sink);
     host
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod clients;
 mod drift;
 mod ending;
+mod helping;
 mod merging;
 mod neighbours;
 mod nodes;
@@ -65,7 +66,7 @@ const BIRTH: [(&str, Scenario<Story>); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario<Story>); 17] = [
+const LIFE: [(&str, Scenario<Story>); 21] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -76,6 +77,10 @@ const LIFE: [(&str, Scenario<Story>); 17] = [
     ("the required behaviours of Kubernetes hold, all of them", clients::required_behaviours),
     ("kubectl finds the cluster beside others in a merged kubeconfig", merging::into_a_kubeconfig_with_other_clusters),
     ("nobody without credentials or rights gets in", using::security),
+    ("doctor finds nothing where all is well", helping::nothing_is_wrong),
+    ("logs and exec reach every host", helping::logs_and_exec),
+    ("accidents of one time are all told by doctor, and gone when mended", helping::accidents_are_found),
+    ("a report has everything but secrets", helping::report_without_secrets),
     ("what was changed by hand is told exactly, and mended", drift::told_and_mended),
     ("an addon that is switched off goes, and nothing else", drift::addon_switched_off),
     ("an unreachable host holds up nobody if the operator says so", bad_input::without_an_unreachable_host),
