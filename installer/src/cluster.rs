@@ -4,6 +4,7 @@
 
 mod backup;
 mod control_planes;
+pub mod hooks;
 mod registries;
 mod ssh;
 
@@ -48,6 +49,7 @@ pub struct Cluster {
     /// Scheduled backups, if any.
     pub backup: Option<BackupPlan>,
     pub limits: Limits,
+    pub hooks: Vec<hooks::Hook>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -163,6 +165,7 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
     let registries = registries::registries(&inventory.registries, directory, sink);
     let proxy = inventory.proxy.as_ref().and_then(|written| registries::proxy(written, sink));
     let limits = limits(&inventory.limits, sink);
+    let hooks = hooks::hooks(inventory.hooks, directory, sink);
     let external_etcd = inventory.etcd.as_ref().and_then(|etcd| control_planes::external_etcd(etcd, directory, sink));
     let wordpress = inventory.wordpress.filter(|sample| sample.enabled.unwrap_or(true)).map(|sample| {
         if let Some(host) = &sample.host
@@ -191,6 +194,7 @@ fn resolve(inventory: Inventory, directory: &Path, sink: &mut Sink) -> Option<Cl
         wordpress,
         backup,
         limits,
+        hooks,
     })
 }
 

@@ -18,6 +18,7 @@ pub mod commands;
 pub mod desired;
 pub mod distributions;
 pub mod drain;
+pub mod hooks;
 pub mod host;
 pub mod inventory;
 pub mod manual;

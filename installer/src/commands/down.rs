@@ -3,7 +3,7 @@
 //! Hosts that the inventory no longer names, but that were never taken back, belong to it. Each host that is clean is noted at
 //! once; as long as one is not, keys and state stay, since only they make the others ours.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -11,7 +11,9 @@ use super::fleet::{self, Fleet, Member};
 use super::{Ended, Run, ask};
 use crate::cli::Down;
 use crate::cluster::Host;
+use crate::hooks::Point;
 use crate::host::Executable;
+use crate::inventory::hooks::{Stage, When};
 use crate::state::applied::Applied;
 
 /// What removes kinstall from a host that comes back after its keys were forgotten.
@@ -21,6 +23,8 @@ const BY_HAND: &str =
 pub async fn run(run: &Run<'_>, arguments: &Down) -> anyhow::Result<Ended> {
     let (hosts, lost, mut forgotten) = everybody(run)?;
     refuse_strangers(&arguments.force_forget, &hosts, &lost)?;
+    let hooks = run.hooks();
+    hooks.check(&[Stage::Down])?;
     confirm(run, arguments, hosts.len())?;
     let bundle = run.bundle_if_any(arguments.bundled.bundle.as_deref()).await?;
     let identity = run.state.identity()?;
@@ -29,6 +33,7 @@ pub async fn run(run: &Run<'_>, arguments: &Down) -> anyhow::Result<Ended> {
     forgotten.extend(arguments.force_forget.iter().cloned());
     let is_given_up = |name: &str| forgotten.iter().any(|given_up| given_up == name);
     let (given_up, wanted): (Vec<&Host>, Vec<&Host>) = hosts.iter().partition(|host| is_given_up(&host.name));
+    hooks.run(Point { stage: Stage::Down, when: When::Before, hosts: &wanted }).await.context("nothing was changed")?;
     let opened = fleet.open_some(run, wanted.iter().copied(), Executable::Installed(bundle.as_ref())).await;
     // hosts where kinstall is not are clean
     let (mut clean, mut left) = (Vec::new(), Vec::new());
@@ -70,6 +75,7 @@ pub async fn run(run: &Run<'_>, arguments: &Down) -> anyhow::Result<Ended> {
         tell_left(run, &names, &left);
         return Ok(Ended::Failed);
     }
+    hooks.run(Point { stage: Stage::Down, when: When::After, hosts: &wanted }).await?;
     if !arguments.keep_data {
         run.state.forget()?;
     }

@@ -40,6 +40,7 @@ use anyhow::Context as _;
 use crate::bundle::Bundle;
 use crate::cli::{BundleSubcommand, CertsSubcommand, Cli, Command, Global, NodeSubcommand};
 use crate::cluster::Cluster;
+use crate::hooks::Hooks;
 use crate::printer::Printer;
 use crate::state::StateDir;
 use crate::state::lock::{Holder, Lock};
@@ -196,6 +197,16 @@ impl<'a> Run<'a> {
             Ok(_) => self.bundle(named).await.map(Some),
             Err(error) if named.is_some() => Err(error),
             Err(_) => Ok(None),
+        }
+    }
+
+    /// What the operator wants run on the way.
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks {
+            cluster: &self.cluster,
+            printer: self.printer,
+            inventory: &self.inventory,
+            kubeconfig: self.state.path().join(ADMIN_KUBECONFIG),
         }
     }
 

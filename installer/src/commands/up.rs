@@ -22,11 +22,16 @@ use crate::cli::Up;
 use crate::cluster::{Cluster, Host};
 use crate::desired::render::{names, render};
 use crate::desired::{Inputs, admin_kubeconfig, components_image, host_state};
+use crate::hooks::Point;
 use crate::host::Executable;
+use crate::inventory::hooks::{Stage, When};
 use crate::state::applied::AppliedHost;
 use crate::state::pki::Pki;
 use crate::state::{self, StateDir};
 use crate::validate::{self, Report, wordpress};
+
+/// Whose hooks `up` runs.
+pub(super) const STAGES: [Stage; 2] = [Stage::Up, Stage::Converge];
 
 /// What came of the API's objects.
 struct Served {
@@ -49,6 +54,12 @@ pub async fn run(run: &Run<'_>, arguments: &Up) -> anyhow::Result<Ended> {
 async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ended> {
     let printer = run.printer;
     printer.phase(&format!("cluster {}: {} hosts", run.cluster.name, run.cluster.hosts.len()));
+    let (hooks, everybody) = (run.hooks(), run.cluster.hosts.iter().collect::<Vec<_>>());
+    hooks.check(&STAGES)?;
+    hooks
+        .run(Point { stage: Stage::Up, when: When::Before, hosts: &everybody })
+        .await
+        .context("nothing was changed")?;
     let underway = printer.cluster("bundle and keys");
     let bundle = run.bundle(arguments.bundled.bundle.as_deref()).await?;
     plan::check_bundle(&bundle, &run.cluster)?;
@@ -93,6 +104,11 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
         fleet::close(members).await;
         printer.error("not confirmed; nothing was changed", Value::Null);
         return Ok(Ended::Failed);
+    }
+    let reached: Vec<&Host> = members.iter().map(|member| member.host).collect();
+    if let Err(error) = hooks.run(Point { stage: Stage::Converge, when: When::Before, hosts: &reached }).await {
+        fleet::close(members).await;
+        return Err(error.context("nothing was changed"));
     }
     let removed = match membership.settle(run, &mut members).await {
         Ok(removed) => removed,
@@ -140,6 +156,7 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
     if !good {
         return Ok(failed(run, &hosts));
     }
+    hooks.run(Point { stage: Stage::Converge, when: When::After, hosts: &reached }).await?;
 
     let mut report = Report::new(printer);
     printer.phase("cluster");
@@ -169,6 +186,9 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
     }
     copies.refresh(run, &fleet).await;
     let passed = report.passed();
+    if passed {
+        hooks.run(Point { stage: Stage::Up, when: When::After, hosts: &everybody }).await?;
+    }
     summary(run, &hosts, changed, served.ready, &report, !arguments.no_validate);
     Ok(if passed { Ended::Done } else { Ended::Invalid })
 }

@@ -1,4 +1,4 @@
-//! Commands as root on a host that are not `converge`: a person's, ours for looking. They live as long as who asked for them.
+//! Commands as root on a host that are not `converge`: a person's, ours for looking, hooks. They live as long as who asked for them.
 //!
 //! The script is the first line on stdin, so that no list of processes has it. What follows on stdin is nothing for the command: its
 //! end says that this side has closed it, or is gone. Then the command, with all that it has started, gets SIGTERM and a little later

@@ -9,6 +9,7 @@ pub mod decode;
 mod documents;
 pub mod edit;
 mod groups;
+pub mod hooks;
 mod registries;
 pub mod schema;
 mod ssh;
@@ -49,6 +50,7 @@ pub struct Inventory {
     pub registries: Vec<Registry>,
     pub proxy: Option<Proxy>,
     pub limits: Limits,
+    pub hooks: Vec<hooks::Hook>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +189,7 @@ pub fn decode_with(text: &str, variables: &dyn Variables, sink: &mut Sink) -> Op
             .collect(),
         proxy: root.section("proxy", sink).map(|fields| registries::proxy(fields, sink)),
         limits: root.section("limits", sink).map(|fields| limits(fields, sink)).unwrap_or_default(),
+        hooks: root.list("hooks", sink).into_iter().map(|(path, node)| hooks::hook(node, path, sink)).collect(),
     };
     root.finish(sink);
     Some(inventory)

@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::hooks;
+
 /// The schema as text, as `docs/inventory.schema.json` has it.
 pub fn text() -> String {
     format!("{:#}\n", schema())
@@ -151,6 +153,7 @@ fn root() -> Vec<Field> {
                 ],
             )),
         ),
+        ("hooks", list("What is run when kinstall comes to certain points", hook())),
         (
             "limits",
             optional(object(
@@ -167,6 +170,28 @@ fn root() -> Vec<Field> {
             )),
         ),
     ]
+}
+
+fn hook() -> Value {
+    fn words<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
+        choices.iter().map(|(word, _)| *word).collect()
+    }
+    let mut schema = object(
+        "One hook",
+        &["name", "stage", "when"],
+        vec![
+            ("name", scalar("What it is called in messages")),
+            ("stage", choice("What it belongs to", &words(hooks::STAGES))),
+            ("when", choice("Before it, or after it went well", &words(hooks::WHEN))),
+            ("run", scalar("A text for the shell")),
+            ("file", scalar("A file with a text for the shell")),
+            ("on", choice("Where it runs: here, or as root on the hosts that the stage is about", &words(hooks::ON))),
+            ("timeout", duration("How long it may take")),
+            ("onFailure", choice("Whether the run stops when it fails", &words(hooks::ON_FAILURE))),
+        ],
+    );
+    schema["oneOf"] = json!([{"required": ["run"]}, {"required": ["file"]}]);
+    schema
 }
 
 fn registry() -> Value {

@@ -18,8 +18,10 @@ use crate::commands::fleet::{self, Fleet};
 use crate::commands::progress::{Progress, Work};
 use crate::commands::{Ended, Run, adopt, plan, up};
 use crate::desired::{Inputs, Topology};
+use crate::hooks::Point;
 use crate::host::Executable;
 use crate::inventory::edit::{NewHost, Written};
+use crate::inventory::hooks::{Stage, When};
 use crate::state::applied::Applied;
 use crate::state::pki::Pki;
 use crate::validate;
@@ -46,8 +48,7 @@ pub async fn run(mut run: Run<'_>, arguments: &NodeAdd) -> anyhow::Result<Ended>
     let edited = Edited::with(&run, &new).context("nothing was changed")?;
     run.cluster = edited.cluster.clone();
     if run.cluster.hosts.iter().any(|host| host.control_plane && names.contains(&host.name)) {
-        edited.write()?;
-        return up::run(&run, &without_validation(&arguments.bundled)).await;
+        return control_planes(&run, names, &arguments.bundled, || edited.write()).await;
     }
     let copy = adopt::Watched::new(&run);
     let ended = workers(&run, names, &arguments.bundled, || edited.write()).await;
@@ -82,6 +83,28 @@ fn new_host(name: &str, address: &str, arguments: &NodeAdd) -> anyhow::Result<Ne
     Ok(host)
 }
 
+/// As [`workers`], where control planes are among them: the others have to know of each.
+pub async fn control_planes(
+    run: &Run<'_>,
+    names: &[String],
+    bundled: &Bundled,
+    accepted: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Ended> {
+    let coming: Vec<&Host> = run.cluster.hosts.iter().filter(|host| names.contains(&host.name)).collect();
+    let hooks = run.hooks();
+    hooks.check(&[Stage::NodeAdd])?;
+    hooks
+        .run(Point { stage: Stage::NodeAdd, when: When::Before, hosts: &coming })
+        .await
+        .context("nothing was changed")?;
+    accepted()?;
+    let ended = up::run(run, &without_validation(bundled)).await?;
+    if ended == Ended::Done {
+        hooks.run(Point { stage: Stage::NodeAdd, when: When::After, hosts: &coming }).await?;
+    }
+    Ok(ended)
+}
+
 /// Makes nodes of these hosts of `run`'s cluster. `accepted` is called when nothing speaks against it, before a host is changed.
 pub async fn workers(
     run: &Run<'_>,
@@ -89,6 +112,8 @@ pub async fn workers(
     bundled: &Bundled,
     accepted: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Ended> {
+    let hooks = run.hooks();
+    hooks.check(&[Stage::NodeAdd, Stage::Converge])?;
     let bundle = run.bundle(bundled.bundle.as_deref()).await?;
     plan::check_bundle(&bundle, &run.cluster)?;
     is_the_clusters(run, &bundle)?;
@@ -106,6 +131,15 @@ pub async fn workers(
         fleet::close(members).await;
         bail!("not every new host can be worked on; nothing was changed");
     }
+    let point = |stage, when| Point { stage, when, hosts: &coming };
+    let before = async {
+        hooks.run(point(Stage::NodeAdd, When::Before)).await?;
+        hooks.run(point(Stage::Converge, When::Before)).await
+    };
+    if let Err(error) = before.await {
+        fleet::close(members).await;
+        return Err(error.context("nothing was changed"));
+    }
     accepted()?;
     // what a worker is told does not depend on how the control planes stand to each other
     let topology = Topology::default();
@@ -122,10 +156,12 @@ pub async fn workers(
     if !good {
         bail!("not finished; mend what is told above and run the same command again, or `kinstall up`");
     }
+    hooks.run(point(Stage::Converge, When::After)).await?;
     let mut added: Cluster = run.cluster.clone();
     added.hosts.retain(|host| names.contains(&host.name));
     validate::nodes_ready(&client, &added, limit).await?;
     api::node::bring(&client, &added).await?;
+    hooks.run(point(Stage::NodeAdd, When::After)).await?;
     let seconds = run.printer.elapsed().as_secs_f64();
     run.printer.result(
         &format!("added {}: Ready after {seconds:.1} s", names.join(", ")),

@@ -22,7 +22,9 @@ use crate::cluster::{ETCD_PEER_PORT, Host};
 use crate::commands::fleet::{self, Fleet, Member};
 use crate::commands::{Ended, Run, adopt, membership};
 use crate::desired::ETCD;
+use crate::hooks::Point;
 use crate::host::{Executable, HostError};
+use crate::inventory::hooks::{Stage, When};
 use crate::state::applied::Applied;
 
 /// Everything that removals need.
@@ -162,6 +164,7 @@ impl<'a> Removal<'a> {
         draining: &'a Draining,
         bundled: &Bundled,
     ) -> anyhow::Result<Self> {
+        run.hooks().check(&[Stage::NodeRemove])?;
         let servers = Servers::open_unretried(&run.kubeconfig()?).await?.elsewhere(names);
         let client = servers.ready(Duration::from_secs(20)).await?.client;
         let bundle = run.bundle_if_any(bundled.bundle.as_deref()).await?;
@@ -215,6 +218,7 @@ impl<'a> Removal<'a> {
             fleet::close(others).await;
             result.context("nothing was changed")?;
         }
+        self.hook(subject, When::Before).await.context("nothing was changed")?;
         if let Some(node) = &subject.node {
             self.empty(node, reach).await?;
         }
@@ -238,7 +242,12 @@ impl<'a> Removal<'a> {
                 subject.name
             ));
         }
-        Ok(())
+        self.hook(subject, When::After).await
+    }
+
+    async fn hook(&self, subject: &Subject, when: When) -> anyhow::Result<()> {
+        let hosts: Vec<&Host> = subject.host.iter().collect();
+        self.run.hooks().run(Point { stage: Stage::NodeRemove, when, hosts: &hosts }).await
     }
 
     /// Whether its host can be worked on. Touches nothing.

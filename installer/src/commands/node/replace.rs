@@ -16,7 +16,7 @@ use super::remove::Removal;
 use crate::cli::NodeReplace;
 use crate::cluster::{Cluster, Host};
 use crate::commands::fleet::{self, Fleet};
-use crate::commands::{Ended, Run, adopt, up};
+use crate::commands::{Ended, Run, adopt};
 use crate::host::Executable;
 
 pub async fn run(mut run: Run<'_>, arguments: &NodeReplace) -> anyhow::Result<Ended> {
@@ -95,11 +95,11 @@ async fn lives(run: &Run<'_>, host: &Host) -> bool {
 
 async fn come(run: &Run<'_>, arguments: &NodeReplace, new: &Host, edited: &Edited) -> anyhow::Result<Ended> {
     run.printer.phase(&format!("{} comes", new.name));
-    if new.control_plane {
-        edited.write()?;
-        return up::run(run, &add::without_validation(&arguments.bundled)).await;
+    let names = std::slice::from_ref(&new.name);
+    match new.control_plane {
+        true => add::control_planes(run, names, &arguments.bundled, || edited.write()).await,
+        false => add::workers(run, names, &arguments.bundled, || edited.write()).await,
     }
-    add::workers(run, std::slice::from_ref(&new.name), &arguments.bundled, || edited.write()).await
 }
 
 /// The old one goes. `before`: the cluster in which it still is.

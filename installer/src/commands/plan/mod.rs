@@ -15,7 +15,7 @@ use text::Depth;
 
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
-use super::{Ended, Run, demoted, upgrade};
+use super::{Ended, Run, demoted, up, upgrade};
 use crate::api::apply::ObjectChange;
 use crate::bundle::Bundle;
 use crate::cli::Bundled;
@@ -55,6 +55,9 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
     let (objects, api_error) = told.objects(objects);
     let Told { mut text, good, on_hosts, in_api, .. } = told;
     let pending = on_hosts + in_api;
+    let stages: &[_] = if command == "up" { &up::STAGES } else { &upgrade::STAGES };
+    let (lines, hooks) = run.hooks().planned(stages);
+    text.push_str(&lines);
     text.push_str(&match (good, pending) {
         (false, 0) => "not everything could be planned".to_owned(),
         (true, 0) => "nothing to change on the hosts and in the API".to_owned(),
@@ -65,7 +68,7 @@ pub async fn run(run: &Run<'_>, arguments: &Bundled) -> anyhow::Result<Ended> {
     });
     run.printer.result(
         &text,
-        &json!({"event": "plan", "changes": pending, "hosts": hosts, "objects": objects, "apiError": api_error}),
+        &json!({"event": "plan", "changes": pending, "hosts": hosts, "objects": objects, "hooks": hooks, "apiError": api_error}),
     );
     Ok(match (good, pending) {
         (false, _) => Ended::Failed,

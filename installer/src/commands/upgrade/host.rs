@@ -15,7 +15,9 @@ use crate::commands::fleet::Member;
 use crate::commands::membership::may_stop;
 use crate::desired::components_image;
 use crate::drain::{self, drain};
+use crate::hooks::Point;
 use crate::host::Executable;
+use crate::inventory::hooks::{Stage, When};
 use crate::printer::HostLine;
 
 /// What became of a host that is not upgraded.
@@ -25,6 +27,8 @@ pub enum Failed {
     Untouched(anyhow::Error),
     /// It was brought back to this version.
     Back { version: String, why: anyhow::Error },
+    /// It is upgraded, and well; the hook after it has failed.
+    Hook(anyhow::Error),
     /// Neither forth nor back.
     Between { why: anyhow::Error, back: anyhow::Error },
 }
@@ -32,8 +36,11 @@ pub enum Failed {
 impl Upgrading<'_> {
     /// Drain where that is due, the new state, the gate; and whatever comes of it, the node is not left cordoned.
     pub async fn one(&self, step: &Step<'_>) -> Result<(), Failed> {
+        let hook =
+            async |when| self.run.hooks().run(Point { stage: Stage::UpgradeHost, when, hosts: &[step.host] }).await;
+        hook(When::Before).await.map_err(Failed::Untouched)?;
         let line = self.run.printer.host(&step.host.name);
-        let result = self.drained_and_brought(step, &line).await;
+        let mut result = self.drained_and_brought(step, &line).await;
         // its own API server may be what has failed
         let released = match self.api(step.host).await {
             Ok(client) => cordon::release(&client, |name| name == step.host.name).await.map_err(Into::into),
@@ -46,10 +53,14 @@ impl Upgrading<'_> {
                 step.host.name
             )),
         }
+        if result.is_ok() {
+            result = hook(When::After).await.map_err(Failed::Hook);
+        }
         match &result {
             Ok(()) => line.done(&format!("upgraded to {}", step.state.version)),
             Err(Failed::Untouched(_)) => line.failed("as it was"),
             Err(Failed::Back { version, .. }) => line.failed(&format!("back at {version}")),
+            Err(Failed::Hook(_)) => line.failed("upgraded, but a hook failed"),
             Err(Failed::Between { .. }) => line.failed("neither upgraded nor back"),
         }
         result

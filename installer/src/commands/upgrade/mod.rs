@@ -29,9 +29,14 @@ use crate::bundle::Bundle;
 use crate::cli::Upgrade;
 use crate::cluster::Host;
 use crate::desired::{Inputs, admin_kubeconfig, components_image};
+use crate::hooks::Point;
 use crate::host::Executable;
+use crate::inventory::hooks::{Stage, When};
 use crate::state::pki::Pki;
 use crate::validate::{self, Report};
+
+/// Whose hooks `upgrade` runs.
+pub(super) const STAGES: [Stage; 2] = [Stage::Upgrade, Stage::UpgradeHost];
 
 /// Everything that the work on one host needs.
 struct Upgrading<'a> {
@@ -52,6 +57,8 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     let pki = Pki::load_or_create(&run.state, &run.cluster)?;
     let upgrading = Upgrading { run, arguments, bundle: &bundle, fleet: Fleet::new(run) };
 
+    let (hooks, everybody) = (run.hooks(), run.cluster.hosts.iter().collect::<Vec<_>>());
+    hooks.check(&STAGES)?;
     printer.phase("connecting");
     let Some(reached) = upgrading.may_begin(&identity.id, to).await else {
         printer.error("nothing was changed", Value::Null);
@@ -99,6 +106,8 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     if pending > 0 {
         confirm(run, to, pending)?;
     }
+    let before = Point { stage: Stage::Upgrade, when: When::Before, hosts: &everybody };
+    hooks.run(before).await.context("nothing was changed")?;
     let ended = match upgrading.work(steps).await {
         Ok(Some(upgraded)) if left.is_empty() => upgrading.finish(inputs, upgraded).await,
         Ok(Some(upgraded)) => Ok(upgrading.wait_for(&left, upgraded, to)),
@@ -106,6 +115,9 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
         Err(error) => Err(error),
     };
     copies.refresh(run, &upgrading.fleet).await;
+    if matches!(ended, Ok(Ended::Done)) {
+        hooks.run(Point { stage: Stage::Upgrade, when: When::After, hosts: &everybody }).await?;
+    }
     ended
 }
 
@@ -337,6 +349,7 @@ fn explain(host: &str, failed: Failed) -> String {
             format!("{host}: {why:#}\n    it has the version that it had; nothing was changed on it")
         }
         Failed::Back { version, why } => format!("{host}: {why:#}\n    it is back at {version}"),
+        Failed::Hook(why) => format!("{host}: it is upgraded, but {why:#}"),
         Failed::Between { why, back } => format!(
             "{host}: {why:#}\n    and it is not back: {back:#}\n    what it needs is on it: the same command again goes on"
         ),

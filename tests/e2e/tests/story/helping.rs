@@ -1,4 +1,4 @@
-//! What helps when something is wrong: doctor, logs, exec, report.
+//! What helps when something is wrong: doctor, logs, exec, report; and hooks.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -299,4 +299,57 @@ fn secrets(story: &Story) -> Result<Vec<String>> {
     let encoded: Vec<_> = secrets.iter().take(4).map(|secret| STANDARD.encode(secret)).collect();
     secrets.extend(encoded);
     Ok(secrets)
+}
+
+pub fn hooks(story: &Story) -> Result<()> {
+    let hooks = |status: u32| {
+        format!(
+            "hooks:
+- {{name: tell, stage: up, when: before, run: 'echo $KINSTALL_STAGE $KINSTALL_WHEN $KINSTALL_HOSTS >> hooks.log'}}
+- name: mark
+  stage: converge
+  when: after
+  on: workers
+  run: |
+    echo \"$KINSTALL_HOOK $KINSTALL_HOST $KINSTALL_ROLE $(id -u)\" > /root/hook
+    echo \"it's on $KINSTALL_HOST\"; exit {status}
+- {{name: done, stage: up, when: after, run: 'kubectl_config=$KUBECONFIG; test -s $kubectl_config && echo $KINSTALL_WHEN >> hooks.log'}}
+"
+        )
+    };
+    let more =
+        |status| Inventory { more: format!("{}{}", story.inventory.more, hooks(status)), ..story.inventory.clone() };
+    let up = ["up", "--yes", "--no-validate"];
+    let log = story.operator.path("hooks.log");
+    story.operator.write(&more(4))?;
+    let plan = said(&run(story, 0, &["plan"])?);
+    ensure!(plan.contains("hook: \"mark\" runs after converge, on workers"), "{plan}");
+    let failed = run(story, 1, &up)?;
+    for words in [
+        "the hook \"mark\" (after converge) failed on h2: exit status 4",
+        "failed on h3",
+        "| it's on h3",
+        "run the same command again",
+    ] {
+        ensure!(both(&failed).contains(words), "{words:?} is missing:\n{}", both(&failed));
+    }
+    ensure!(std::fs::read_to_string(&log)? == "up before h1 h2 h3\n", "{}", std::fs::read_to_string(&log)?);
+    story.operator.write(&more(0))?;
+    run(story, 0, &up)?;
+    story.operator.write(&story.inventory)?;
+    ensure!(
+        std::fs::read_to_string(&log)? == "up before h1 h2 h3\nup before h1 h2 h3\nafter\n",
+        "{}",
+        std::fs::read_to_string(&log)?
+    );
+    for (number, role) in [(2, "worker"), (3, "worker")] {
+        let host = story.lab.host(number);
+        let mark = host.ssh_ok("cat /root/hook; rm /root/hook")?;
+        ensure!(mark.trim() == format!("mark h{number} {role} 0"), "{mark}");
+    }
+    ensure!(
+        story.lab.host(1).ssh_ok("ls /root/hook 2>/dev/null || echo none")?.trim() == "none",
+        "it ran on a control plane"
+    );
+    Ok(())
 }

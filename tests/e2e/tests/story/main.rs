@@ -66,7 +66,7 @@ const BIRTH: [(&str, Scenario<Story>); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario<Story>); 21] = [
+const LIFE: [(&str, Scenario<Story>); 22] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -81,6 +81,7 @@ const LIFE: [(&str, Scenario<Story>); 21] = [
     ("logs and exec reach every host", helping::logs_and_exec),
     ("accidents of one time are all told by doctor, and gone when mended", helping::accidents_are_found),
     ("a report has everything but secrets", helping::report_without_secrets),
+    ("hooks run before and after, and stop a run that goes on later", helping::hooks),
     ("what was changed by hand is told exactly, and mended", drift::told_and_mended),
     ("an addon that is switched off goes, and nothing else", drift::addon_switched_off),
     ("an unreachable host holds up nobody if the operator says so", bad_input::without_an_unreachable_host),
