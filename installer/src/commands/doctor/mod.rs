@@ -76,7 +76,8 @@ fn sum(found: &[(&'static str, Found)], whose: &str, seconds: f64) -> String {
         all => {
             let counts =
                 [Sure::Certain, Sure::Likely, Sure::Possible].map(|sure| format!("{} {}", count(sure), sure.word()));
-            format!("{all} findings ({}), seen of {whose} ({seconds:.1} s)", counts.join(", "))
+            let noun = if all == 1 { "finding" } else { "findings" };
+            format!("{all} {noun} ({}), seen of {whose} ({seconds:.1} s)", counts.join(", "))
         }
     }
 }
@@ -93,9 +94,7 @@ mod tests {
             found(Sure::Certain, "h2", "x.service is stopped", "start it").signs(["a\nb".to_owned(), " ".to_owned()]),
         )];
         assert_eq!(text(&list), "h2: x.service is stopped  (certain)\n    | a\n    | b\n    cure: start it\n");
-        assert!(
-            sum(&list, "3 hosts", 1.0).starts_with("1 findings (1 certain, 0 likely, 0 possible), seen of 3 hosts")
-        );
+        assert!(sum(&list, "3 hosts", 1.0).starts_with("1 finding (1 certain, 0 likely, 0 possible), seen of 3 hosts"));
         assert_eq!(value(&list, 1.0)["findings"][0]["sure"], "certain");
         assert!(sum(&[], "3 hosts", 1.0).starts_with("nothing is wrong"));
     }

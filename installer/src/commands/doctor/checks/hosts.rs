@@ -150,7 +150,7 @@ pub fn drift(seen: &Seen<'_>) -> Vec<Found> {
             }
         }
         if !others.is_empty() {
-            let what = format!("{} things are not as `up` left them", others.len());
+            let what = format!("it is not as `up` left it, in {} of its resources", others.len());
             let cure =
                 format!("{} shows them in full, {} mends them", seen.kinstall("status --drift"), seen.kinstall("up"));
             list.push(found(Sure::Likely, name, what, cure).signs(others));
