@@ -63,11 +63,17 @@ fn actual(answer: &TxnResponse, offset: Offset) -> Vec<Option<KeyValue>> {
     answer.op_responses().iter().map(found).collect()
 }
 
-/// A refused transaction: whose expectation was not met, or, after an attempt with an unknown end, whether that one had
-/// succeeded.
+/// A refused transaction: whose expectation was not met. After an attempt with an unknown end: that one had succeeded if all of it
+/// stands there. If something else does, nobody knows: it may have succeeded and been overwritten since, which others have seen.
 fn judge(txn: &Txn, actual: &[Option<KeyValue>], uncertain: bool) -> Result<Revision> {
-    if uncertain && let Some(revision) = stands(txn, actual) {
-        return Ok(revision);
+    if uncertain {
+        return stands(txn, actual).ok_or_else(|| {
+            let keys: Vec<&str> = txn.ops.iter().map(key).collect();
+            Error::Unavailable(format!(
+                "etcd lost its leader while {} was written; it has changed since, after this request or instead of it",
+                keys.join(", ")
+            ))
+        });
     }
     for (op, actual) in txn.ops.iter().zip(actual) {
         let (Op::Put { key, expect, .. } | Op::Delete { key, expect }) = op;
@@ -78,14 +84,14 @@ fn judge(txn: &Txn, actual: &[Option<KeyValue>], uncertain: bool) -> Result<Revi
         if met {
             continue;
         }
-        if uncertain && actual.is_none() && matches!(op, Op::Delete { .. }) {
-            return Err(Error::Unavailable(format!(
-                "etcd lost its leader while {key} was deleted; it is gone, by this request or by another"
-            )));
-        }
         return Err(Error::Conflict { key: key.clone(), actual: actual.clone() });
     }
     Err(Error::Unavailable("etcd refused a transaction whose expectations are met".into()))
+}
+
+fn key(op: &Op) -> &str {
+    let (Op::Put { key, .. } | Op::Delete { key, .. }) = op;
+    key
 }
 
 /// The revision at which all of this transaction stands, if there is one.
@@ -126,7 +132,8 @@ mod tests {
         assert_eq!(judge(&txn, &ours, true).unwrap(), 9);
         assert!(matches!(judge(&txn, &ours, false), Err(Error::Conflict { key, .. }) if key == "/a"));
         let others = [Some(kv("/a", "1", 9)), Some(kv("/b", "2", 8))];
-        assert!(matches!(judge(&txn, &others, true), Err(Error::Conflict { .. })), "of two revisions");
+        assert!(matches!(judge(&txn, &others, false), Err(Error::Conflict { .. })));
+        assert!(matches!(judge(&txn, &others, true), Err(Error::Unavailable(_))), "ours may have stood there before");
         let gone = Txn { ops: vec![Op::Delete { key: "/a".into(), expect: Expect::Revision(3) }] };
         assert!(matches!(judge(&gone, &[None], true), Err(Error::Unavailable(_))), "nobody knows whose deletion");
         assert!(matches!(judge(&gone, &[None], false), Err(Error::Conflict { actual: None, .. })));
