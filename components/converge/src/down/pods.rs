@@ -67,6 +67,8 @@ pub fn clean(context: Context<'_>, remains: &Remains) -> Result<(), Failure> {
         let _ = tree::remove_if_empty(Path::new("/run/netns"));
     }
     let _ = command::look("systemctl", &["stop", "kubepods.slice"]);
+    // A container that was ended while it started leaves its scope failed, and a failed unit keeps the slices that it was in.
+    let _ = command::look("systemctl", &["reset-failed", "cri-containerd-*.scope", "kubepods*"]);
     forget_limits(&context.root.path("/run/systemd/system.control"));
     for directory in pod_cgroups() {
         remove_cgroup(&directory);
