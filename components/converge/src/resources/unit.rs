@@ -106,6 +106,8 @@ fn is_activating(unit: &str) -> bool {
 
 /// What the unit itself said is worth more than systemctl's "see the journal".
 fn explain(mut failure: Failure, unit: &str) -> Failure {
+    // it ended a moment ago: its last words may not have been read yet by who keeps them
+    let _ = command::look("journalctl", &["--sync"]);
     if let Some(journal) = command::look("journalctl", &["-u", unit, "-n", "15", "-o", "cat", "--no-pager"]) {
         failure.stderr.extend(journal.lines().map(str::to_owned));
     }
