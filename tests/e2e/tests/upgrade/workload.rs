@@ -1,9 +1,11 @@
 //! The application that must not notice: two replicas behind a budget, a NodePort and an Ingress.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::load::{Client, Connections, Load};
+use e2e::scenario::until;
 use serde_json::Value;
 
 use crate::Story;
@@ -64,8 +66,14 @@ pub fn stands(story: &Story) -> Result<()> {
     ensure!(image.ends_with(&format!(":{VERSION}")), "{image}");
     story.operator.kubectl_with(&["apply", "-f", "-"], &MANIFEST.replace("IMAGE", &image))?;
     story.operator.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    // the proxies and the ingress hear of the pods a moment after kubectl does
+    until(Duration::from_secs(10), "every way leads to it", || good_for(story, Duration::from_millis(100)).is_ok())?;
+    good_for(story, Duration::from_secs(2))
+}
+
+fn good_for(story: &Story, time: Duration) -> Result<()> {
     let load = load(story, &[Connections::Each])?;
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(time);
     load.all_good().map(drop)
 }
 
