@@ -140,7 +140,7 @@ pub fn accidents_are_found(story: &Story) -> Result<()> {
     for (on, check, sure, words) in [
         ("h2", "units", "certain", "kinstall-proxy.service is stopped"),
         ("h2", "changed by hand", "certain", "net.ipv4.conf.all.rp_filter is 0, not 2"),
-        ("h3", "changed by hand", "likely", "not as `up` left them"),
+        ("h3", "changed by hand", "likely", "not as `up` left it"),
         ("h3", "certificates", "certain", "kinstall-certs.timer is not active"),
         ("pod default/without-image", "pods", "certain", "ErrImageNeverPull"),
         ("pod default/too-large", "pods", "certain", "no node can take it"),
@@ -245,7 +245,7 @@ spec:
     ensure!(unpack.status.success(), "{}", both(&unpack));
     for (file, words) in [
         ("inventory.yaml", "cluster: lab"),
-        ("doctor.txt", "not as `up` left them"),
+        ("doctor.txt", "not as `up` left it"),
         ("hosts/h1/facts.json", "\"hostname\": \"h1\""),
         ("hosts/h1/drift.json", "proxy.yaml"),
         ("hosts/h1/config.txt", "==> /etc/kinstall/proxy.yaml"),
