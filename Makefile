@@ -93,8 +93,8 @@ clients: drivers ## kubectl of every version found, Python, JavaScript and Rust 
 prune: drivers ## remove what the cache holds for recipes of the past
 	"$(LAB)" prune
 
-# e2e runs the conformance suite and every client too, against a cluster with nodes: they need not run once more before
-test: space deps style vagrant-validate unit e2e faults-short faults-load-short prune ## everything
+test: ## everything
+	tests/all.sh
 
 vagrant-validate: ## vagrant/Vagrantfile, for every provider; seconds
 	vagrant/deps.sh
