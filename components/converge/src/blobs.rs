@@ -17,11 +17,8 @@ use std::time::Duration;
 use hoststate::{HostState, Resource};
 use sha2::Digest;
 
-use crate::{Root, files};
+use crate::{OWN, Root, files};
 pub use passing::{Passing, Piece};
-
-/// This very process's.
-const OWN: &str = "/proc/self/exe";
 
 enum Arrival {
     /// Another host was asked for it.

@@ -60,12 +60,18 @@ impl Default for Root {
 /// kinstall's own directory for state on a host.
 pub const STATE_DIR: &str = "/var/lib/kinstall";
 
+/// This very process's executable, also when its file has been removed meanwhile.
+const OWN: &str = "/proc/self/exe";
+
 /// `converge`: brings this host to the state that arrives on stdin.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print this host's facts as JSON and end.
     #[arg(long)]
     facts: bool,
+    /// Print the SHA-256 of this executable and end.
+    #[arg(long)]
+    digest: bool,
 }
 
 /// Serves one session on stdin and stdout.
@@ -74,6 +80,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         if args.facts {
             let facts = facts::collect(&Root::default());
             println!("{}", serde_json::to_string_pretty(&facts)?);
+            return Ok(());
+        }
+        if args.digest {
+            println!("{}", files::sha256(std::path::Path::new(OWN))?);
             return Ok(());
         }
         session::serve(&Root::default(), input::Arriving::stdin()?, std::io::stdout())

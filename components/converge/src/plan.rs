@@ -6,6 +6,7 @@ use std::io;
 use hoststate::wire::ManifestEntry;
 use hoststate::{Action, Change, Content, HostState, Resource};
 
+use crate::resources::running::Running;
 use crate::resources::{self, Observation};
 use crate::{Root, apply, down, files, manifest};
 
@@ -17,9 +18,10 @@ const CURRENT: &str = "current";
 pub fn observe(root: &Root, state: &HostState) -> io::Result<Vec<Observation>> {
     let mut changing: HashSet<&str> = HashSet::new();
     let owed = manifest::load(root)?.map(|manifest| manifest.restart).unwrap_or_default();
+    let running = Running::of(root, state);
     let mut observations = Vec::with_capacity(state.resources.len());
     for resource in &state.resources {
-        let mut observation = resources::observe(root, resource)
+        let mut observation = resources::observe(root, &running, resource)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", resource.id())))?;
         match resource {
             // who uses it does not notice another mode or owner

@@ -143,11 +143,7 @@ async fn probe(host: &Host, transport: &dyn Transport, sha256: Option<&str>, exa
         script.push_str(&format!("if [ -x {INSTALLED} ]; then echo KINSTALL executable {INSTALLED}; exit 0; fi; "));
     }
     if let Some(sha256) = sha256 {
-        script.push_str(&format!(
-            "for f in {INSTALLED} {STAGE}/{}; do if [ -x $f ] && echo \"{sha256}  $f\" | sha256sum -c >/dev/null 2>&1; \
-             then echo KINSTALL executable $f; exit 0; fi; done",
-            &sha256[..12]
-        ));
+        script.push_str(&finding(&[INSTALLED, &staged(STAGE, sha256)], sha256));
     }
     let command = format!("sh -c '{script}'");
     let mut process = transport.start(&command).await.map_err(|error| HostError::ssh(&host.name, "probe", &error))?;
@@ -164,6 +160,16 @@ async fn probe(host: &Host, transport: &dyn Transport, sha256: Option<&str>, exa
         return Err(error);
     }
     Ok(probe)
+}
+
+/// Says which of these is the executable of this digest. It tells its own fastest: few hosts' sha256sum uses what the processor has
+/// for that. An older one does not know how to.
+fn finding(places: &[&str], sha256: &str) -> String {
+    format!(
+        "for f in {}; do if [ -x $f ] && {{ [ \"$($f converge --digest 2>/dev/null)\" = {sha256} ] || \
+         echo \"{sha256}  $f\" | sha256sum -c >/dev/null 2>&1; }}; then echo KINSTALL executable $f; exit 0; fi; done",
+        places.join(" ")
+    )
 }
 
 fn parse(lines: &[String]) -> Probe {
@@ -403,6 +409,36 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&ended.stdout).contains(UNFETCHED), unfetched, "{line}");
             assert_eq!(std::fs::read(&target)?, BLOB, "{line}");
             std::fs::remove_file(&target)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_executable_is_known_by_what_it_says_or_by_its_bytes() -> std::io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir()?;
+        let put = |name: &str, text: &str| -> std::io::Result<String> {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+            Ok(path.display().to_string())
+        };
+        let wanted = "ab".repeat(32);
+        let tells = put("tells", &format!("#!/bin/sh\n[ \"$*\" = \"converge --digest\" ] && echo {wanted}\n"))?;
+        let older = put("older", "#!/bin/sh\necho unexpected argument >&2; exit 2\n")?;
+        let other = put("other", "#!/bin/sh\necho 1234\n")?;
+        let older_digest = sha256_hex(b"#!/bin/sh\necho unexpected argument >&2; exit 2\n");
+        for (places, sha256, found) in [
+            (vec![tells.as_str()], &wanted, Some(&tells)),
+            (vec![other.as_str(), "/nowhere", &tells], &wanted, Some(&tells)),
+            (vec![older.as_str()], &older_digest, Some(&older)),
+            (vec![older.as_str(), &other], &wanted, None),
+        ] {
+            let script = finding(&places, sha256);
+            assert!(!script.contains('\''), "it is put in single quotes");
+            let output = std::process::Command::new("sh").args(["-c", &script]).output()?;
+            let expected = found.map(|path| format!("KINSTALL executable {path}\n")).unwrap_or_default();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{places:?}");
         }
         Ok(())
     }

@@ -11,9 +11,6 @@ pub use listing::list;
 pub use place::place;
 pub use take::take;
 
-/// Also when its file has been removed meanwhile.
-const OWN: &str = "/proc/self/exe";
-
 const STORE: &str = "/var/lib/kinstall/store";
 const ETCD: &str = "/var/lib/kinstall/etcd";
 const VOLUMES: &str = "/var/lib/kinstall/volumes";

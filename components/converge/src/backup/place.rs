@@ -11,9 +11,9 @@ use hoststate::resource::Contents;
 use hoststate::wire::{Failure, ManifestEntry, Undo};
 use hoststate::{Action, Event, HostManifest};
 
-use super::{ASIDE, ETCD, OWN, STORE, VOLUMES, volumes};
+use super::{ASIDE, ETCD, STORE, VOLUMES, volumes};
 use crate::resources::{self, Context};
-use crate::{STATE_DIR, command, down, manifest};
+use crate::{OWN, STATE_DIR, command, down, manifest};
 
 /// Takes the components away, puts aside what the host has of a store, and puts the backup's data there. May be repeated.
 pub fn place(context: Context<'_>, placement: &Placement) -> Result<Event, Failure> {

@@ -9,10 +9,10 @@ use hoststate::backup::Taking;
 use hoststate::wire::Failure;
 use sha2::{Digest as _, Sha256};
 
-use super::{OWN, volumes};
-use crate::command;
+use super::volumes;
 use crate::resources::{self, Context};
 use crate::sink::Sink;
+use crate::{OWN, command};
 
 /// Bytes of one chunk.
 const CHUNK: usize = 256 << 10;

@@ -1,7 +1,10 @@
 //! What the running kernel can do.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::{Root, command};
 
@@ -38,16 +41,20 @@ pub fn module_present(root: &Root, name: &str) -> bool {
             .is_some_and(|(_, symbol)| symbols(root).contains(*symbol))
 }
 
-/// The names of the table above that /proc/kallsyms has.
-fn symbols(root: &Root) -> std::collections::HashSet<&'static str> {
-    let text = fs::read_to_string(root.path("/proc/kallsyms")).unwrap_or_default();
-    let mut found = std::collections::HashSet::new();
-    for name in text.lines().filter_map(|line| line.split_whitespace().nth(2)) {
-        if let Some((_, symbol)) = FEATURES.iter().find(|(_, symbol)| *symbol == name) {
-            found.insert(*symbol);
-        }
+/// The names of the table above that /proc/kallsyms has. The kernel writes out every symbol it has when that is read, a hundred
+/// thousand of them, and what of them comes later is a module, which /sys/module shows: so the machine's own is read once.
+fn symbols(root: &Root) -> Cow<'static, HashSet<&'static str>> {
+    static OWN: OnceLock<HashSet<&str>> = OnceLock::new();
+    match root.prefix == Path::new("/") {
+        true => Cow::Borrowed(OWN.get_or_init(|| read_symbols(root))),
+        false => Cow::Owned(read_symbols(root)),
     }
-    found
+}
+
+fn read_symbols(root: &Root) -> HashSet<&'static str> {
+    let text = fs::read_to_string(root.path("/proc/kallsyms")).unwrap_or_default();
+    let known = |name: &str| FEATURES.iter().find(|(_, symbol)| *symbol == name).map(|(_, symbol)| *symbol);
+    text.lines().filter_map(|line| known(line.split_whitespace().nth(2)?)).collect()
 }
 
 /// Whether modprobe knows where to take it from; loads nothing.

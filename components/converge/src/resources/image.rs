@@ -9,6 +9,7 @@ use hoststate::wire::{Failure, Undo};
 use hoststate::{Action, ImageSource, sha256_hex};
 use serde::{Deserialize, Serialize};
 
+use super::running::Running;
 use super::{Context, Observation};
 use crate::{Root, STATE_DIR, files, runtime};
 
@@ -52,10 +53,10 @@ fn fingerprint(root: &Root, source: &ImageSource) -> io::Result<String> {
     }
 }
 
-pub fn observe(root: &Root, name: &str, source: &ImageSource) -> Observation {
+pub fn observe(root: &Root, running: &Running<'_>, name: &str, source: &ImageSource) -> Observation {
     let recorded = imported(root).images.remove(name);
     let wanted = fingerprint(root, source).ok();
-    let there = recorded.is_some() && recorded == wanted && runtime_has(root, name);
+    let there = recorded.is_some() && recorded == wanted && running.has_image(name);
     let action = match (there, recorded.is_some()) {
         (true, _) => Action::None,
         (false, true) => Action::Update,
@@ -68,15 +69,6 @@ pub fn observe(root: &Root, name: &str, source: &ImageSource) -> Observation {
         _ if recorded == wanted => Observation::differs(action, "gone from the runtime", "import", Undo::Keep),
         _ => Observation::differs(action, "made of something else", "import", Undo::Keep),
     }
-}
-
-/// Somebody may have removed an image by hand; a runtime that is down cannot be asked and gets the benefit of the doubt.
-fn runtime_has(root: &Root, name: &str) -> bool {
-    if root.prefix != Path::new("/") {
-        return true;
-    }
-    let filter = format!("name=={name}");
-    runtime::look(&["images", "ls", "-q", &filter]).is_none_or(|listed| listed.lines().any(|line| line == name))
 }
 
 pub fn apply(context: Context<'_>, step: &str, name: &str, source: &ImageSource) -> Result<(), Failure> {

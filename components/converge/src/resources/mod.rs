@@ -4,12 +4,15 @@ pub mod directory;
 pub mod file;
 pub mod image;
 pub mod module;
+pub mod running;
 pub mod symlink;
 pub mod sysctl;
 pub mod unit;
 
 use hoststate::wire::{Failure, Undo};
 use hoststate::{Action, Resource};
+
+use running::Running;
 
 use crate::Root;
 use crate::abandon::Abandon;
@@ -68,15 +71,15 @@ impl Observation {
 }
 
 /// Looks at one resource; units and images are looked at together with what else changes (see [`crate::plan`]).
-pub fn observe(root: &Root, resource: &Resource) -> std::io::Result<Observation> {
+pub fn observe(root: &Root, running: &Running<'_>, resource: &Resource) -> std::io::Result<Observation> {
     match resource {
         Resource::Directory { path, mode, contents } => directory::observe(root, path, *mode, *contents),
         Resource::File { path, mode, content } => file::observe(root, path, *mode, content),
         Resource::Symlink { path, target } => symlink::observe(root, path, target),
         Resource::Sysctl { key, value } => sysctl::observe(root, key, value),
         Resource::KernelModule { name } => Ok(module::observe(root, name)),
-        Resource::Unit { name, enabled, active, .. } => Ok(unit::observe(name, *enabled, *active)),
-        Resource::Image { name, source } => Ok(image::observe(root, name, source)),
+        Resource::Unit { name, enabled, active, .. } => Ok(unit::observe(&running.unit(name), *enabled, *active)),
+        Resource::Image { name, source } => Ok(image::observe(root, running, name, source)),
     }
 }
 

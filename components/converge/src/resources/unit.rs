@@ -5,18 +5,14 @@ use std::thread::JoinHandle;
 use hoststate::Action;
 use hoststate::wire::{Failure, Undo};
 
+use super::running::Shown;
 use super::{Context, Observation};
 use crate::abandon::Abandon;
 use crate::command;
 use crate::sink::Sink;
 
-pub fn observe(name: &str, enabled: bool, active: bool) -> Observation {
-    let shown = command::look("systemctl", &["show", "-p", "ActiveState,UnitFileState,LoadState", "--", name])
-        .unwrap_or_default();
-    let property = |key: &str| {
-        shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().to_owned()
-    };
-    let (is_active, is_enabled) = (property("ActiveState") == "active", property("UnitFileState") == "enabled");
+pub fn observe(shown: &Shown, enabled: bool, active: bool) -> Observation {
+    let (is_active, is_enabled) = (shown.active == "active", shown.enabled == "enabled");
     let action = match (is_active == active, is_enabled == enabled) {
         (true, true) => Action::None,
         (false, _) if active => Action::Start,
@@ -25,8 +21,8 @@ pub fn observe(name: &str, enabled: bool, active: bool) -> Observation {
     if action == Action::None {
         return Observation::same(Undo::Remove);
     }
-    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
-    let found = format!("{}, {}", or(property("ActiveState"), "inactive"), or(property("UnitFileState"), "disabled"));
+    let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
+    let found = format!("{}, {}", or(&shown.active, "inactive"), or(&shown.enabled, "disabled"));
     let wanted = (if active { "active" } else { "inactive" }, if enabled { "enabled" } else { "disabled" });
     Observation::differs(action, found, format!("{}, {}", wanted.0, wanted.1), Undo::Remove)
 }
