@@ -23,4 +23,7 @@ chroot "$root" systemctl mask --quiet \
   systemd-timesyncd.service getty.target console-getty.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
   e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-networkd.service systemd-resolved.service
 
+# systemd's units that come after an update of /usr have run, as on any host that was booted before
+touch -r "$root/usr" "$root/etc/.updated" "$root/var/.updated"
+
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/cache/debconf/*-old "$root"/usr/lib/udev/hwdb.d

@@ -2,6 +2,7 @@
 //! "disk full" are as on a real host.
 
 use crate::recipe::{self, Recipe};
+use crate::release::Release;
 use crate::{command, paths};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use std::process::Command;
 
 pub const DEFAULT_BYTES: u64 = 8 << 30;
 
-pub(crate) fn recipe() -> Recipe {
-    Recipe::open("host")
+pub(crate) fn recipe(release: Release) -> Recipe {
+    Recipe::open("host", release)
 }
 
 /// Where the image is, or would be.
@@ -19,8 +20,8 @@ pub(crate) fn image_path(recipe: &Recipe, kernel: &str) -> Result<PathBuf> {
 }
 
 /// The cached image, built when it is missing.
-pub fn host_image() -> Result<PathBuf> {
-    let recipe = recipe();
+pub fn host_image(release: Release) -> Result<PathBuf> {
+    let recipe = recipe(release);
     let kernel = kernel_release()?;
     let image = image_path(&recipe, &kernel)?;
     recipe::cached(&image, |partial| {

@@ -3,6 +3,7 @@
 use crate::cgroup::Manager;
 use crate::command::{self, Output};
 use crate::disk::Disk;
+use crate::release::Release;
 use crate::size::Size;
 use crate::trust::Trust;
 use crate::{base, network};
@@ -67,11 +68,20 @@ impl Host {
         self.disk().exists()
     }
 
+    /// Which Debian it is; kept beside its disk.
+    pub fn release(&self) -> Result<Release> {
+        let suite =
+            fs::read_to_string(self.dir.join("release")).with_context(|| format!("there is no host {}", self.name))?;
+        Release::of_suite(&suite).with_context(|| format!("host {} is of an unknown release {suite:?}", self.name))
+    }
+
     /// Makes the disk with the host's own identity on it; the host stays off.
-    pub(crate) fn create(&self, base: &Path, size: Option<Size>) -> Result<()> {
+    pub(crate) fn create(&self, release: Release, size: Option<Size>) -> Result<()> {
+        let base = base::host_image(release)?;
         fs::create_dir_all(&self.dir)?;
+        fs::write(self.dir.join("release"), release.suite())?;
         let disk = self.disk();
-        disk.create(base, size)?;
+        disk.create(&base, size)?;
         disk.mount()?;
         let root = &disk.mountpoint;
         fs::write(root.join("etc/hostname"), format!("{}\n", self.name))?;
@@ -212,10 +222,11 @@ impl Host {
         Ok(())
     }
 
-    /// Another machine under this name and address: fresh disk, new identity, running.
+    /// Another machine of the same release under this name and address: fresh disk, new identity, running.
     pub fn replace(&self) -> Result<()> {
+        let release = self.release()?;
         self.destroy()?;
-        self.create(&base::host_image()?, None)?;
+        self.create(release, None)?;
         self.start()
     }
 

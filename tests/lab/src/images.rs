@@ -2,6 +2,7 @@
 //! variables, and of tools that tests run in pods; built from Debian's packages: the lab has no registry to pull from.
 
 use crate::recipe::{self, Recipe};
+use crate::release::Release;
 use crate::{oci, paths};
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ pub fn all() -> Result<Vec<Image>> {
 }
 
 pub(crate) fn recipe_of(name: &str) -> Recipe {
-    Recipe::open(&format!("images/{name}"))
+    Recipe::open(&format!("images/{name}"), Release::default())
 }
 
 /// Where the archive is, or would be.

@@ -2,9 +2,10 @@
 
 use crate::cgroup::Manager;
 use crate::host::{Host, Shared};
+use crate::release::Release;
 use crate::size::Size;
 use crate::trust::Trust;
-use crate::{base, network, paths};
+use crate::{network, paths};
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -21,6 +22,8 @@ const INOTIFY: &str = "/proc/sys/fs/inotify/max_user_instances";
 #[derive(Debug, Clone)]
 pub struct Options {
     pub hosts: u32,
+    /// Of the first host, of the second, …; the last one is that of all further hosts.
+    pub releases: Vec<Release>,
     /// Size of each disk; 8 GiB when not given.
     pub disk: Option<Size>,
     /// How long to wait for another lab to end.
@@ -32,7 +35,13 @@ pub struct Options {
 impl Options {
     pub fn new(hosts: u32) -> Self {
         let keep = std::env::var_os("KINSTALL_LAB_KEEP").is_some_and(|value| value == "1");
-        Options { hosts, disk: None, wait: Duration::ZERO, keep }
+        Options { hosts, releases: Vec::new(), disk: None, wait: Duration::ZERO, keep }
+    }
+
+    /// Of host `h<n>`.
+    fn release(&self, n: u32) -> Release {
+        let own = self.releases.get(n.saturating_sub(1) as usize);
+        own.or(self.releases.last()).copied().unwrap_or_default()
     }
 }
 
@@ -57,9 +66,18 @@ impl Lab {
         Lab::up_with(&Options::new(hosts))
     }
 
+    /// The same with one host of each of these releases, in this order.
+    pub fn up_of(releases: &[Release]) -> Result<Lab> {
+        let hosts = u32::try_from(releases.len())?;
+        Lab::up_with(&Options { releases: releases.to_owned(), ..Options::new(hosts) })
+    }
+
     pub fn up_with(options: &Options) -> Result<Lab> {
         if options.hosts == 0 || options.hosts > MAX_HOSTS {
             bail!("a lab has 1 to {MAX_HOSTS} hosts, not {}", options.hosts);
+        }
+        if options.releases.len() > options.hosts as usize {
+            bail!("there are {} releases for {} hosts", options.releases.len(), options.hosts);
         }
         need_root()?;
         let lock = own(options.wait)?;
@@ -110,7 +128,6 @@ impl Lab {
     }
 
     fn boot(&mut self, options: &Options) -> Result<()> {
-        let image = base::host_image()?;
         raise_inotify(&self.shared.state)?;
         network::up()?;
         self.shared.trust.ensure_key()?;
@@ -118,19 +135,19 @@ impl Lab {
         self.hosts = new.clone();
         self.write_ssh_config()?;
         each(&new, |host| {
-            host.create(&image, options.disk)?;
+            host.create(options.release(host.number()), options.disk)?;
             host.start()
         })
     }
 
     /// One more fresh host.
-    pub fn add(&mut self, disk: Option<Size>) -> Result<Host> {
+    pub fn add(&mut self, release: Release, disk: Option<Size>) -> Result<Host> {
         let n =
             (1..=MAX_HOSTS).find(|n| self.hosts.iter().all(|host| host.number() != *n)).context("the lab is full")?;
         let host = Host::new(n, self.shared.clone());
         self.hosts.push(host.clone());
         self.write_ssh_config()?;
-        host.create(&base::host_image()?, disk)?;
+        host.create(release, disk)?;
         host.start()?;
         Ok(host)
     }
@@ -293,5 +310,26 @@ fn raise_inotify(state: &Path) -> Result<()> {
 fn restore_inotify(state: &Path) {
     if let Ok(old) = fs::read_to_string(state.join("inotify")) {
         let _ = fs::write(INOTIFY, old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_release_is_that_of_all_further_hosts() {
+        use Release::{Bookworm, Trixie};
+        let of = |releases: &[Release]| {
+            let options = Options { releases: releases.to_owned(), ..Options::new(3) };
+            [1, 2, 3].map(|n| options.release(n))
+        };
+        assert_eq!(of(&[]), [Bookworm; 3]);
+        assert_eq!(of(&[Trixie]), [Trixie; 3]);
+        assert_eq!(of(&[Bookworm, Trixie]), [Bookworm, Trixie, Trixie]);
+        assert_eq!(of(&[Trixie, Bookworm, Trixie]), [Trixie, Bookworm, Trixie]);
+        let few = Options { releases: vec![Bookworm, Trixie], ..Options::new(1) };
+        let refused = Lab::up_with(&few).err().map(|error| error.to_string());
+        assert_eq!(refused.as_deref(), Some("there are 2 releases for 1 hosts"));
     }
 }

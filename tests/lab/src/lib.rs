@@ -1,6 +1,6 @@
 //! Bare Linux hosts on one machine, for tests and the demo.
 //!
-//! In: a number of hosts. Out: that many Debian hosts at 10.99.0.11, .12, … that answer SSH, each with systemd as PID 1,
+//! In: a number of hosts, and which Debian they are. Out: that many hosts at 10.99.0.11, .12, … that answer SSH, each with systemd as PID 1,
 //! its own disk, network namespace, cgroups, machine-id and SSH host keys, and without any container runtime or Kubernetes
 //! file. They can lose power or their network, come back with the same disk, and vanish without a trace.
 //! Also built here, because only tests need them: OCI archives of the sample application and of tools from Debian's packages
@@ -20,6 +20,7 @@ mod oci;
 mod paths;
 mod prune;
 mod recipe;
+mod release;
 mod size;
 pub mod tools;
 mod trust;
@@ -30,4 +31,5 @@ pub use host::{Host, State, in_network};
 pub use lab::{Lab, Options};
 pub use paths::{cache_dir, state_dir};
 pub use prune::prune;
+pub use release::Release;
 pub use size::Size;

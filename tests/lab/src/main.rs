@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use lab::{Host, Lab, Options, Size};
+use lab::{Host, Lab, Options, Release, Size};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +20,9 @@ enum Command {
     Up {
         #[arg(default_value_t = 3)]
         hosts: u32,
+        /// Debian's release of the first host, of the second, …; the last one is that of all further hosts.
+        #[arg(long, value_delimiter = ',', default_value = "bookworm")]
+        release: Vec<Release>,
         /// Size of each disk.
         #[arg(long)]
         disk: Option<Size>,
@@ -28,10 +31,12 @@ enum Command {
     Down,
     /// One more fresh host.
     Add {
+        #[arg(long, default_value = "bookworm")]
+        release: Release,
         #[arg(long)]
         disk: Option<Size>,
     },
-    /// Name, address and state of each host.
+    /// Name, address, state and release of each host.
     List,
     /// A shell or a command on a host over SSH.
     Ssh {
@@ -65,8 +70,11 @@ enum Command {
     Heal { host: String },
     /// Power cut, and the disk is gone.
     Destroy { host: String },
-    /// Build the hosts' disk image if it is missing; print its path.
-    Base,
+    /// Build the hosts' disk image of a release if it is missing; print its path.
+    Base {
+        #[arg(long, default_value = "bookworm")]
+        release: Release,
+    },
     /// Build the image archives (sample application, tools) that are missing; print their paths.
     Images {
         /// Print the image's full reference before its path.
@@ -105,12 +113,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up { hosts, disk } => {
-            let lab = Lab::up_with(&Options { disk, keep: true, ..Options::new(hosts) })?;
+        Command::Up { hosts, release, disk } => {
+            let lab = Lab::up_with(&Options { releases: release, disk, keep: true, ..Options::new(hosts) })?;
             list(&lab)?;
         }
         Command::Down => Lab::down_any()?,
-        Command::Add { disk } => println!("{}", Lab::attach()?.add(disk)?.name()),
+        Command::Add { release, disk } => println!("{}", Lab::attach()?.add(release, disk)?.name()),
         Command::List => list(&Lab::attach()?)?,
         Command::Ssh { host, user, command } => return become_(host_of(&host)?.ssh_command(&user).args(command)),
         Command::Exec { host, command } => return become_(&mut host_of(&host)?.exec_command(&command)?),
@@ -123,7 +131,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Cut { host } => host_of(&host)?.cut()?,
         Command::Heal { host } => host_of(&host)?.heal()?,
         Command::Destroy { host } => host_of(&host)?.destroy()?,
-        Command::Base => println!("{}", lab::host_image()?.display()),
+        Command::Base { release } => println!("{}", lab::host_image(release)?.display()),
         Command::Images { references } => {
             for image in lab::images::all()? {
                 let reference = if references { format!("{} ", image.reference) } else { String::new() };
@@ -154,7 +162,7 @@ fn host_of(name: &str) -> Result<Host> {
 
 fn list(lab: &Lab) -> Result<()> {
     for host in lab.hosts() {
-        println!("{}\t{}\t{:?}", host.name(), host.address(), host.state()?);
+        println!("{}\t{}\t{:?}\t{}", host.name(), host.address(), host.state()?, host.release()?);
     }
     Ok(())
 }

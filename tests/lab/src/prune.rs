@@ -2,6 +2,7 @@
 //! too: each use of an entry sets its time.
 
 use crate::recipe::{self, Recipe};
+use crate::release::Release;
 use crate::{base, images, paths, tools};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
@@ -23,8 +24,11 @@ pub fn prune() -> Result<()> {
 
 /// Every entry that this clone's recipes name.
 fn named() -> Result<BTreeSet<PathBuf>> {
-    let host = base::recipe();
-    let mut named = BTreeSet::from([base::image_path(&host, &base::kernel_release()?)?, host.packages_path()?]);
+    let mut named = BTreeSet::new();
+    for host in Release::ALL.map(base::recipe) {
+        named.insert(base::image_path(&host, &base::kernel_release()?)?);
+        named.insert(host.packages_path()?);
+    }
     for name in images::IMAGES {
         let recipe: Recipe = images::recipe_of(name);
         let archive = images::archive_of(name, &recipe)?;
@@ -114,6 +118,6 @@ mod tests {
     fn every_recipe_names_its_entries() {
         let named = named().unwrap();
         let of = |folder: &str| named.iter().filter(|path| path.parent().unwrap().ends_with(folder)).count();
-        assert_eq!(FOLDERS.map(of), [1, 3, 1, 1, 4, 1], "{named:?}");
+        assert_eq!(FOLDERS.map(of), [2, 3, 1, 1, 5, 1], "{named:?}");
     }
 }

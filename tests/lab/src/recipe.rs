@@ -3,6 +3,7 @@
 //! in two cached steps, because the first takes a minute and the second a second: packages → compressed tar by mmdebstrap, then
 //! tar + rootfs + customize.sh → folder.
 
+use crate::release::Release;
 use crate::{command, paths};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
@@ -18,29 +19,32 @@ const LEVEL: i32 = 3;
 
 /// Raise to rebuild everything after a change of the way roots are built.
 const FORMAT: &str = "2";
-const SUITE: &str = "bookworm";
 
 pub struct Recipe {
     name: String,
     dir: PathBuf,
+    release: Release,
 }
 
 impl Recipe {
     /// `path` is relative to this crate's folder, for example `images/mariadb`.
-    pub fn open(path: &str) -> Self {
+    pub fn open(path: &str, release: Release) -> Self {
         let dir = paths::recipes_dir().join(path);
         let name = dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Recipe { name, dir }
+        Recipe { name, dir, release }
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Changes whenever any file of the recipe (content, mode, name) or `extra` does.
+    /// Changes whenever any file of the recipe (content, mode, name), its release or `extra` does.
     pub fn hash(&self, extra: &str) -> Result<String> {
         let mut hash = Sha256::new();
         hash.update(FORMAT);
+        if self.release != Release::default() {
+            hash.update(self.release.suite());
+        }
         hash.update(extra);
         for path in files(&self.dir)? {
             use std::os::unix::fs::PermissionsExt as _;
@@ -76,7 +80,8 @@ impl Recipe {
     fn packages_tar(&self) -> Result<PathBuf> {
         let tar = self.packages_path()?;
         let (list, variant) = (self.packages()?, self.variant()?);
-        cached(&tar, |partial| mmdebstrap(&variant, &list, &paths::cache_dir().join("debs"), partial))?;
+        let debs = paths::cache_dir().join("debs").join(self.release.suite());
+        cached(&tar, |partial| mmdebstrap(self.release, &variant, &list, &debs, partial))?;
         Ok(tar)
     }
 
@@ -84,7 +89,7 @@ impl Recipe {
     pub fn packages_path(&self) -> Result<PathBuf> {
         let (list, variant) = (self.packages()?, self.variant()?);
         let mut hash = Sha256::new();
-        hash.update(format!("{FORMAT}{SUITE}{list:?}"));
+        hash.update(format!("{FORMAT}{}{list:?}", self.release));
         if variant != VARIANT {
             hash.update(&variant);
         }
@@ -150,7 +155,7 @@ pub fn short(hash: Sha256) -> String {
     hex::encode(hash.finalize())[..16].to_owned()
 }
 
-fn mmdebstrap(variant: &str, packages: &[String], debs: &Path, tar: &Path) -> Result<()> {
+fn mmdebstrap(release: Release, variant: &str, packages: &[String], debs: &Path, tar: &Path) -> Result<()> {
     fs::create_dir_all(debs)?;
     let archives = "var/cache/apt/archives";
     let mut command = Command::new("mmdebstrap");
@@ -163,7 +168,7 @@ fn mmdebstrap(variant: &str, packages: &[String], debs: &Path, tar: &Path) -> Re
         .args(["man", "locale", "doc"].map(|dir| format!("--dpkgopt=path-exclude=/usr/share/{dir}/*")))
         .arg("--dpkgopt=path-include=/usr/share/doc/*/copyright");
     if variant == VARIANT {
-        // packages once downloaded serve every recipe; where nothing is installed no hook runs
+        // packages once downloaded serve every recipe of their release; where nothing is installed no hook runs
         command
             .arg("--skip=essential/unlink")
             .arg(format!(
@@ -175,10 +180,10 @@ fn mmdebstrap(variant: &str, packages: &[String], debs: &Path, tar: &Path) -> Re
                 debs.display()
             ));
     }
-    command.args([SUITE, "-"]);
+    command.args([release.suite(), "-"]);
     // the machine's own mirror where it runs the same release; else mmdebstrap's default
     let own = "/etc/apt/sources.list.d/debian.sources";
-    if fs::read_to_string(own).is_ok_and(|text| text.contains(SUITE)) {
+    if fs::read_to_string(own).is_ok_and(|text| text.contains(release.suite())) {
         command.arg(own);
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start mmdebstrap")?;
@@ -209,14 +214,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hash_follows_content_and_extra() {
+    fn hash_follows_content_release_and_extra() {
         let dir = tempfile::tempdir().unwrap();
-        let recipe = Recipe { name: "x".into(), dir: dir.path().to_owned() };
+        let recipe = Recipe { name: "x".into(), dir: dir.path().to_owned(), release: Release::Bookworm };
         fs::create_dir(dir.path().join("rootfs")).unwrap();
         fs::write(dir.path().join("rootfs/a"), "1").unwrap();
         let first = recipe.hash("").unwrap();
         assert_eq!(first, recipe.hash("").unwrap());
         assert_ne!(first, recipe.hash("6.18").unwrap());
+        let newer = Recipe { name: "x".into(), dir: dir.path().to_owned(), release: Release::Trixie };
+        assert_ne!(first, newer.hash("").unwrap());
         fs::write(dir.path().join("rootfs/a"), "2").unwrap();
         assert_ne!(first, recipe.hash("").unwrap());
     }

@@ -1,7 +1,7 @@
-//! Two hosts through everything that the lab promises. One test: there is one lab on a machine.
+//! Two hosts, of two releases of Debian, through everything that the lab promises. One test: there is one lab on a machine.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lab::{Lab, Options, Size, State};
+use lab::{Lab, Options, Release, Size, State};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ fn two_hosts_live_and_vanish() {
         wait: Duration::from_secs(600),
         keep: false,
         disk: Some(Size::gib(2)),
+        releases: vec![Release::Bookworm, Release::Trixie],
         ..Options::new(2)
     })
     .unwrap();
@@ -22,8 +23,9 @@ fn two_hosts_live_and_vanish() {
     power(&lab);
     disk_full(&lab);
     second_lab_is_refused();
-    let third = lab.add(None).unwrap();
+    let third = lab.add(Release::Trixie, None).unwrap();
     assert_eq!(third.ssh_ok("hostname").unwrap(), "h3");
+    assert_eq!(third.release().unwrap(), Release::Trixie);
     third.destroy().unwrap();
     assert_ne!(traces(), Vec::<String>::new(), "the search for traces finds nothing while a lab runs");
 
@@ -40,6 +42,8 @@ fn bare_debian(lab: &Lab) {
         .map(|host| {
             host.exec("systemctl is-system-running --wait").unwrap().ok().unwrap();
             assert_eq!(host.ssh_ok("hostname; cat /proc/1/comm").unwrap(), format!("{}\nsystemd", host.name()));
+            let version = if host.number() == 1 { "12." } else { "13." };
+            assert!(host.ssh_ok("cat /etc/debian_version").unwrap().starts_with(version));
             host.ssh_ok("cat /etc/machine-id").unwrap()
         })
         .collect();
@@ -77,12 +81,13 @@ fn networks(lab: &Lab) {
 }
 
 fn limits(lab: &Lab) {
-    let host = lab.host(1);
-    let run = |limit: &str| {
-        host.ssh(&format!("systemd-run --wait --quiet -p MemoryMax={limit} -p MemorySwapMax=0 sh -c 'head -c 60M /dev/zero | tail -c 60M >/dev/null'")).unwrap()
-    };
-    assert!(run("200M").success());
-    assert!(!run("20M").success(), "a memory limit kills");
+    for host in lab.hosts() {
+        let run = |limit: &str| {
+            host.ssh(&format!("systemd-run --wait --quiet -p MemoryMax={limit} -p MemorySwapMax=0 sh -c 'head -c 60M /dev/zero | tail -c 60M >/dev/null'")).unwrap()
+        };
+        assert!(run("200M").success());
+        assert!(!run("20M").success(), "a memory limit kills on {}", host.name());
+    }
 }
 
 fn power(lab: &Lab) {

@@ -13,10 +13,10 @@ use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
 use e2e::scenario::{Scenario, tell};
 use e2e::wordpress::Post;
-use lab::Lab;
+use lab::{Lab, Release};
 
-/// Two to be lost, two to come back on.
-const HOSTS: u32 = 4;
+/// Two to be lost, two to come back on; each cluster is of two releases of Debian, and the control plane goes from one to the other.
+const HOSTS: [Release; 4] = [Release::Bookworm, Release::Trixie, Release::Trixie, Release::Bookworm];
 
 pub struct Story {
     pub lab: Lab,
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn begin() -> Result<Story> {
-    let lab = Lab::up(HOSTS).context("cannot boot four hosts")?;
+    let lab = Lab::up_of(&HOSTS).context("cannot boot four hosts")?;
     let artifacts = Artifacts::from_env()?;
     let mut inventory = Inventory::of(&lab, &artifacts);
     inventory.hosts.truncate(2);

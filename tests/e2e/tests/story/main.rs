@@ -17,10 +17,12 @@ use anyhow::{Context, Result};
 use e2e::operator::{Artifacts, Inventory, Operator};
 use e2e::scenario::{Runner, Scenario, play};
 use e2e::snapshot::Snapshot;
-use lab::Lab;
+use lab::{Lab, Release};
 
 /// Hosts of the cluster; one more waits beside it.
 const NODES: usize = 3;
+/// The control plane is of one release of Debian, workers of both, and another one may come.
+const HOSTS: [Release; NODES + 1] = [Release::Bookworm, Release::Bookworm, Release::Trixie, Release::Trixie];
 
 /// Everything the scenarios share.
 pub struct Story {
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
 
 fn begin() -> Result<Story> {
     let artifacts = Artifacts::from_env()?;
-    let lab = Lab::up(4).context("cannot boot four hosts")?;
+    let lab = Lab::up_of(&HOSTS).context("cannot boot four hosts")?;
     let mut inventory = Inventory::of(&lab, &artifacts);
     inventory.hosts.truncate(NODES);
     let operator = Operator::new(&lab, "operator", artifacts)?;
