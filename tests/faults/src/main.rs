@@ -13,6 +13,7 @@ mod matrix;
 mod site;
 mod whole;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,6 +44,9 @@ struct Args {
     /// Leave out so many cases at the beginning: the long form in slices
     #[arg(long, default_value_t = 0)]
     from: usize,
+    /// One of so many cases alone, spread over all of them: a sample
+    #[arg(long, default_value = "1")]
+    stride: NonZeroUsize,
     /// At most so many cases
     #[arg(long)]
     count: Option<usize>,
@@ -74,6 +78,7 @@ fn run(args: &Args) -> Result<bool> {
     let all = if args.short { cases::short()? } else { cases::long(&mut site, &args.commands, args.every.into())? };
     let total = all.len();
     let chosen = all.into_iter().filter(|case| case.to_string().contains(&args.only)).skip(args.from);
+    let chosen = chosen.step_by(args.stride.get());
     let cases: Vec<_> = chosen.take(args.count.unwrap_or(usize::MAX)).collect();
     println!("{} of {total} cases; that takes about {} minutes", cases.len(), cases.len() * SECONDS_EACH / 60 + 1);
     let mut matrix = Matrix::default();
