@@ -214,6 +214,11 @@ impl Printer {
         }
     }
 
+    /// A stage of the run, which is what hosts are at meanwhile, began then and is over.
+    pub fn stage(&self, what: &str, since: Instant) {
+        self.took(CLUSTER, what, since.elapsed());
+    }
+
     /// Where the time went until now, as a picture.
     pub fn svg(&self, title: &str) -> String {
         svg::svg(title, self.elapsed(), &self.timeline.spans())

@@ -300,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn an_upgrades_stages_are_told_apart() {
+        for (what, kind) in [
+            ("bundle and keys", Kind::Look),
+            ("control planes", Kind::Wait),
+            ("workers", Kind::Wait),
+            ("draining", Kind::Api),
+            ("upgrading", Kind::Look),
+            ("waiting until it is well", Kind::Api),
+            ("going back", Kind::Look),
+            ("unit kinstall-kubelet.service", Kind::Unit),
+        ] {
+            assert_eq!(Kind::of(what), kind, "{what}");
+        }
+    }
+
+    #[test]
     fn what_ended_now_began_before() {
         let timeline = Timeline::new(Instant::now());
         timeline.add("h1", "unit kinstall-proxy.service", Duration::from_secs(3600));

@@ -33,7 +33,7 @@ pub enum Kind {
 }
 
 /// What a span's first words say about it.
-const KINDS: [(&str, Kind); 24] = [
+const KINDS: [(&str, Kind); 29] = [
     ("waiting for its turn", Kind::Wait),
     ("waiting to", Kind::Wait),
     ("connecting", Kind::Connect),
@@ -45,7 +45,12 @@ const KINDS: [(&str, Kind); 24] = [
     ("keys", Kind::Look),
     ("plan", Kind::Look),
     ("comparing", Kind::Look),
+    ("upgrading", Kind::Look),
+    ("going back", Kind::Look),
+    ("control planes", Kind::Wait),
+    ("workers", Kind::Wait),
     ("waiting until", Kind::Api),
+    ("draining", Kind::Api),
     ("directory ", Kind::File),
     ("file ", Kind::File),
     ("symlink ", Kind::File),

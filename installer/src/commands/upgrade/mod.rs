@@ -12,6 +12,8 @@ mod plan;
 mod proof;
 mod versions;
 
+use std::time::Instant;
+
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -48,6 +50,7 @@ struct Upgrading<'a> {
 
 pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     let printer = run.printer;
+    let underway = printer.cluster("bundle and keys");
     let bundle = run.bundle(arguments.bundled.bundle.as_deref()).await?;
     super::plan::check_bundle(&bundle, &run.cluster)?;
     let to = Versions::of_bundle(&bundle.manifest);
@@ -55,6 +58,7 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     let identity = run.state.identity()?;
     run.kubeconfig()?;
     let pki = Pki::load_or_create(&run.state, &run.cluster)?;
+    drop(underway);
     let upgrading = Upgrading { run, arguments, bundle: &bundle, fleet: Fleet::new(run) };
 
     let (hooks, everybody) = (run.hooks(), run.cluster.hosts.iter().collect::<Vec<_>>());
@@ -232,7 +236,12 @@ impl<'a> Upgrading<'a> {
             if !steps.is_empty() {
                 run.printer.phase(&format!("upgrading {what}, {at_once} at a time"));
             }
-            if let Some(text) = self.some(&steps, at_once).await {
+            let began = Instant::now();
+            let stopped = self.some(&steps, at_once).await;
+            if !steps.is_empty() {
+                run.printer.stage(what, began);
+            }
+            if let Some(text) = stopped {
                 let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
                 run.printer.result(
                     &format!("{text}\nlog: {log}"),
@@ -280,10 +289,12 @@ impl<'a> Upgrading<'a> {
         let current = crate::api::with_current(&admin, &server.context);
         run.state.write_bytes(ADMIN_KUBECONFIG, current.as_bytes())?;
         run.printer.phase("addons");
+        let underway = run.printer.cluster("addons");
         let addons = up::addons(&run.cluster, &inputs.bundle.version)?;
         let outcomes = Applier::new(server.client.clone()).apply(&addons).await?;
         drift::remember_addons(&run.state, &addons)?;
         let mut changed = hosts + up::tell_outcomes(run, &outcomes);
+        drop(underway);
         let mut report = Report::new(run.printer);
         let fine = validate::basics(&mut report, &server.client, &run.cluster, &addons).await;
         if fine {
