@@ -1,6 +1,7 @@
 //! The person at the keyboard: a working directory with an inventory, and the `kinstall` executable.
 
 use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -154,6 +155,49 @@ impl Operator {
         Ok(said)
     }
 
+    /// At a terminal, where somebody waits for each of these questions and types what stands beside it. What the terminal showed
+    /// is on stdout.
+    pub fn at_a_terminal(&self, args: &[&str], answers: &[(&str, &str)]) -> Result<Output> {
+        let line = format!("{} {}", self.artifacts.kinstall.display(), args.join(" "));
+        let mut child = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run script")?;
+        let (mut keys, mut screen) =
+            (child.stdin.take().context("no stdin")?, child.stdout.take().context("no stdout")?);
+        let (mut shown, mut seen, mut some) = (Vec::new(), 0, [0; 4096]);
+        let mut answers = answers.iter().peekable();
+        loop {
+            let read = screen.read(&mut some)?;
+            if read == 0 {
+                break;
+            }
+            shown.extend_from_slice(&some[..read]);
+            if let Some((question, typed)) = answers.peek()
+                && String::from_utf8_lossy(&shown[seen..]).contains(question)
+            {
+                writeln!(keys, "{typed}")?;
+                seen = shown.len();
+                answers.next();
+            }
+        }
+        drop(keys);
+        let rest = child.wait_with_output()?;
+        Ok(Output { stdout: shown, ..rest })
+    }
+
+    /// The lines that hooks have written into `hooks.log` beside the inventory since this was asked last.
+    pub fn hooks_told(&self) -> Result<Vec<String>> {
+        let file = self.path("hooks.log");
+        let text = std::fs::read_to_string(&file).context("no hook has run")?;
+        std::fs::remove_file(file)?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.join(".kinstall/lab/admin.kubeconfig")
     }
@@ -170,7 +214,6 @@ impl Operator {
 
     /// With a manifest on stdin (`-f -`).
     pub fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
-        use std::io::Write;
         let mut child = Command::new(&self.artifacts.kubectl)
             .arg("--kubeconfig")
             .arg(self.kubeconfig())

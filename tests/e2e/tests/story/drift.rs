@@ -1,9 +1,8 @@
 //! What somebody changes by hand is told exactly, by `status --drift` and `plan`, and `up` mends it; but at a terminal it asks first.
 
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::operator::{Inventory, both};
 
 use crate::Story;
@@ -32,17 +31,7 @@ fn says(output: &Output, code: i32, words: &[&str]) -> Result<()> {
 
 /// `up` at a terminal, with this answer.
 fn at_a_terminal(story: &Story, answer: &str) -> Result<Output> {
-    let up = format!("{} up -i inventory.yaml --no-validate", story.operator.artifacts().kinstall.display());
-    let mut child = Command::new("script")
-        .args(["-qec", &up, "/dev/null"])
-        .current_dir(&story.operator.directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run script")?;
-    child.stdin.take().context("no stdin")?.write_all(format!("{answer}\n").as_bytes())?;
-    Ok(child.wait_with_output()?)
+    story.operator.at_a_terminal(&["up", "-i", "inventory.yaml", "--no-validate"], &[("Type yes to go on:", answer)])
 }
 
 pub fn told_and_mended(story: &Story) -> Result<()> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::load::{Connections, Outcome};
 use e2e::snapshot::left_behind;
 
-use crate::{Story, version, workload};
+use crate::{Story, hooks, version, workload};
 
 /// Starts the upgrade and kills it as soon as it says `words` of a host.
 fn kill_at(story: &Story, bundle: &Path, more: &[&str], words: &str) -> Result<()> {
@@ -37,9 +37,21 @@ pub fn components_alone(story: &Story) -> Result<()> {
     let versions = story.versions()?;
     ensure!(versions[0] == ("0.1.1".into(), true) && versions[3] == ("0.1.0".into(), true), "{versions:?}");
     let started = Instant::now();
-    let said = story.operator.ok(&Story::upgrade(&story.next, &["--workers", "50%"]))?;
+    let said = hooks::with(story, || story.operator.ok(&Story::upgrade(&story.next, &["--workers", "50%"])))?;
     println!("        what was left of the upgrade took {:.1} s", started.elapsed().as_secs_f64());
     ensure!(said.contains("has 0.1.1"), "{said}");
+    // the first host was there before
+    let told = [
+        "upgrade before h1 h2 h3 h4",
+        "before h2 controlPlane",
+        "after h2 controlPlane",
+        "before h3 controlPlane",
+        "after h3 controlPlane",
+        "before h4 worker",
+        "after h4 worker",
+        "upgrade after h1 h2 h3 h4",
+    ];
+    hooks::ran(story, &told, ["", "0.1.1", "0.1.1", "0.1.1"])?;
     story.all_have("0.1.1")?;
     ensure!(
         workload::containers(story)? == containers,
@@ -115,13 +127,30 @@ pub fn runtime_too(story: &Story) -> Result<()> {
     kill_at(story, &story.runtime, &[], "h2: cordoned")?;
     ensure!(story.cordoned()? == ["h2", "h3"], "{:?}", story.cordoned()?);
     let started = Instant::now();
-    let said = story.operator.ok(&Story::upgrade(&story.runtime, &[]))?;
+    let said = story.operator.ok(&Story::upgrade(&story.runtime, &["--timeline", "upgrade.svg"]))?;
     println!("        what was left of the upgrade took {:.1} s", started.elapsed().as_secs_f64());
     ensure!(said.contains("has 0.1.2"), "{said}");
+    is_drawn(&std::fs::read_to_string(story.operator.path("upgrade.svg"))?)?;
     story.all_have("0.1.2")?;
     ensure!(story.cordoned()? == ["h3"], "{:?}", story.cordoned()?);
     tell(&load.all_good()?);
     story.operator.kubectl(&["uncordon", "h3"])?;
+    Ok(())
+}
+
+/// Every stage of the cluster has a bar, and so has everything that an upgrade does to a host, the first of which had it before.
+fn is_drawn(picture: &str) -> Result<()> {
+    let bars =
+        ["bundle and keys", "control planes", "workers", "addons", "check nodes are Ready"].map(|bar| ("cluster", bar));
+    let of_hosts = ["h2", "h3", "h4"].into_iter().flat_map(|host| {
+        ["connecting", "draining", "upgrading", "unit kinstall-containerd.service", "waiting until it is well"]
+            .map(|bar| (host, bar))
+    });
+    for (lane, bar) in bars.into_iter().chain(of_hosts).chain([("h1", "connecting")]) {
+        ensure!(picture.contains(&format!("<title>{lane}: {bar}, ")), "no bar {bar:?} of {lane}:\n{picture}");
+    }
+    let title = "<title>kinstall upgrade: cluster lab, 4 hosts, ";
+    ensure!(picture.contains(title) && picture.ends_with("</svg>\n"), "{picture}");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! load, and cut off half-way.
 
 mod forth;
+mod hooks;
 mod refused;
 mod workload;
 

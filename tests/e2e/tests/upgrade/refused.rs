@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use e2e::operator::both;
 
-use crate::{Story, workload};
+use crate::{Story, hooks, workload};
 
 /// When each host was last applied to, and with what.
 fn manifests(story: &Story) -> Result<Vec<String>> {
@@ -81,12 +81,16 @@ pub fn refusals(story: &Story) -> Result<()> {
 pub fn broken(story: &Story) -> Result<()> {
     let (before, containers) = (manifests(story)?, workload::containers(story)?);
     let started = Instant::now();
-    let said = story.operator.fails_saying(
-        &Story::upgrade(&story.broken, &[]),
-        &["h1", "broken on purpose", "it is back at 0.1.0", "the same command again goes on"],
-    )?;
+    let said = hooks::with(story, || {
+        story.operator.fails_saying(
+            &Story::upgrade(&story.broken, &[]),
+            &["h1", "broken on purpose", "it is back at 0.1.0", "the same command again goes on"],
+        )
+    })?;
     println!("        failed, and back, in {:.1} s", started.elapsed().as_secs_f64());
     ensure!(!said.contains("h2: upgraded"), "{said}");
+    // it is not after an upgrade
+    hooks::ran(story, &["upgrade before h1 h2 h3 h4", "before h1 controlPlane"], [""; 4])?;
     story.all_have("0.1.0")?;
     ensure!(manifests(story)?[1..] == before[1..], "another host was touched");
     ensure!(story.cordoned()?.is_empty(), "a node is cordoned");
