@@ -9,12 +9,13 @@ use e2e::scenario::until;
 use e2e::snapshot::left_behind;
 use serde_json::Value;
 
-use crate::{Story, manifests};
+use crate::{Story, behind, manifests};
 
 pub fn added(story: &Story) -> Result<()> {
     let address = story.lab.inventory_hosts().pop().context("no third host")?.1;
     let before = (story.inventory()?, manifests(&story.lab.hosts()[..2])?);
-    let add = ["node", "add", "h3", "--address", &address, "-i", "inventory.yaml"];
+    behind::prepare(story)?;
+    let add = [&["node", "add", "h3", "--address", &address, "-i", "inventory.yaml"], &behind::WAY[..]].concat();
     let bad = [&add[..], &["--taint", "nonsense"]].concat();
     story.operator.fails_saying(&bad, &["taints", "nothing was changed"])?;
     ensure!(story.inventory()? == before.0, "the inventory was changed");
@@ -36,8 +37,14 @@ pub fn added(story: &Story) -> Result<()> {
     ensure!(story.node("h3", ".spec.taints")?.contains("gpu"), "the taint is missing");
     let said = story.up()?;
     ensure!(said.contains("nothing changed"), "{said}");
+    behind::was_the_way(story)?;
+    let told = story.operator.hooks_told()?;
+    ensure!(told == ["nodeAdd before h3", "nodeAdd after h3"], "{told:?}");
+    let mark = story.lab.host(3).ssh_ok("cat /root/hooks.log")?;
+    ensure!(mark == "nodeAdd h3 root /etc/kinstall", "{mark}");
     // again: it is there
-    story.operator.ok(&add).map(drop)
+    story.operator.ok(&add)?;
+    story.operator.hooks_told().map(drop)
 }
 
 pub fn changed(story: &Story) -> Result<()> {
@@ -129,8 +136,16 @@ pub fn replaced(story: &Story) -> Result<()> {
     ensure!(manifests(&story.lab.hosts()[..2])? == before, "another host was touched");
     ensure!(story.inventory()?.contains("- name: h9\n"), "{}", story.inventory()?);
     story.copy_is_of_today()?;
+    let told = story.operator.hooks_told()?;
+    ensure!(
+        told == ["nodeRemove before h3", "nodeRemove after h3", "nodeAdd before h9", "nodeAdd after h9"],
+        "{told:?}"
+    );
     let said = story.operator.ok(&REPLACE)?;
     ensure!(said.contains("h9 has its place already"), "{said}");
+    // what is there comes once more, and nothing goes
+    let told = story.operator.hooks_told()?;
+    ensure!(told == ["nodeAdd before h9", "nodeAdd after h9"], "{told:?}");
     story.operator.fails_saying(
         &["node", "replace", "h1", "h8", "--address", "10.99.0.99", "-i", "inventory.yaml", "--yes"],
         &["the only control plane", "nothing was changed"],
@@ -148,6 +163,10 @@ pub fn removed(story: &Story) -> Result<()> {
     ensure!(!inventory.contains("h9") && inventory.contains("hosts:   # ours\n"), "{inventory}");
     let left = left_behind(story.lab.host(3))?;
     ensure!(left.trim().is_empty(), "{left}");
+    let told = story.operator.hooks_told()?;
+    ensure!(told == ["nodeRemove before h9", "nodeRemove after h9"], "{told:?}");
+    let marks = story.lab.host(3).ssh_ok("cat /root/hooks.log")?;
+    ensure!(marks.ends_with("\nnodeRemove h9 root /etc/kinstall"), "{marks}");
     story.copy_is_of_today()?;
     let said = story.operator.ok(&["node", "remove", "h9", "-i", "inventory.yaml", "--yes"])?;
     ensure!(said.contains("h9 was removed before"), "{said}");

@@ -13,6 +13,7 @@ const DOWN: [&str; 4] = ["down", "-i", "inventory.yaml", "--yes"];
 pub fn half_dead(story: &Story) -> Result<()> {
     let address = story.lab.host(3).address();
     story.operator.ok(&["node", "add", "h3", "--address", &address, "-i", "inventory.yaml"])?;
+    story.operator.hooks_told()?;
     for host in [2, 3] {
         story.lab.host(host).poweroff()?;
     }
@@ -21,6 +22,9 @@ pub fn half_dead(story: &Story) -> Result<()> {
     let without_h3 = [&DOWN[..], &["--force-forget", "h3"]].concat();
     story.operator.fails_saying(&without_h3, &["1 hosts are clean, 1 not yet", "h2: ", "--force-forget"])?;
     ensure!(is_clean(story, 1)?, "h1 is not clean");
+    // what is after it comes when it has gone well
+    let told = story.operator.hooks_told()?;
+    ensure!(told == ["down before h1 h2"], "{told:?}");
     ensure!(story.operator.path(".kinstall/lab/pki/ca.key").exists(), "the keys are gone");
     Ok(())
 }
@@ -40,6 +44,8 @@ pub fn finished(story: &Story) -> Result<()> {
     let said = both(&output);
     ensure!(output.status.success() && said.contains("h3: not touched, and forgotten as you said"), "{said}");
     ensure!(is_clean(story, 2)?, "h2 is not clean");
+    let told = story.operator.hooks_told()?;
+    ensure!(told == ["down before h1 h2", "down after h1 h2"], "{told:?}");
     ensure!(!story.operator.path(".kinstall/lab/pki/ca.key").exists(), "the keys stayed");
 
     let by_hand = said.lines().find_map(|line| Some(line.split_once("as root there: ")?.1)).context("no word of it")?;

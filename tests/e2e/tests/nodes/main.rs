@@ -1,5 +1,6 @@
 //! Nodes come, change and are replaced; and a cluster of which a part is dead is taken down.
 
+mod behind;
 mod coming;
 mod ending;
 mod meddling;
@@ -11,9 +12,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
 use e2e::scenario::{Scenario, tell};
-use lab::{Host, Lab};
+use lab::{Host, Lab, Release};
 
-const HOSTS: u32 = 3;
+/// The one that comes and goes is of another release of Debian.
+const HOSTS: [Release; 3] = [Release::Bookworm, Release::Bookworm, Release::Trixie];
 
 pub struct Story {
     pub lab: Lab,
@@ -64,11 +66,27 @@ fn main() -> ExitCode {
     tell(begin, &[&SCENARIOS[..]], |story| story.lab.down())
 }
 
+/// Before and after all that happens to nodes, and to the cluster at its end. Those on hosts leave a word there.
+fn hooks() -> String {
+    let mut hooks = "hooks:\n".to_owned();
+    for stage in ["nodeAdd", "nodeRemove", "down"] {
+        for when in ["before", "after"] {
+            let run = "echo $KINSTALL_STAGE $KINSTALL_WHEN $KINSTALL_HOSTS >> hooks.log";
+            hooks += &format!("- {{name: {when} {stage}, stage: {stage}, when: {when}, run: '{run}'}}\n");
+        }
+    }
+    for (stage, when) in [("nodeAdd", "after"), ("nodeRemove", "before")] {
+        let run = "echo $KINSTALL_HOOK $KINSTALL_HOST $(id -un) $(ls -d /etc/kinstall) >> /root/hooks.log";
+        hooks += &format!("- {{name: {stage}, stage: {stage}, when: {when}, on: workers, run: '{run}'}}\n");
+    }
+    hooks
+}
+
 /// The third host is in no inventory yet.
 fn begin() -> Result<Story> {
     let artifacts = Artifacts::from_env()?;
-    let lab = Lab::up(HOSTS).context("cannot boot three hosts")?;
-    let mut inventory = Inventory { wordpress: false, ..Inventory::of(&lab, &artifacts) };
+    let lab = Lab::up_of(&HOSTS).context("cannot boot three hosts")?;
+    let mut inventory = Inventory { wordpress: false, more: hooks(), ..Inventory::of(&lab, &artifacts) };
     inventory.hosts.truncate(2);
     let operator = Operator::new(&lab, "nodes", artifacts)?;
     operator.write(&inventory)?;
@@ -83,12 +101,16 @@ fn installed(story: &Story) -> Result<()> {
 }
 
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario<Story>); 11] = [
+const SCENARIOS: [(&str, Scenario<Story>); 12] = [
     ("a cluster of two hosts comes up", installed),
     ("limits of pods stay when systemd reads its units anew", meddling::limits_stay),
     ("routes that something takes away are back at once", meddling::routes_come_back),
     ("images come through a private mirror", registry::pulled),
-    ("node add makes a node of one host and touches no other", coming::added),
+    (
+        "node add makes a node of one host, behind another as bastion and by passwords, and touches no other",
+        coming::added,
+    ),
+    ("a password for a host behind a bastion is asked for at the terminal", behind::asked_for),
     ("labels and taints that the inventory has no longer go from the node", coming::changed),
     ("certs renew of one host issues what is its own", coming::one_hosts_certificates),
     ("node replace puts a new machine in the place of one that died a moment ago", coming::replaced),
