@@ -14,12 +14,12 @@ export KINSTALL_BUNDLE_RUNC := $(CURDIR)/target/bundle/runc.tar.zst
 # What the release build makes, and what drives it in tests. They are named together wherever cargo is called: it chooses the
 # features of shared crates by what is named, and builds those anew whose features change.
 PRODUCT := -p kinstall -p multicall -p pause -p lab
-DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
+DRIVERS := $(PRODUCT) -p conformance -p clients -p faults -p fleet
 # Clippy in rustc's place, as `cargo clippy` does it, but for a build that is run afterwards: no second one for it alone.
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
 E2E := $(notdir $(wildcard tests/e2e/tests/*))
 
-.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-install bench-api vagrant vagrant-validate test-vm test-neighbours
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-install bench-api fleet vagrant vagrant-validate test-vm test-neighbours
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -113,8 +113,10 @@ test-neighbours: bundle ## Debian's firewalld, NetworkManager, ufw and Docker on
 bench: bundle ## how long hosts, cluster, an unchanged run and the removal take; what the components weigh
 	tests/lab/bench.sh
 
-bench-install: bundle ## the installer against 10, 100 and 1,000 simulated hosts, as a table; then where the time goes on three real ones
-	cargo build --release $(PRODUCT) -p fleet
+fleet: drivers ## ten simulated hosts: how often each waits, the operator's memory, what is passed on, within their aims; seconds
+	"$(RELEASE)/fleet" --hosts 10 --commands up,up-again,down --aims
+
+bench-install: bundle drivers ## the installer against 10, 100 and 1,000 simulated hosts, as a table; then where the time goes on three real ones
 	"$(RELEASE)/fleet" $(ARGS)
 	tests/lab/speed.sh
 

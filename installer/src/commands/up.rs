@@ -369,7 +369,9 @@ fn failed(run: &Run<'_>, hosts: &Brought) -> Ended {
         "not finished; mend what is told above and run `kinstall up -i {}` again: it goes on where it stopped\nlog: {log}",
         run.inventory
     );
-    run.printer.result(&text, &json!({"event": "summary", "ok": false, "roundTrips": hosts.round_trips, "log": log}));
+    let bytes = json!({"sent": hosts.bytes.sent, "passed": hosts.bytes.passed});
+    let value = json!({"event": "summary", "ok": false, "bytes": bytes, "roundTrips": hosts.round_trips, "log": log});
+    run.printer.result(&text, &value);
     Ended::Failed
 }
 

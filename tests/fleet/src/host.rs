@@ -1,27 +1,18 @@
 //! One simulated host: namespaces of its own for mounts, processes, network and names, with scratch directories where kinstall
 //! works. The shell, the file system's calls and `converge` in it are real; systemd, modprobe and the runtime's `ctr` are not.
 
-use std::fs;
-use std::net::Ipv4Addr;
+use std::fs::{self, Metadata};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// Below 127.77.0.0/16: every address of it is this machine without any set-up.
-pub fn address(index: usize) -> Ipv4Addr {
-    let [.., high, low] = u32::try_from(index + 1).unwrap_or(0).to_be_bytes();
-    Ipv4Addr::new(127, 77, high, low)
-}
-
-/// The reverse of [`address`].
-pub fn index(address: Ipv4Addr) -> Option<usize> {
-    let [127, 77, high, low] = address.octets() else { return None };
-    usize::from(u16::from_be_bytes([high, low])).checked_sub(1)
-}
+use crate::network;
 
 pub fn name(index: usize) -> String {
     format!("h{:04}", index + 1)
@@ -81,16 +72,17 @@ exit 0
 const PARAMETERS: [(&str, &str); 3] =
     [("net/ipv4/ip_forward", "0"), ("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/tcp_migrate_req", "0")];
 
-/// Run by `unshare` in the host's namespaces: `sh -c SETUP sh ROOT TOOLS ADDRESS SECONDS`. It is the host's first process, and the
-/// others end with it.
+/// Run by `unshare` in the host's namespaces: `sh -c SETUP sh ROOT TOOLS SECONDS`. It is the host's first process, and the others end
+/// with it. Says when it wants its network, reads what `ip` is to be told of it up to an empty line, and says when it is up.
 const SETUP: &str = r#"set -e
-ip link set lo up
-ip address add "$3/32" dev lo
+if [ -e /proc/sys/net/ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6; fi
 mount --bind "$1/proc-sys" /proc/sys
 mount --bind "$2/kallsyms" /proc/kallsyms
 for directory in etc opt var run; do mount --bind "$1/$directory" /$directory; done
+echo made
+while read -r line && [ "$line" ]; do echo "$line"; done | ip -batch -
 echo up
-exec sleep "$4"
+exec sleep "$3"
 "#;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -119,6 +111,7 @@ pub fn executable(path: &Path, text: &str) -> Result<()> {
 }
 
 pub struct Host {
+    index: usize,
     root: PathBuf,
     shared: PathBuf,
     tools: PathBuf,
@@ -128,40 +121,22 @@ pub struct Host {
     first: u32,
 }
 
+/// One that has no network yet.
+struct Unplugged {
+    host: Host,
+    stdin: ChildStdin,
+    says: Lines<BufReader<ChildStdout>>,
+}
+
 impl Host {
-    /// Boots the host; it ends by itself after `seconds`.
-    pub async fn boot(ground: &Ground, index: usize, seconds: u64) -> Result<Self> {
-        let root = ground.hosts.join(name(index));
-        furnish(&root, index)?;
-        let mut holder = Command::new("unshare")
-            .args([
-                "--mount",
-                "--pid",
-                "--net",
-                "--uts",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "sh",
-                "-c",
-                SETUP,
-                "sh",
-            ])
-            .args([&root, &ground.tools])
-            .args([address(index).to_string(), seconds.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot run unshare; the fleet needs root and Debian's util-linux")?;
-        let said = holder.stdout.take().context("no stdout")?;
-        let line = BufReader::new(said).lines().next_line().await?;
-        ensure!(line.as_deref() == Some("up"), "the simulated host {} does not come up", name(index));
-        let pid = holder.id().context("unshare has ended")?;
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
-        let first = first.with_context(|| format!("the simulated host {} has no process", name(index)))?;
-        Ok(Self { root, shared: ground.shared.clone(), tools: ground.tools.clone(), _holder: holder, first })
+    /// Boots these hosts; they end by themselves after `seconds`.
+    pub async fn boot(ground: &Ground, indices: Range<usize>, seconds: u64) -> Result<Vec<Self>> {
+        let made = indices.map(|index| Unplugged::make(ground, index, seconds));
+        let mut hosts = futures::future::try_join_all(made).await?;
+        let first: Vec<_> = hosts.iter().map(|made| (made.host.index, made.host.first)).collect();
+        tokio::task::block_in_place(|| network::join(&first))?;
+        futures::future::try_join_all(hosts.iter_mut().map(Unplugged::plug)).await?;
+        Ok(hosts.into_iter().map(|made| made.host).collect())
     }
 
     /// A command as sshd would start it: by root's shell, with an environment of its own.
@@ -181,19 +156,61 @@ impl Host {
     }
 
     /// A thousand hosts have the same large files; here they become links to one copy, so that they fit on this machine. Nobody
-    /// writes into such a file: kinstall replaces files by renaming.
-    pub fn share(&self) {
-        let mut places = vec![self.root.join("var/lib/kinstall-stage")];
+    /// writes into such a file: kinstall replaces files by renaming. `still`: what was written since then may be written to still.
+    pub fn share(&self, still: Duration) {
+        let mut places = vec![self.root.join("var/lib/kinstall-stage"), self.root.join("var/lib/kinstall/blobs")];
         let versions = fs::read_dir(self.root.join("opt/kinstall")).into_iter().flatten().flatten();
         places.extend(versions.map(|version| version.path().join("bin")));
         for file in places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten() {
-            let is_large = file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 1 << 16);
-            if is_large && !file.file_name().to_string_lossy().starts_with("tmp.") {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let is_whole = !name.starts_with("tmp.") && !name.starts_with('.') && !name.ends_with(".part");
+            let is_large = |meta: &Metadata| meta.is_file() && meta.len() > 1 << 16;
+            let is_still = |meta: &Metadata| meta.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= still));
+            if is_whole && file.metadata().is_ok_and(|meta| is_large(&meta) && is_still(&meta)) {
                 // what cannot be shared stays as it is: it only takes room
                 let _ = share(&self.shared, &file.path());
             }
         }
     }
+}
+
+impl Unplugged {
+    async fn make(ground: &Ground, index: usize, seconds: u64) -> Result<Self> {
+        let root = ground.hosts.join(name(index));
+        furnish(&root, index)?;
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-c", SETUP, "sh"])
+            .args([&root, &ground.tools])
+            .arg(seconds.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot run unshare; the fleet needs root and Debian's util-linux")?;
+        let stdin = holder.stdin.take().context("no stdin")?;
+        let mut says = BufReader::new(holder.stdout.take().context("no stdout")?).lines();
+        hear(&mut says, "made", index).await?;
+        let pid = holder.id().context("unshare has ended")?;
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        let first = first.with_context(|| format!("the simulated host {} has no process", name(index)))?;
+        let host =
+            Host { index, root, shared: ground.shared.clone(), tools: ground.tools.clone(), _holder: holder, first };
+        Ok(Self { host, stdin, says })
+    }
+
+    /// Its cable is there.
+    async fn plug(&mut self) -> Result<()> {
+        self.stdin.write_all(format!("{}\n", network::plug(self.host.index)).as_bytes()).await?;
+        hear(&mut self.says, "up", self.host.index).await
+    }
+}
+
+async fn hear(says: &mut Lines<BufReader<ChildStdout>>, word: &str, index: usize) -> Result<()> {
+    let line = says.next_line().await?;
+    ensure!(line.as_deref() == Some(word), "the simulated host {} does not come up", name(index));
+    Ok(())
 }
 
 fn share(shared: &Path, file: &Path) -> std::io::Result<()> {
@@ -202,13 +219,28 @@ fn share(shared: &Path, file: &Path) -> std::io::Result<()> {
     let one = shared.join(meta.len().to_string());
     match fs::metadata(&one) {
         Ok(there) if there.ino() == meta.ino() => return Ok(()),
-        Ok(_) if fs::read(&one)? == fs::read(file)? => {}
+        Ok(_) if same(&one, file)? => {}
         Ok(_) => return Ok(()),
         Err(_) => return fs::hard_link(file, &one),
     }
     let link = file.with_extension("shared");
     fs::hard_link(&one, &link)?;
     fs::rename(&link, file)
+}
+
+fn same(one: &Path, other: &Path) -> std::io::Result<bool> {
+    use std::io::{BufRead as _, BufReader};
+    let open = |path| fs::File::open(path).map(BufReader::new);
+    let (mut one, mut other) = (open(one)?, open(other)?);
+    loop {
+        let (ours, theirs) = (one.fill_buf()?, other.fill_buf()?);
+        let length = ours.len().min(theirs.len());
+        if length == 0 || ours[..length] != theirs[..length] {
+            return Ok(ours.is_empty() && theirs.is_empty());
+        }
+        one.consume(length);
+        other.consume(length);
+    }
 }
 
 /// What a host has before kinstall comes.
@@ -246,15 +278,6 @@ fn furnish(root: &Path, index: usize) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn every_host_has_an_address_of_its_own_and_is_found_by_it() {
-        for at in [0, 1, 254, 255, 256, 999] {
-            assert_eq!(index(address(at)), Some(at));
-        }
-        assert_eq!((address(0), address(999)), (Ipv4Addr::new(127, 77, 0, 1), Ipv4Addr::new(127, 77, 3, 232)));
-        assert_eq!((index(Ipv4Addr::LOCALHOST), index(Ipv4Addr::new(127, 77, 0, 0))), (None, None));
-    }
 
     #[test]
     fn the_same_large_file_is_there_once_and_another_of_its_size_stays() {

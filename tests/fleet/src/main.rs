@@ -2,10 +2,12 @@
 //!
 //! Real: the `kinstall` executable, SSH (a russh server of ours instead of OpenSSH), the scripts that kinstall runs on hosts, the
 //! upload, `converge` with every file and directory it makes. Not real: systemd, modprobe and the runtime on the hosts are
-//! stand-ins that say yes; there is no API server, so `up` is measured until the last host is done. Ends by itself.
+//! stand-ins that say yes; there is no API server, so `up` is measured until the last host is done. Hosts reach each other, and nothing
+//! else. Ends by itself.
 
 mod delay;
 mod host;
+mod network;
 mod operator;
 mod report;
 mod server;
@@ -21,7 +23,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use host::{Ground, Host};
 use operator::{Keys, Operator};
-use report::{Row, Table};
+use report::{Bundle, Row, Table};
 use server::Server;
 
 #[derive(Parser)]
@@ -48,6 +50,9 @@ struct Args {
     /// What is measured, in this order on the same hosts: `up` needs no `plan` before it
     #[arg(long, value_delimiter = ',', default_value = "plan,up,plan-again,up-again,down")]
     commands: Vec<String>,
+    /// Fail where a host waits more often than it should, the operator takes more memory than it should, or hosts pass nothing on
+    #[arg(long)]
+    aims: bool,
     /// Instead of measuring: boot the first fleet, print how to use it, and keep it until stdin ends
     #[arg(long)]
     keep: bool,
@@ -57,25 +62,26 @@ struct Args {
 const MOST: usize = 4000;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let done =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
-            let done = runtime.block_on(async {
-                tokio::select! {
-                    done = all(&args) => done,
-                    () = told_to_end() => Err(anyhow::anyhow!("told to end")),
-                }
-            });
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            done
-        });
-    match done {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fleet: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(args: &Args) -> Result<()> {
+    network::enter()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = all(args) => done,
+            () = told_to_end() => Err(anyhow::anyhow!("told to end")),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
 }
 
 /// What was booted goes with what is dropped then.
@@ -104,6 +110,10 @@ async fn all(args: &Args) -> Result<()> {
         measured.with_context(|| format!("{hosts} hosts were not done after {} s", args.seconds))??;
     }
     table.print(args.latency);
+    if args.aims {
+        let missed = table.missed();
+        ensure!(missed.is_empty(), "aims are missed:\n{}", missed.join("\n"));
+    }
     Ok(())
 }
 
@@ -144,8 +154,8 @@ impl Fleet {
         let ground = Ground::prepare(path)?;
         let mut hosts = Vec::new();
         for first in (0..count).step_by(BOOTING) {
-            let batch = (first..count.min(first + BOOTING)).map(|index| Host::boot(&ground, index, args.seconds + 60));
-            hosts.extend(futures::future::try_join_all(batch).await?);
+            let batch = first..count.min(first + BOOTING);
+            hosts.extend(Host::boot(&ground, batch, args.seconds + 60).await?);
         }
         let keys = Keys::make(path)?;
         let host_key = russh::keys::load_secret_key(&keys.host, None)?;
@@ -162,11 +172,11 @@ impl Fleet {
 
     /// Each command, on hosts that the one before it has left.
     async fn measure(&self, commands: &[String], table: &mut Table) -> Result<()> {
-        // `up` ends with 1: no API server comes up
+        // what asks the API ends with 1: none comes up
         for (name, what, arguments, code) in [
             ("plan", "`plan`, bare hosts: upload, facts, plan", &["plan"][..], 2),
             ("up", "`up`, bare hosts, until the last one is done", &["up", "--no-validate"], 1),
-            ("plan-again", "`plan`, nothing to change", &["plan"], 0),
+            ("plan-again", "`plan`, nothing to change", &["plan"], 1),
             ("up-again", "`up`, nothing to change", &["up", "--no-validate"], 1),
             ("down", "`down`", &["down"], 0),
         ] {
@@ -182,13 +192,12 @@ impl Fleet {
         let cost = tokio::task::block_in_place(|| self.operator.run(name, arguments))?;
         let said = std::fs::read_to_string(self.operator.output(name)).unwrap_or_default();
         if cost.code != Some(code) {
-            let last: Vec<_> = said.lines().filter(|line| line.contains("\"error\"")).take(5).collect();
-            bail!("{name} on {} hosts ended with {:?} instead of {code}:\n{}", self.hosts, cost.code, last.join("\n"));
+            let first = first(&said, "\"error\"");
+            bail!("{name} on {} hosts ended with {:?} instead of {code}:\n{first}", self.hosts, cost.code);
         }
-        let failed = said.lines().filter(|line| line.contains("\"hostError\"")).count();
-        ensure!(failed == 0, "{name}: {failed} of {} hosts failed", self.hosts);
-        // connections end a moment after the command
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let failed = said.lines().filter(|line| line.contains(FAILED)).count();
+        ensure!(failed == 0, "{name}: {failed} of {} hosts failed:\n{}", self.hosts, first(&said, FAILED));
+        let waits = self.server.take_waits(self.hosts).await;
         let after = self.server.traffic.read();
         table.add(Row {
             what: what.to_owned(),
@@ -196,7 +205,8 @@ impl Fleet {
             cost,
             sent: after.0 - before.0,
             received: after.1 - before.1,
-            waits: self.server.take_waits(),
+            bundle: Bundle::of(&said),
+            waits,
             playing: report::own_cpu().saturating_sub(playing).saturating_sub(cost.cpu),
         });
         Ok(())
@@ -204,9 +214,21 @@ impl Fleet {
 
     async fn keep(&self) -> Result<()> {
         // as a shell takes it
-        println!("{:?}", self.operator.command(&["up", "--yes", "--no-validate"]));
+        println!(
+            "nsenter --net=/proc/{}/ns/net {:?}",
+            std::process::id(),
+            self.operator.command(&["up", "--yes", "--no-validate"])
+        );
         let mut line = String::new();
         tokio::task::spawn_blocking(move || std::io::stdin().read_line(&mut line)).await??;
         Ok(())
     }
+}
+
+/// What a line has that tells of a host's failure.
+const FAILED: &str = "\"hostError\"";
+
+/// Enough of what was said to see what is wrong.
+fn first(said: &str, mark: &str) -> String {
+    said.lines().filter(|line| line.contains(mark)).take(5).collect::<Vec<_>>().join("\n")
 }

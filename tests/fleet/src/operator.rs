@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::host::{self, CTR};
+use crate::network;
+
+const LARGE: usize = 1 << 20;
 
 pub struct Operator {
     pub kinstall: PathBuf,
@@ -44,12 +47,12 @@ impl Keys {
 }
 
 impl Operator {
-    /// A bundle whose `kinstall-components` is `components`; everything else in it is a few bytes.
+    /// A bundle whose `kinstall-components` is `components`; of the rest one file is large enough to be passed on from host to host.
     pub fn prepare(kinstall: &Path, components: &Path, directory: &Path) -> Result<Self> {
         let runtime = directory.join("runtime");
         fs::create_dir_all(runtime.join("bin"))?;
-        for name in ["containerd", "containerd-shim-runc-v2", "runc"] {
-            host::executable(&runtime.join("bin").join(name), "#!/bin/sh\n")?;
+        for (name, more) in [("containerd", LARGE), ("containerd-shim-runc-v2", 0), ("runc", 0)] {
+            host::executable(&runtime.join("bin").join(name), &format!("#!/bin/sh\nexit 0\n{}", "\n".repeat(more)))?;
         }
         host::executable(&runtime.join("bin/ctr"), CTR)?;
         let pause = directory.join("pause");
@@ -70,17 +73,18 @@ impl Operator {
         Ok(Self { kinstall: kinstall.to_owned(), directory: directory.to_owned(), bundle })
     }
 
-    /// Inventory and known_hosts for so many hosts, the first of which is the control plane.
+    /// Inventory and known_hosts for so many hosts, the first of which is the control plane. All share this machine's processors, so
+    /// they may take their time.
     pub fn learn(&self, hosts: usize, port: u16, keys: &Keys, limits: &str) -> Result<()> {
         let of = |file: &Path| file.display().to_string();
         let host_key = fs::read_to_string(keys.host.with_extension("pub"))?;
         let known: String =
-            (0..hosts).map(|index| format!("[{}]:{port} {}\n", host::address(index), host_key.trim())).collect();
+            (0..hosts).map(|index| format!("[{}]:{port} {}\n", network::dialled(index), host_key.trim())).collect();
         let known_hosts = self.directory.join("known_hosts");
         fs::write(&known_hosts, known)?;
         let mut inventory = format!(
             "cluster: fleet\nssh: {{user: root, port: {port}, identityFile: {}, knownHostsFile: {}}}\n\
-             sample: {{wordpress: {{enabled: false}}}}\nlimits: {{readyTimeout: 1s{limits}}}\nhosts:\n",
+             sample: {{wordpress: {{enabled: false}}}}\nlimits: {{readyTimeout: 1s, connectTimeout: 2m{limits}}}\nhosts:\n",
             of(&keys.operator),
             of(&known_hosts)
         );
@@ -88,9 +92,10 @@ impl Operator {
             let role = if index == 0 { "controlPlane" } else { "worker" };
             let _ = writeln!(
                 inventory,
-                "- {{name: {}, address: {}, role: {role}}}",
+                "- {{name: {}, address: {}, nodeAddress: {}, role: {role}}}",
                 host::name(index),
-                host::address(index)
+                network::dialled(index),
+                network::inside(index)
             );
         }
         fs::write(self.inventory(), inventory)?;

@@ -13,17 +13,19 @@ use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Sessi
 use russh::{Channel, ChannelId};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::delay::{Traffic, delayed};
-use crate::host::{self, Host};
+use crate::host::Host;
+use crate::network;
 use crate::trips::Trips;
 
 pub struct Server {
     pub port: u16,
     pub traffic: Arc<Traffic>,
-    waits: Arc<Mutex<Vec<u32>>>,
+    /// Of connections that have ended.
+    waits: Arc<watch::Sender<Vec<u32>>>,
 }
 
 impl Server {
@@ -31,7 +33,7 @@ impl Server {
     pub async fn start(hosts: Vec<Host>, key: PrivateKey, round_trip: Duration) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         let (port, traffic) = (listener.local_addr()?.port(), Arc::new(Traffic::default()));
-        let waits = Arc::new(Mutex::new(Vec::new()));
+        let waits = Arc::new(watch::Sender::new(Vec::new()));
         let config = Arc::new(Config {
             keys: vec![key],
             auth_rejection_time: Duration::ZERO,
@@ -54,16 +56,21 @@ impl Server {
                         // an operator that goes away is the usual end
                         let _ = session.await;
                     }
-                    waits.lock().push(trips.lock().count());
+                    let count = trips.lock().count();
+                    waits.send_modify(|waits| waits.push(count));
                 });
             }
         });
         Ok(server)
     }
 
-    /// How often each connection that has ended since this was asked last had to wait, sorted.
-    pub fn take_waits(&self) -> Vec<u32> {
-        let mut waits = std::mem::take(&mut *self.waits.lock());
+    /// How often each connection that has ended since this was asked last had to wait, sorted. They end a moment after the command.
+    pub async fn take_waits(&self, connections: usize) -> Vec<u32> {
+        const MOMENT: Duration = Duration::from_secs(10);
+        let mut ended = self.waits.subscribe();
+        // those that there are say enough
+        let _ = tokio::time::timeout(MOMENT, ended.wait_for(|waits| waits.len() >= connections)).await;
+        let mut waits = self.waits.send_replace(Vec::new());
         waits.sort_unstable();
         waits
     }
@@ -71,7 +78,7 @@ impl Server {
 
 fn dialled(socket: &TcpStream) -> Option<usize> {
     match socket.local_addr().ok()? {
-        SocketAddr::V4(address) => host::index(*address.ip()),
+        SocketAddr::V4(address) => network::index(*address.ip()),
         SocketAddr::V6(_) => None,
     }
 }
@@ -108,7 +115,9 @@ impl Handler for Login {
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<()> {
-        self.trips.lock().hear(Instant::now());
+        if !goes_on_by_itself(data) {
+            self.trips.lock().hear(Instant::now());
+        }
         if let Some(input) = self.inputs.get(&channel) {
             // a command that has ended takes nothing any more
             let _ = input.send(Bytes::copy_from_slice(data)).await;
@@ -125,6 +134,11 @@ impl Handler for Login {
         self.inputs.remove(&channel);
         Ok(())
     }
+}
+
+/// What the operator sends while a host works, by a clock or because of other hosts: that it is still there, and where a blob is.
+fn goes_on_by_itself(data: &[u8]) -> bool {
+    [&br#"{"type":"alive""#[..], br#"{"type":"fetch""#].iter().any(|request| data.starts_with(request))
 }
 
 /// The way back to the operator.
@@ -183,13 +197,37 @@ async fn run(host: Arc<Host>, line: String, mut input: mpsc::Receiver<Bytes>, an
             }
         });
     }
+    let sharing = tokio::spawn(share(host.clone()));
     let stdout = child.stdout.take().map(|out| tokio::spawn(answers.clone().pass(out, false)));
     let stderr = child.stderr.take().map(|err| tokio::spawn(answers.clone().pass(err, true)));
     for passing in [stdout, stderr].into_iter().flatten() {
         let _ = passing.await;
     }
     let status = child.wait().await.ok().and_then(|status| status.code()).unwrap_or(255);
-    let sharing = host.clone();
-    let _ = tokio::task::spawn_blocking(move || sharing.share()).await;
+    sharing.abort();
+    let _ = tokio::task::spawn_blocking(move || host.share(Duration::ZERO)).await;
     answers.end(u32::try_from(status).unwrap_or(255)).await;
+}
+
+/// All hosts may be in conversation until the last one is done.
+async fn share(host: Arc<Host>) {
+    const EVERY: Duration = Duration::from_secs(2);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let host = host.clone();
+        let _ = tokio::task::spawn_blocking(move || host.share(EVERY / 2)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_of_life_is_no_wait_but_a_request_is() {
+        let own: [&[u8]; 2] = [b"{\"type\":\"alive\"}\n", br#"{"type":"fetch","sha256":"0"}"#];
+        assert!(own.into_iter().all(goes_on_by_itself));
+        let asked: [&[u8]; 3] = [br#"{"type":"applyPlanned"}"#, br#"{"type":"blob"}"#, b"\0alive"];
+        assert!(!asked.into_iter().any(goes_on_by_itself));
+    }
 }

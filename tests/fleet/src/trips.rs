@@ -1,8 +1,8 @@
 //! How often a host's operator had to wait for an answer before it could go on.
 //!
 //! Told by what the server sees, not by what the client believes: a message that comes at least a round trip after the one before
-//! it, with an answer sent in between early enough to have been its cause, ends a wait. What streams (an upload) or goes on by
-//! itself (a word that the operator is still there) has no such pause or no such answer before it.
+//! it, with an answer sent in between early enough to have been its cause, ends a wait. What streams (an upload) has no such pause.
+//! What the operator says by a clock of its own, or because of other hosts, is not told to this ([`crate::server`] knows it).
 
 use std::time::Duration;
 
