@@ -8,7 +8,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-use super::Run;
+use super::{Run, many};
 use crate::cluster::Host;
 use crate::desired::Topology;
 use crate::host::{self, Executable, HostError, Onlooker as _, Session, Uploads};
@@ -161,8 +161,8 @@ pub fn preflight(run: &Run<'_>, cluster_id: &str, members: &[Member<'_>]) -> boo
         })
         .collect();
     let findings = crate::preflight::check(&subjects);
-    for finding in &findings {
-        let Finding { severity, host, check, message, fix } = finding;
+    for finding in told(run.printer, &findings) {
+        let Finding { severity, host, check, message, fix } = &finding;
         let text = format!("{host}: {check}: {message}\n    remedy: {fix}");
         match severity {
             Severity::Error => run.printer.error(&text, json!({"finding": finding})),
@@ -171,6 +171,22 @@ pub fn preflight(run: &Run<'_>, cluster_id: &str, members: &[Member<'_>]) -> boo
         }
     }
     findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
+/// Programs, and the log, get each host's findings; people those of many hosts as one.
+fn told(printer: &Printer, findings: &[Finding]) -> Vec<Finding> {
+    if printer.is_json() {
+        return findings.to_vec();
+    }
+    let of_hosts: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.host.clone(), Finding { host: String::new(), ..finding.clone() }))
+        .collect();
+    let told = many::together(of_hosts);
+    if told.len() < findings.len() {
+        findings.iter().for_each(|finding| printer.note(&finding.host, &finding.message));
+    }
+    told.into_iter().map(|(host, finding)| Finding { host, ..finding }).collect()
 }
 
 /// Ends every conversation.

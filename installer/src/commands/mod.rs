@@ -20,6 +20,7 @@ mod kubeconfig;
 mod logs;
 mod lost;
 mod manual;
+mod many;
 mod membership;
 mod node;
 mod plan;

@@ -15,7 +15,7 @@ use text::Depth;
 
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
-use super::{Ended, Run, demoted, up, upgrade};
+use super::{Ended, Run, demoted, many, up, upgrade};
 use crate::api::apply::ObjectChange;
 use crate::bundle::Bundle;
 use crate::cli::Bundled;
@@ -197,14 +197,23 @@ async fn plan_each(
 
 /// Tells each host's counts, or its error; gives the states of those that could be planned.
 pub fn tell(printer: &Printer, planned: Vec<Result<Planned, HostError>>) -> Vec<Option<Planned>> {
+    let counted = planned.iter().flatten().map(|(state, changes)| (state.host.clone(), text::counted(state, changes)));
+    match printer.is_json() {
+        true => {
+            for ((host, counted), (_, changes)) in counted.zip(planned.iter().flatten()) {
+                printer.event("plan", &format!("  {host}: {counted}"), json!({"host": host, "changes": changes}));
+            }
+        }
+        false => {
+            for (hosts, counted) in many::together(counted.collect()) {
+                printer.event("plan", &format!("  {hosts}: {counted}"), Value::Null);
+            }
+        }
+    }
     planned
         .into_iter()
         .map(|planned| match planned {
-            Ok((state, changes)) => {
-                let fields: Value = json!({"host": state.host, "changes": changes});
-                printer.event("plan", format!("  {}", text::host(&state, &changes, Depth::Counts)).trim_end(), fields);
-                Some((state, changes))
-            }
+            Ok(planned) => Some(planned),
             Err(error) => {
                 fleet::tell(printer, &error);
                 None

@@ -30,16 +30,7 @@ const GROUPS: [(&str, &str); 7] = [
 
 /// `h1: 4 of 40 resources change: 3 to create, 1 to update` and, below it, what [`Depth`] says.
 pub fn host(state: &HostState, changes: &[Change], depth: Depth) -> String {
-    if changes.is_empty() {
-        return format!("{}: nothing to change\n", state.host);
-    }
-    let mut text = format!(
-        "{}: {} of {} resources change: {}\n",
-        state.host,
-        changes.len(),
-        state.resources.len() + changes.iter().filter(|change| is_removal(change)).count(),
-        counts(changes.iter().map(|change| change.action))
-    );
+    let mut text = format!("{}: {}\n", state.host, counted(state, changes));
     if depth == Depth::Counts {
         return text;
     }
@@ -58,6 +49,19 @@ pub fn host(state: &HostState, changes: &[Change], depth: Depth) -> String {
         }
     }
     text
+}
+
+/// The same without the host, and nothing below it.
+pub fn counted(state: &HostState, changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return "nothing to change".to_owned();
+    }
+    format!(
+        "{} of {} resources change: {}",
+        changes.len(),
+        state.resources.len() + changes.iter().filter(|change| is_removal(change)).count(),
+        counts(changes.iter().map(|change| change.action))
+    )
 }
 
 pub fn is_removal(change: &Change) -> bool {
