@@ -10,7 +10,7 @@ hosts=${KINSTALL_LAB:-/var/tmp/kinstall-lab}
 # what each takes at its peak; a build that keeps what a second one reuses takes much more
 build=15000
 [ "${CARGO_INCREMENTAL:-1}" = 1 ] || build=10000
-declare -A needs=([$target]=${SPACE_TARGET:-$build} [$cache]=1900 [$hosts]=${SPACE_HOSTS:-4500})
+declare -A needs=([$target]=${SPACE_TARGET:-$build} [$cache]=2300 [$hosts]=${SPACE_HOSTS:-4500})
 
 existing() { # the nearest folder that exists
   local path=$1
