@@ -15,7 +15,7 @@ pub use certs::{CertsCheck, CertsCommand, CertsRenew, CertsRotate, CertsSubcomma
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 pub use hosts::{Chosen, Doctor, Exec, Logs, Report, Since};
 pub use init::{Init, Target, control_planes};
-pub use manual::{Completions, EXIT_CODES, Manual, ManualFormat};
+pub use manual::{Completions, EXIT_CODES, Manual, ManualFormat, REMOTE_CODES};
 pub use node::{Draining, NodeAdd, NodeCommand, NodeRemove, NodeReplace, NodeRole, NodeSubcommand};
 
 /// Turns bare Linux hosts that answer SSH into a Kubernetes cluster, and back.
@@ -125,8 +125,8 @@ pub enum Command {
     /// Run a command as root on hosts, all at once, and print what each says
     ///
     /// Both outputs of the command come on stdout, line by line behind the host's name; its stdin is empty. Interrupted, it is ended on the
-    /// hosts, with all that it has started. Exit code: the worst of the hosts'; 255 where one cannot be reached or the connection
-    /// breaks, 124 where the time is up.
+    /// hosts, with all that it has started. Exit code: the worst of the hosts'; 124 where the time is up; 255 where a host cannot be reached,
+    /// where its connection breaks, and where none could be asked, say for an error in the inventory; 130 or 143 where it is interrupted.
     Exec(Exec),
     /// Print the administrator's kubeconfig, or merge it into yours
     Kubeconfig(Kubeconfig),

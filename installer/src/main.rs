@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use kinstall::cli::Cli;
+use kinstall::commands::Interruption;
 use kinstall::printer::Printer;
+use nix::sys::signal::Signal;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -30,11 +32,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let interruption = Interruption::of(&cli.command);
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = kinstall::commands::run(cli, &printer) => ended,
             // dropping the work closes connections and lock; hosts finish or stop at a step that the next run repeats
-            signal = interrupted() => Err(anyhow::anyhow!("interrupted by {signal}; run the command again to go on")),
+            signal = interrupted() => interruption.by(signal, &printer),
         }
     });
     kinstall::commands::restore_terminal();
@@ -48,14 +51,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn interrupted() -> &'static str {
+async fn interrupted() -> Signal {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => Signal::SIGINT,
+        _ = terminate.recv() => Signal::SIGTERM,
     }
 }

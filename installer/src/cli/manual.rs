@@ -28,9 +28,13 @@ pub const EXIT_CODES: [(u8, &str); 8] = [
     (64, "wrong command line"),
 ];
 
+/// What stands behind those.
+pub const REMOTE_CODES: &str = "`exec` ends as the worst of the commands that it runs; its own codes are told with it.";
+
 /// What stands below the help of `kinstall`.
 pub fn exit_codes() -> String {
-    EXIT_CODES.iter().fold("Exit codes:".to_owned(), |text, (code, what)| format!("{text}\n  {code:<3} {what}"))
+    let codes = EXIT_CODES.iter().map(|(code, what)| format!("  {code:<3} {what}\n"));
+    format!("Exit codes:\n{}{REMOTE_CODES}", codes.collect::<String>())
 }
 
 #[derive(Clone, Debug, Args)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use serde_json::json;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
 
@@ -12,9 +13,10 @@ use crate::cli::{Exec, Output};
 use crate::cluster::Host;
 use crate::host::shell::quoted;
 use crate::host::{HostError, Shell};
+use crate::printer::Printer;
 use crate::ssh::Exit;
 
-/// What a host ends with that could not be asked, or whose connection broke; as ssh does.
+/// What a host ends with that could not be asked, or whose connection broke, and kinstall where no host was asked; as ssh does.
 const LOST: u8 = 255;
 /// As timeout(1) does.
 const TIMED_OUT: u8 = 124;
@@ -29,7 +31,24 @@ struct Outcome {
     error: Option<HostError>,
 }
 
-pub async fn run(run: &Run<'_>, arguments: &Exec) -> anyhow::Result<Ended> {
+/// What is wrong before a host is asked ends as nothing on hosts usually does.
+pub async fn run(run: anyhow::Result<Run<'_>>, printer: &Printer, arguments: &Exec) -> Ended {
+    let ended = match run {
+        Ok(run) => everywhere(&run, arguments).await,
+        Err(error) => Err(error),
+    };
+    ended.unwrap_or_else(|error| {
+        printer.error(&format!("{error:#}"), Value::Null);
+        Ended::Remote(LOST)
+    })
+}
+
+/// As a shell ends a command that a signal has ended.
+pub fn interrupted(signal: Signal) -> Ended {
+    Ended::Remote(128 + signal as u8)
+}
+
+async fn everywhere(run: &Run<'_>, arguments: &Exec) -> anyhow::Result<Ended> {
     let hosts = chosen::hosts(&run.cluster, &arguments.hosts, &arguments.chosen)?;
     let script = script(&arguments.command);
     let at_once = Semaphore::new(run.cluster.limits.hosts);

@@ -16,6 +16,7 @@ mod drift;
 mod exec;
 mod fleet;
 mod init;
+mod interruption;
 mod kubeconfig;
 mod logs;
 mod lost;
@@ -35,6 +36,7 @@ mod validate;
 use std::path::Path;
 
 pub use ask::restore_terminal;
+pub use interruption::Interruption;
 
 use anyhow::Context as _;
 
@@ -139,7 +141,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Ended> {
         Command::Doctor(arguments) => doctor::run(&Run::reading(&global, printer)?, &arguments).await,
         Command::Report(arguments) => report::run(&Run::reading(&global, printer)?, &arguments).await,
         Command::Logs(arguments) => logs::run(&Run::reading(&global, printer)?, &arguments).await,
-        Command::Exec(arguments) => exec::run(&Run::reading(&global, printer)?, &arguments).await,
+        Command::Exec(arguments) => Ok(exec::run(Run::reading(&global, printer), printer, &arguments).await),
         Command::Kubeconfig(arguments) => kubeconfig::run(&Run::reading(&global, printer)?, &arguments).await,
     }
 }

@@ -4,7 +4,7 @@ use clap::builder::StyledStr;
 use clap::{Arg, Command};
 
 use super::{Pages, below, command, title, with_all_below};
-use crate::cli::EXIT_CODES;
+use crate::cli::{EXIT_CODES, REMOTE_CODES};
 
 const INDEX: &str = "README.md";
 const GENERATED: &str =
@@ -36,6 +36,7 @@ fn index(root: &Command, commands: &[&Command]) -> String {
     text.extend(options(root).filter(|option| option.is_global_set()).map(described));
     text.push_str("\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n");
     text.extend(EXIT_CODES.iter().map(|(code, meaning)| format!("| {code} | {meaning} |\n")));
+    text.push_str(&format!("\n{REMOTE_CODES}\n"));
     text
 }
 

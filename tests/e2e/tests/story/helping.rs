@@ -1,5 +1,6 @@
 //! What helps when something is wrong: doctor, logs, exec, report; and hooks.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -83,8 +84,23 @@ pub fn logs_and_exec(story: &Story) -> Result<()> {
         Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(),
         "it cannot be interrupted"
     );
-    child.wait_with_output()?;
+    let ended = child.wait_with_output()?;
+    ensure!(ended.status.code() == Some(130) && !both(&ended).contains("again"), "{}: {}", ended.status, both(&ended));
     until(Duration::from_secs(10), "nobody sleeps any more", || runs("sleep 99[12]") == 0)?;
+    // what is wrong here is no status of a host's
+    let nobody = run(story, 255, &["exec", "--hosts", "h9", "--", "true"])?;
+    ensure!(both(&nobody).contains("h9"), "{}", both(&nobody));
+
+    let mut child = story.operator.start(&["logs", "h3", "--unit", "said", "--follow"])?;
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().context("no stdout")?).read_line(&mut first)?;
+    ensure!(first.contains("a word-to-find"), "{first}");
+    ensure!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(),
+        "it cannot be interrupted"
+    );
+    let ended = child.wait_with_output()?;
+    ensure!(ended.status.success() && ended.stderr.is_empty(), "{}: {}", ended.status, both(&ended));
     Ok(())
 }
 
