@@ -32,6 +32,11 @@ impl Bundle {
         self.blobs.join(sha256)
     }
 
+    /// Of a blob; `None` where it is not in here.
+    pub fn size(&self, sha256: &str) -> Option<u64> {
+        read::blobs(&self.manifest).find(|(digest, _)| *digest == sha256).map(|(_, size)| size)
+    }
+
     /// What a blob is, for people: a file's path, an image's name.
     pub fn name(&self, sha256: &str) -> &str {
         let file = self.manifest.files.iter().find(|file| file.sha256 == sha256).map(|file| &file.path);

@@ -93,7 +93,7 @@ fn cached(path: &Path, signer: Option<&Signer>, directory: &Path) -> Option<Bund
     complete.then(|| Bundle { path: path.to_path_buf(), manifest, blobs: directory.to_path_buf() })
 }
 
-fn blobs(manifest: &BundleManifest) -> impl Iterator<Item = (&str, u64)> {
+pub(super) fn blobs(manifest: &BundleManifest) -> impl Iterator<Item = (&str, u64)> {
     let files = manifest.files.iter().map(|file| (file.sha256.as_str(), file.size));
     files.chain(manifest.images.iter().map(|image| (image.sha256.as_str(), image.size)))
 }

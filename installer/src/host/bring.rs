@@ -192,7 +192,8 @@ impl Sender<'_> {
     fn want(&mut self, blobs: Vec<String>) {
         for sha256 in blobs {
             if self.asked.insert(sha256.clone()) {
-                self.queue.push_back((sha256, 0));
+                let size = self.bundle.size(&sha256);
+                line_up(&mut self.queue, sha256, size);
             }
         }
     }
@@ -264,6 +265,14 @@ impl Sender<'_> {
     }
 }
 
+/// What is small does not stay behind what others may have to be waited for.
+fn line_up(queue: &mut VecDeque<(String, usize)>, sha256: String, size: Option<u64>) {
+    match size.is_some_and(|size| size < SMALL) {
+        true => queue.push_front((sha256, 0)),
+        false => queue.push_back((sha256, 0)),
+    }
+}
+
 /// Waits for something, and says meanwhile that this side is still there.
 async fn while_alive<T>(stdin: &mut Stdin, waiting: impl Future<Output = T>) -> std::io::Result<T> {
     tokio::pin!(waiting);
@@ -285,4 +294,19 @@ async fn say(stdin: &mut Stdin, request: &Request) -> std::io::Result<()> {
     let stdin = stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
     stdin.write_all(&line).await?;
     stdin.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_small_goes_first() {
+        let mut queue = VecDeque::new();
+        for (sha256, size) in [("image", Some(SMALL)), ("script", Some(SMALL - 1)), ("unknown", None)] {
+            line_up(&mut queue, sha256.into(), size);
+        }
+        let order: Vec<_> = queue.iter().map(|(sha256, _)| sha256.as_str()).collect();
+        assert_eq!(order, ["script", "image", "unknown"]);
+    }
 }
