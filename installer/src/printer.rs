@@ -219,6 +219,11 @@ impl Printer {
         self.took(CLUSTER, what, since.elapsed());
     }
 
+    /// [`Printer::svg`] will be wanted.
+    pub fn keep_timeline(&self) {
+        self.timeline.keep();
+    }
+
     /// Where the time went until now, as a picture.
     pub fn svg(&self, title: &str) -> String {
         svg::svg(title, self.elapsed(), &self.timeline.spans())

@@ -1,7 +1,7 @@
 //! What one host's work means for the others: whether the API can still come up, and when control planes have restarted.
 
 use hoststate::wire::Change;
-use hoststate::{Action, HostState};
+use hoststate::{Action, Facts, HostState};
 use tokio::sync::watch;
 
 use super::amend::has_run_out;
@@ -18,13 +18,15 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(member: Member<'a>, (state, changes): (HostState, Vec<Change>)) -> Self {
+    /// All that was found on the host has been looked at by now: with a thousand hosts it is worth forgetting.
+    pub fn new(mut member: Member<'a>, (state, changes): (HostState, Vec<Change>)) -> Self {
         let is_restart = |change: &Change| {
             change.action == Action::Restart
                 && [CONTROL_PLANE, ETCD].iter().any(|unit| change.resource == format!("unit {unit}"))
         };
         // where certificates have run out nobody is served: waiting for each other would be in vain
         let restarts = changes.iter().any(is_restart) && !has_run_out(&member);
+        member.facts = Facts::default();
         Self { member, state, restarts }
     }
 }

@@ -21,6 +21,7 @@ pub async fn drawn(
         let (name, hosts) = (&run.cluster.name, run.cluster.hosts.len());
         format!("kinstall {command}: cluster {name}, {hosts} hosts, {seconds:.1} s")
     };
+    run.printer.keep_timeline();
     write(run.printer.svg(&title(0.0)))?;
     let ended = work.await;
     let drawn = write(run.printer.svg(&title(run.printer.elapsed().as_secs_f64())));

@@ -98,16 +98,21 @@ impl Kind {
     }
 }
 
-/// All spans of a run, in the order in which they ended.
+/// All spans of a run, in the order in which they ended: where somebody wants to see them. A thousand hosts make megabytes of them.
 #[derive(Debug)]
 pub struct Timeline {
     started: Instant,
-    spans: Mutex<Vec<Span>>,
+    spans: Mutex<Option<Vec<Span>>>,
 }
 
 impl Timeline {
     pub fn new(started: Instant) -> Self {
         Self { started, spans: Mutex::default() }
+    }
+
+    /// From now on spans are kept.
+    pub fn keep(&self) {
+        self.spans.lock().get_or_insert_default();
     }
 
     /// Something ended now and took so long.
@@ -119,11 +124,13 @@ impl Timeline {
     /// Something began so long after the run.
     pub fn add_from(&self, lane: &str, what: &str, from: Duration, took: Duration) -> Span {
         let span = Span { lane: lane.to_owned(), what: what.to_owned(), kind: Kind::of(what), from, took };
-        self.spans.lock().push(span.clone());
+        if let Some(spans) = self.spans.lock().as_mut() {
+            spans.push(span.clone());
+        }
         span
     }
 
     pub fn spans(&self) -> Vec<Span> {
-        self.spans.lock().clone()
+        self.spans.lock().clone().unwrap_or_default()
     }
 }
