@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::delay::{Traffic, delayed};
 use crate::host::Host;
 use crate::network;
-use crate::trips::Trips;
+use crate::trips::{Said, Trips};
 
 pub struct Server {
     pub port: u16,
@@ -87,7 +87,12 @@ struct Login {
     host: Arc<Host>,
     trips: Arc<Mutex<Trips>>,
     /// Of commands that run; the end of one is the end of its sender.
-    inputs: HashMap<ChannelId, mpsc::Sender<Bytes>>,
+    inputs: HashMap<ChannelId, Input>,
+}
+
+struct Input {
+    sender: mpsc::Sender<Bytes>,
+    said: Said,
 }
 
 impl Handler for Login {
@@ -107,7 +112,7 @@ impl Handler for Login {
     async fn exec_request(&mut self, channel: ChannelId, line: &[u8], session: &mut Session) -> Result<()> {
         self.trips.lock().hear(Instant::now());
         let (sender, input) = mpsc::channel(64);
-        self.inputs.insert(channel, sender);
+        self.inputs.insert(channel, Input { sender, said: Said::default() });
         let line = String::from_utf8_lossy(line).into_owned();
         let answers = Answers { handle: session.handle(), channel, trips: self.trips.clone() };
         tokio::spawn(run(self.host.clone(), line, input, answers));
@@ -115,12 +120,13 @@ impl Handler for Login {
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<()> {
-        if !goes_on_by_itself(data) {
-            self.trips.lock().hear(Instant::now());
-        }
-        if let Some(input) = self.inputs.get(&channel) {
+        if let Some(Input { sender, said }) = self.inputs.get_mut(&channel) {
+            match said.asks(data) {
+                true => self.trips.lock().hear(Instant::now()),
+                false => self.trips.lock().overhear(Instant::now()),
+            }
             // a command that has ended takes nothing any more
-            let _ = input.send(Bytes::copy_from_slice(data)).await;
+            let _ = sender.send(Bytes::copy_from_slice(data)).await;
         }
         Ok(())
     }
@@ -134,11 +140,6 @@ impl Handler for Login {
         self.inputs.remove(&channel);
         Ok(())
     }
-}
-
-/// What the operator sends while a host works, by a clock or because of other hosts: that it is still there, and where a blob is.
-fn goes_on_by_itself(data: &[u8]) -> bool {
-    [&br#"{"type":"alive""#[..], br#"{"type":"fetch""#].iter().any(|request| data.starts_with(request))
 }
 
 /// The way back to the operator.
@@ -216,18 +217,5 @@ async fn share(host: Arc<Host>) {
         tokio::time::sleep(EVERY).await;
         let host = host.clone();
         let _ = tokio::task::spawn_blocking(move || host.share(EVERY / 2)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sign_of_life_is_no_wait_but_a_request_is() {
-        let own: [&[u8]; 2] = [b"{\"type\":\"alive\"}\n", br#"{"type":"fetch","sha256":"0"}"#];
-        assert!(own.into_iter().all(goes_on_by_itself));
-        let asked: [&[u8]; 3] = [br#"{"type":"applyPlanned"}"#, br#"{"type":"blob"}"#, b"\0alive"];
-        assert!(!asked.into_iter().any(goes_on_by_itself));
     }
 }
