@@ -216,7 +216,8 @@ async fn hear(says: &mut Lines<BufReader<ChildStdout>>, word: &str, index: usize
 fn share(shared: &Path, file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = fs::metadata(file)?;
-    let one = shared.join(meta.len().to_string());
+    // a link has the other's mode too
+    let one = shared.join(format!("{}-{:o}", meta.len(), meta.permissions().mode()));
     match fs::metadata(&one) {
         Ok(there) if there.ino() == meta.ino() => return Ok(()),
         Ok(_) if same(&one, file)? => {}
@@ -280,18 +281,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_large_file_is_there_once_and_another_of_its_size_stays() {
+    fn the_same_large_file_is_there_once_and_another_of_its_size_or_mode_stays() {
         use std::os::unix::fs::MetadataExt as _;
         let directory = tempfile::tempdir().unwrap();
         let (shared, path) = (directory.path().join("shared"), |name: &str| directory.path().join(name));
         fs::create_dir(&shared).unwrap();
-        for (name, content) in [("a", "same"), ("b", "same"), ("c", "else")] {
+        for (name, content, mode) in
+            [("a", "same", 0o755), ("b", "same", 0o755), ("c", "else", 0o755), ("d", "same", 0o600)]
+        {
             fs::write(path(name), content).unwrap();
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
             share(&shared, &path(name)).unwrap();
         }
         let inode = |name: &str| fs::metadata(path(name)).unwrap().ino();
         assert_eq!(inode("a"), inode("b"));
         assert_ne!(inode("a"), inode("c"));
+        assert_ne!(inode("a"), inode("d"));
         assert_eq!(fs::read_to_string(path("c")).unwrap(), "else");
     }
 }

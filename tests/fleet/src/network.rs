@@ -14,8 +14,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::host;
-
 /// The namespace's own address: hosts' way to the others.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 76, 0, 1);
 /// A host's end of its cable, by name.
@@ -40,10 +38,11 @@ pub fn enter() -> Result<()> {
 pub fn join(hosts: &[(usize, u32)]) -> Result<()> {
     let [here, there] = ENDS;
     let lines = |(index, process): &(usize, u32)| {
-        let (cable, address) = (host::name(*index), inside(*index));
+        // not by the host: that of a fleet before this one goes a while after its host
+        let (cable, address) = (format!("cable{process}"), inside(*index));
         format!(
             "link add {cable} address {here} type veth peer name {INTERFACE} address {there} netns {process}\n\
-             link set {cable} up\nroute add {address} dev {cable}\nneighbour add {address} lladdr {there} dev {cable}\n"
+             link set {cable} up\nroute replace {address} dev {cable}\nneighbour add {address} lladdr {there} dev {cable}\n"
         )
     };
     ip(&hosts.iter().map(lines).collect::<String>())

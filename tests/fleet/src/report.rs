@@ -11,6 +11,8 @@ use crate::operator::Cost;
 pub struct Row {
     pub what: String,
     pub hosts: usize,
+    /// So many of them failed.
+    pub failed: usize,
     pub cost: Cost,
     /// Bytes, by the operator.
     pub sent: u64,
@@ -51,6 +53,10 @@ impl Table {
     pub fn add(&mut self, row: Row) {
         eprintln!("{}", line(&row));
         self.0.push(row);
+    }
+
+    pub fn failed(&self) -> usize {
+        self.0.iter().map(|row| row.failed).sum()
     }
 
     /// What is not as it should be.
@@ -102,13 +108,14 @@ impl Row {
 }
 
 fn line(row: &Row) -> String {
+    let failed = if row.failed == 0 { String::new() } else { format!(" ({} failed)", row.failed) };
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
     let bundle = row
         .bundle
         .map_or_else(|| "–".to_owned(), |Bundle { sent, passed }| format!("{:.0}, {:.0} MiB", mib(sent), mib(passed)));
     let of_each = |bytes: u64| bytes as f64 / row.hosts as f64 / 1024.0;
     format!(
-        "| {} | {} | {:.2} s | {:.2} s | {:.0} MiB | {:.0} / {:.0} KiB | {bundle} | {}, {} | {:.1} s |",
+        "| {} | {}{failed} | {:.2} s | {:.2} s | {:.0} MiB | {:.0} / {:.0} KiB | {bundle} | {}, {} | {:.1} s |",
         row.hosts,
         row.what,
         row.cost.wall.as_secs_f64(),
@@ -150,6 +157,7 @@ mod tests {
         let row = |waits: &[u32], peak_mib, passed| Row {
             what: "`up`".into(),
             hosts: 2,
+            failed: 0,
             cost: Cost { code: Some(0), wall: Duration::ZERO, cpu: Duration::ZERO, peak_mib },
             sent: 0,
             received: 0,

@@ -2,8 +2,8 @@
 //!
 //! Told by what the server sees, not by what the client believes: a message that comes at least a round trip after the one before
 //! it, with an answer sent in between early enough to have been its cause, ends a wait. What streams (an upload) has no such pause;
-//! where the machine is busy it has, so what is known to be a file's bytes ends none. Nor does what the operator says by a clock of its
-//! own or because of other hosts.
+//! where the machine is busy it has, so what is known to be a file ends none. Nor does what the operator says by a clock of its own or
+//! because of other hosts. Files are sent while the host works; those that it had to ask for are in `up`'s own count.
 
 use std::time::Duration;
 
@@ -76,10 +76,11 @@ impl Said {
             data = &data[of_file..];
             let end = data.iter().position(|byte| *byte == b'\n').map_or(data.len(), |at| at + 1);
             let (line, rest) = data.split_at(end);
-            if line.starts_with(Self::FILE) {
+            let is_file = line.starts_with(Self::FILE);
+            if is_file {
                 self.file = size(line).unwrap_or(0);
             }
-            asks |= !line.is_empty() && !Self::BY_ITSELF.iter().any(|own| line.starts_with(own));
+            asks |= !line.is_empty() && !is_file && !Self::BY_ITSELF.iter().any(|own| line.starts_with(own));
             data = rest;
         }
         asks
@@ -103,7 +104,7 @@ mod tests {
             (&b"{\"type\":\"applyPlanned\"}\n"[..], true),
             (b"{\"type\":\"alive\"}\n", false),
             (b"{\"type\":\"fetch\",\"sha256\":\"0\"}\n", false),
-            (b"{\"type\":\"blob\",\"sha256\":\"0\",\"size\":9}\nfour", true),
+            (b"{\"type\":\"blob\",\"sha256\":\"0\",\"size\":9}\nfour", false),
             (b"more", false),
             (b".{\"type\":\"alive\"}\n", false),
             (b"{\"type\":\"plan\"}\n", true),
