@@ -14,7 +14,7 @@ export KINSTALL_BUNDLE_RUNC := $(CURDIR)/target/bundle/runc.tar.zst
 # What the release build makes, and what drives it in tests. They are named together wherever cargo is called: it chooses the
 # features of shared crates by what is named, and builds those anew whose features change.
 PRODUCT := -p kinstall -p multicall -p pause -p lab
-DRIVERS := $(PRODUCT) -p conformance -p clients -p faults -p fleet
+DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
 # Clippy in rustc's place, as `cargo clippy` does it, but for a build that is run afterwards: no second one for it alone.
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
 E2E := $(notdir $(wildcard tests/e2e/tests/*))
@@ -114,9 +114,11 @@ bench: bundle ## how long hosts, cluster, an unchanged run and the removal take;
 	tests/lab/bench.sh
 
 fleet: drivers ## ten simulated hosts: how often each waits, the operator's memory, what is passed on, within their aims; seconds
+	cargo build --release $(DRIVERS) -p fleet
 	"$(RELEASE)/fleet" --hosts 10 --commands up,up-again,down --aims
 
 bench-install: bundle drivers ## the installer against 10, 100 and 1,000 simulated hosts, as a table; then where the time goes on three real ones
+	cargo build --release $(DRIVERS) -p fleet
 	"$(RELEASE)/fleet" $(ARGS)
 	tests/lab/speed.sh
 
