@@ -45,7 +45,7 @@ struct Args {
     #[arg(long, default_value = "")]
     limits: String,
     /// A fleet that is not done by then is given up
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 1800)]
     seconds: u64,
     /// What is measured, in this order on the same hosts: `up` needs no `plan` before it
     #[arg(long, value_delimiter = ',', default_value = "plan,up,plan-again,up-again,down")]

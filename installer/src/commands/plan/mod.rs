@@ -21,7 +21,7 @@ use crate::bundle::Bundle;
 use crate::cli::Bundled;
 use crate::cluster::{Cluster, Host};
 use crate::desired::{Inputs, host_state};
-use crate::host::{Executable, HostError};
+use crate::host::{Executable, HostError, Onlooker as _};
 use crate::printer::Printer;
 use crate::state::pki::Pki;
 
@@ -205,7 +205,12 @@ pub fn tell(printer: &Printer, planned: Vec<Result<Planned, HostError>>) -> Vec<
             }
         }
         false => {
-            for (hosts, counted) in many::together(counted.collect()) {
+            let counted: Vec<_> = counted.collect();
+            let told = many::together(counted.clone());
+            if told.len() < counted.len() {
+                counted.iter().for_each(|(host, counted)| printer.note(host, counted));
+            }
+            for (hosts, counted) in told {
                 printer.event("plan", &format!("  {hosts}: {counted}"), Value::Null);
             }
         }
