@@ -127,10 +127,7 @@ pub fn deployments(story: &Story) -> Result<()> {
     ensure!(k(&["get", "pods", "-l", "app=web", "--no-headers"])?.lines().count() == 4);
     story.operator.kubectl_with(&["apply", "-f", "-"], &server(story, 3, "two")?)?;
     k(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
-    k(&["wait", "--for=delete", "pod", "-l", "version=one", "--timeout=60s"]).or_else(|error| {
-        // Nothing left to wait for is what is wanted.
-        if error.to_string().contains("no matching resources") { Ok(String::new()) } else { Err(error) }
-    })?;
+    gone(story, &["pod", "-l", "version=one"])?;
     ensure!(k(&["get", "replicasets", "-l", "app=web", "--no-headers"])?.lines().count() == 2);
     k(&["expose", "deployment", "web", "--port=80", "--target-port=8080"])?;
     let slices = k(&[
@@ -195,6 +192,14 @@ spec:
     Ok(())
 }
 
+/// `kubectl wait` of old calls it a failure that nothing is there any more when it begins.
+fn gone(story: &Story, what: &[&str]) -> Result<()> {
+    match story.operator.kubectl(&[&["wait", "--for=delete", "--timeout=60s"], what].concat()) {
+        Err(error) if !error.to_string().contains("no matching resources") => Err(error),
+        _ => Ok(()),
+    }
+}
+
 pub fn garbage(story: &Story) -> Result<()> {
     let k = |args: &[&str]| story.operator.kubectl(args);
     k(&[
@@ -207,9 +212,7 @@ pub fn garbage(story: &Story) -> Result<()> {
         "--timeout=60s",
     ])?;
     k(&["delete", "pvc", "--all", "--timeout=60s"])?;
-    k(&["wait", "--for=delete", "pod", "--all", "--timeout=60s"]).or_else(|error| {
-        if error.to_string().contains("no matching resources") { Ok(String::new()) } else { Err(error) }
-    })?;
+    gone(story, &["pod", "--all"])?;
     ensure!(k(&["get", "replicasets,pods,endpointslices", "-l", "app", "--no-headers"])?.is_empty());
     let namespace = "apiVersion: v1
 kind: Namespace
@@ -223,8 +226,7 @@ metadata: {name: held, namespace: doomed, finalizers: [example.com/hold]}
     k(&["delete", "namespace", "doomed", "--wait=false"])?;
     ensure!(k(&["get", "namespace", "doomed", "-o", "jsonpath={.status.phase}"])? == "Terminating");
     k(&["patch", "configmap", "held", "-n", "doomed", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#])?;
-    k(&["wait", "--for=delete", "namespace/doomed", "--timeout=30s"])?;
-    Ok(())
+    gone(story, &["namespace/doomed"])
 }
 
 pub fn logs_and_exec(story: &Story) -> Result<()> {
