@@ -30,7 +30,12 @@ pub fn makes_archives_and_keeps_two(story: &Story) -> Result<()> {
     until(Duration::from_secs(10), "two archives stay", || {
         list().is_ok_and(|names| names.lines().filter(|name| name.ends_with("-backup")).count() == 2)
     })?;
-    ensure!(host.ssh_ok("systemctl show kinstall-backup -p Result --value")?.trim() == "success", "it failed");
+    let result = host.ssh_ok("systemctl show kinstall-backup -p Result --value")?;
+    ensure!(
+        result.trim() == "success",
+        "{result}{}",
+        host.ssh_ok("journalctl -o short-precise -u kinstall-backup -n 40")?
+    );
     let mode = host.ssh_ok(&format!("stat -c '%a' {DIRECTORY} {DIRECTORY}/*"))?;
     ensure!(mode.lines().all(|mode| ["700", "600"].contains(&mode)), "{mode}");
     let said = heir.ok(&["backup", "list", "-i", "inventory.yaml"])?;
