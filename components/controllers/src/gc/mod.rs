@@ -3,6 +3,7 @@
 //! resources are owners and dependents too.
 
 mod graph;
+mod orphans;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,6 +64,11 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, resources: Arc<Resources>) {
     });
 }
 
+/// May own, and be owned.
+fn collectable(served: &Served) -> bool {
+    served.can("list") && served.can("watch") && served.can("delete") && !IGNORED.contains(&served.id().as_str())
+}
+
 /// Keeps one watch for each resource that discovery lists.
 async fn follow(collector: Arc<Collector>, resources: Arc<Resources>, synced: watch::Sender<bool>) {
     let mut watches: JoinSet<()> = JoinSet::new();
@@ -76,13 +82,8 @@ async fn follow(collector: Arc<Collector>, resources: Arc<Resources>, synced: wa
                 continue;
             }
         };
-        let wanted: BTreeMap<String, &Served> = catalogue
-            .served
-            .iter()
-            .filter(|it| it.can("list") && it.can("watch") && it.can("delete"))
-            .map(|it| (it.id(), it))
-            .filter(|(id, _)| !IGNORED.contains(&id.as_str()))
-            .collect();
+        let wanted: BTreeMap<String, &Served> =
+            catalogue.served.iter().filter(|it| collectable(it)).map(|it| (it.id(), it)).collect();
         let mut first_lists = Vec::new();
         for (id, served) in &wanted {
             if !running.contains_key(id) {
@@ -325,28 +326,6 @@ impl Collector {
         }
         self.look_at(all);
         Ok(())
-    }
-
-    async fn orphan(
-        &self,
-        uid: &str,
-        api: &Api<DynamicObject>,
-        live: &PartialObjectMeta<DynamicObject>,
-    ) -> anyhow::Result<()> {
-        let dependents = self.graph.lock().dependents(uid);
-        for dependent in dependents {
-            let Some(vertex) = self.graph.lock().get(&dependent).cloned() else { continue };
-            let Some(served) = self.served(&vertex.resource) else { continue };
-            let of = served.api(&self.client, &vertex.ns);
-            let current = of
-                .get_metadata_opt(&vertex.name)
-                .await
-                .with_context(|| format!("cannot read dependent {}", vertex.name))?;
-            if let Some(current) = current.filter(|it| meta::uid(&it.metadata) == dependent) {
-                self.drop_owners(&of, &current, |it| it.uid != uid).await?;
-            }
-        }
-        remove_finalizer(api, live, ORPHAN).await
     }
 
     async fn unblock(&self, api: &Api<DynamicObject>, live: &PartialObjectMeta<DynamicObject>) -> anyhow::Result<()> {

@@ -1,13 +1,14 @@
 //! Garbage collection and the end of namespaces.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ReplicationController, Secret, ServiceAccount};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use crate::support::{Cluster, deployment, eventually};
+use crate::lag::Lag;
+use crate::support::{CONTROLLERS, Cluster, client_of, deployment, eventually, template};
 
 async fn three_pods(cluster: &Cluster) {
     cluster.create::<Deployment>("default", deployment("web", "one", 3)).await;
@@ -60,6 +61,40 @@ async fn orphans_survive_and_vanished_owners_are_noticed() {
             .filter(|it| it.metadata.owner_references.as_ref().unwrap().len() == 1)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_survive_though_the_collector_has_not_heard_of_them_yet() {
+    let lag = Lag::default();
+    let cluster =
+        Cluster::with_controllers(|server| lag.client(client_of(server, CONTROLLERS, &[]), "/api/v1/pods")).await;
+    let lost = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "never", "uid": "00000000-0000-0000-0000-000000000000"}]);
+    let pod = |name: &str| json!({"metadata": {"name": name, "ownerReferences": lost}, "spec": {"containers": [{"name": "c", "image": "one"}]}});
+    let collected = |name: &'static str| {
+        let cluster = &cluster;
+        async move {
+            cluster.create::<Pod>("default", pod(name)).await;
+            eventually("collection", || async {
+                Some(cluster.get::<Pod>("default", name).await).filter(Option::is_none)
+            })
+            .await;
+        }
+    };
+    collected("before").await;
+    lag.begin();
+    let template = template("web", "one");
+    let owner =
+        json!({"metadata": {"name": "web"}, "spec": {"replicas": 3, "selector": {"app": "web"}, "template": template}});
+    cluster.create::<ReplicationController>("default", owner).await;
+    eventually("three pods", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 3) }).await;
+    let owners = cluster.api::<ReplicationController>("default");
+    owners.delete("web", &DeleteParams::orphan()).await.unwrap();
+    eventually("their owner's end", || async { Some(owners.get_opt("web").await.unwrap()).filter(Option::is_none) })
+        .await;
+    lag.end();
+    // told after the three, so they have been judged, too
+    collected("after").await;
+    assert_eq!(cluster.list::<Pod>("default").await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub const NODE: &str = "node-1";
+pub const CONTROLLERS: &str = "system:kube-controller-manager";
 
 pub struct Cluster {
     pub client: Client,
@@ -25,6 +26,11 @@ pub struct Cluster {
 impl Cluster {
     /// Without a kubelet: pods stay pending.
     pub async fn bare() -> Self {
+        Self::with_controllers(|server| client_of(server, CONTROLLERS, &[])).await
+    }
+
+    /// The same, with a client for the controllers that the test chooses.
+    pub async fn with_controllers(client_for: impl FnOnce(&ApiServer) -> Client) -> Self {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         tracing_subscriber::fmt()
             .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
@@ -44,7 +50,7 @@ impl Cluster {
             root_ca_file: dir.path().join("ca.crt"),
         };
         let mut tasks = tokio::task::JoinSet::new();
-        let controllers = client_of(&server, "system:kube-controller-manager", &[]);
+        let controllers = client_for(&server);
         tasks.spawn(async move { controllers::run(controllers, config, std::future::pending::<()>()).await.unwrap() });
         let cluster = Self { client, server, dir, tasks };
         eventually("the default service account", || async {
@@ -133,7 +139,7 @@ pub fn client_with_certificate(server: &ApiServer, user: &str) -> Client {
     Client::new(server.handler_as(identity), "default")
 }
 
-/// Waits for `what`, at most ten seconds.
+/// Waits for `what`, at most twenty seconds.
 pub async fn eventually<T, F, Fut>(what: &str, mut probe: F) -> T
 where
     F: FnMut() -> Fut,
