@@ -1,5 +1,6 @@
 //! One run of the installer, followed by its JSON events; at a mark something strikes.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Child;
 use std::sync::mpsc;
@@ -13,6 +14,8 @@ use serde_json::Value;
 pub enum Mark {
     /// The n-th event, counted from 1.
     Nth(usize),
+    /// The first event that tells this.
+    Moment(Moment),
     /// The first event of this kind whose text begins so.
     Event(&'static str, &'static str),
     /// A host begins, or has done, a step whose resource begins so.
@@ -25,6 +28,7 @@ impl Mark {
             |field: &str, start: &str| event[field].as_str().is_some_and(|text| text.trim_start().starts_with(start));
         match self {
             Mark::Nth(wanted) => number == *wanted,
+            Mark::Moment(wanted) => Moment::of(event) == *wanted,
             Mark::Event(kind, text) => event["event"] == *kind && begins("text", text),
             Mark::Step(host, resource) => {
                 event["event"] == "step" && event["host"] == *host && begins("resource", resource)
@@ -33,11 +37,28 @@ impl Mark {
     }
 }
 
+/// What an event tells, the same in every run: of which host, and without the numbers in its words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    event: String,
+    host: String,
+    what: String,
+}
+
+impl Moment {
+    fn of(event: &Value) -> Self {
+        let field = |name: &str| event[name].as_str().unwrap_or_default();
+        let is_number = |word: &&str| word.starts_with(|it: char| it.is_ascii_digit());
+        let subject = ["resource", "line", "text"].map(field).join(" ");
+        let words: Vec<_> = subject.split_whitespace().filter(|word| !is_number(word)).collect();
+        let finished = if event["finished"] == true { " (done)" } else { "" };
+        Self { event: field("event").into(), host: field("host").into(), what: words.join(" ") + finished }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ran {
-    /// How many events it had.
-    pub events: usize,
     /// When the blow fell, seconds before the end; none when the mark never came.
     pub struck: Option<f64>,
     /// None: it was killed.
@@ -47,10 +68,19 @@ pub struct Ran {
 }
 
 impl Ran {
+    fn told(&self) -> impl Iterator<Item = Value> {
+        self.said.lines().filter_map(|line| serde_json::from_str(line).ok())
+    }
+
+    /// What it told, in order, each once.
+    pub fn moments(&self) -> Vec<Moment> {
+        let mut known = BTreeSet::new();
+        self.told().map(|event| Moment::of(&event)).filter(|moment| known.insert(moment.clone())).collect()
+    }
+
     /// What it reported as errors.
     pub fn errors(&self) -> String {
-        let events = self.said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events
+        self.told()
             .filter(|event| event["event"] == "error")
             .filter_map(|event| event["text"].as_str().map(str::to_owned))
             .collect()
@@ -118,7 +148,7 @@ pub fn follow(
         bail!("reading the installer's output panicked");
     }
     said += &complaints.join().unwrap_or_default();
-    Ok(Ran { events, struck: ended, code: status.code(), said })
+    Ok(Ran { struck: ended, code: status.code(), said })
 }
 
 /// The last lines.
@@ -161,9 +191,22 @@ mod tests {
         for mark in [Mark::Nth(5), Mark::Event("phase", "hosts"), Mark::Step("h3".into(), "unit a")] {
             let (ran, fell) = run(&mark, EVENTS, 10.0);
             let ran = ran.unwrap();
-            assert!(!fell && ran.struck.is_none() && ran.events == 4, "{mark:?}: {ran:?}");
+            assert!(!fell && ran.struck.is_none() && ran.moments().len() == 4, "{mark:?}: {ran:?}");
             assert_eq!(ran.errors(), "h2: broken");
         }
+    }
+
+    #[test]
+    fn a_moment_is_found_again_in_another_run() {
+        let told = |millis: u32, host: &str| {
+            format!(r#"echo '{{"event":"plan","host":"{host}","text":"{host}: {millis} of 62 change"}}'"#)
+        };
+        let (first, _) = run(&Mark::Nth(0), &format!("{}; {}; {}", told(1, "h1"), told(2, "h2"), told(3, "h1")), 10.0);
+        let moments = first.unwrap().moments();
+        assert_eq!(moments.len(), 2, "one of each host: {moments:?}");
+        let (again, fell) =
+            run(&Mark::Moment(moments[1].clone()), &format!("{}; {}", told(8, "h1"), told(9, "h2")), 10.0);
+        assert!(fell && again.unwrap().struck.is_some());
     }
 
     #[test]

@@ -55,9 +55,6 @@ struct Args {
     out: PathBuf,
 }
 
-/// How long a case takes, as measured.
-const SECONDS_EACH: usize = 35;
-
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -80,7 +77,8 @@ fn run(args: &Args) -> Result<bool> {
     let chosen = all.into_iter().filter(|case| case.to_string().contains(&args.only)).skip(args.from);
     let chosen = chosen.step_by(args.stride.get());
     let cases: Vec<_> = chosen.take(args.count.unwrap_or(usize::MAX)).collect();
-    println!("{} of {total} cases; that takes about {} minutes", cases.len(), cases.len() * SECONDS_EACH / 60 + 1);
+    let seconds: usize = cases.iter().map(cases::Case::seconds).sum();
+    println!("{} of {total} cases; that takes about {} minutes", cases.len(), seconds / 60 + 1);
     let mut matrix = Matrix::default();
     for case in cases {
         let row = case.run(&mut site);

@@ -36,6 +36,14 @@ impl Case {
         }
     }
 
+    /// About how long it takes.
+    pub fn seconds(&self) -> usize {
+        match self {
+            Case::Struck(struck) => struck.seconds(),
+            Case::Special(_) => 35,
+        }
+    }
+
     pub fn run(&self, site: &mut Site) -> Row {
         let (command, step, fault) = self.names();
         let outcome: Result<Outcome> = match self {
@@ -80,15 +88,11 @@ pub fn short() -> Result<Vec<Case>> {
 
 const BRIEF: Duration = Duration::from_secs(4);
 
-/// Every step of these commands; the installer is killed at every n-th event.
+/// Every step of these commands; the installer is killed at every n-th event of each.
 pub fn long(site: &mut Site, commands: &[Command], every: usize) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for command in commands {
-        let events = struck::count(site, *command)?;
-        cases.extend((1..=events).step_by(every).map(|n| {
-            let step = format!("event {n} of {events}");
-            Case::Struck(Struck { command: *command, step, marks: vec![Mark::Nth(n)], fault: Fault::Killed })
-        }));
+        cases.extend(struck::killed(site, *command, every)?.into_iter().map(Case::Struck));
     }
     let faults: [fn(u32) -> Fault; 5] =
         [Fault::PowerOff, Fault::Cut, |host| Fault::CutFor(host, BRIEF), |_| Fault::SessionsDropped, Fault::DiskFull];

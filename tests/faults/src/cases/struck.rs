@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use e2e::operator::both;
 
-use crate::events::{Mark, Ran, follow, tail};
+use crate::events::{Mark, Moment, Ran, follow, tail};
 use crate::fault::Fault;
 use crate::matrix::Outcome;
 use crate::site::{self, Site, State};
@@ -110,28 +110,49 @@ pub struct Struck {
 }
 
 impl Struck {
+    /// About how long it takes, as measured.
+    pub fn seconds(&self) -> usize {
+        30 + 5 * self.marks.len()
+    }
+
     pub fn run(&self, site: &mut Site) -> Result<Outcome> {
         self.command.begin(site)?;
         let mut outcome = Outcome::default();
-        let mut blows = 0;
+        let (mut blows, mut missed) = (0, 0);
         for mark in &self.marks {
-            let child = site.operator.start(&self.command.args(site))?;
-            let ran = follow(child, mark, LIMIT, |child| self.fault.strike(&site.lab, child));
-            self.fault.lift(&site.lab).context("the fault cannot be lifted")?;
-            let ran = ran.context("the struck run")?;
-            outcome.first = self.judge(mark, &ran)?.to_owned();
-            outcome.ended = ran.struck.unwrap_or_default();
+            let mut ran = self.strike(site, mark, &mut outcome)?;
+            if ran.struck.is_none() && matches!(mark, Mark::Moment(_)) {
+                // what is done does not come again: from the beginning it does
+                self.command.is_done(site).context("after a run that nothing struck")?;
+                self.command.begin(site)?;
+                ran = self.strike(site, mark, &mut outcome)?;
+                missed += usize::from(ran.struck.is_none());
+            }
             blows += usize::from(ran.struck.is_some());
         }
         if self.marks.len() > 1 {
             ensure!(blows > 1, "only {blows} of its runs came as far as to be struck");
             outcome.first = format!("{blows} runs struck");
+            if missed > 0 {
+                outcome.first += &format!(", {missed} moments did not come");
+            }
         }
         let started = Instant::now();
         self.again(site).context("run again")?;
         self.command.is_done(site).context("after it was run again")?;
         outcome.healed = started.elapsed().as_secs_f64();
         Ok(outcome)
+    }
+
+    /// One run, struck at the mark if it comes.
+    fn strike(&self, site: &Site, mark: &Mark, outcome: &mut Outcome) -> Result<Ran> {
+        let child = site.operator.start(&self.command.args(site))?;
+        let ran = follow(child, mark, LIMIT, |child| self.fault.strike(&site.lab, child));
+        self.fault.lift(&site.lab).context("the fault cannot be lifted")?;
+        let ran = ran.context("the struck run")?;
+        outcome.first = self.judge(mark, &ran)?.to_owned();
+        outcome.ended = ran.struck.unwrap_or_default();
+        Ok(ran)
     }
 
     /// In peace. A node that the struck run has taken out to the end is unknown now, and that is a clear word, too.
@@ -149,8 +170,10 @@ impl Struck {
         match (ran.struck, ran.code, mark) {
             (Some(_), None, _) if self.fault == Fault::Killed => Ok("killed"),
             // runs differ by some events, and one that goes on where another stopped has fewer
-            (None, Some(0), Mark::Nth(_)) => Ok("ended before"),
-            (None, Some(1), Mark::Nth(_)) if self.command == Command::Remove && ran.errors().contains(GONE) => {
+            (None, Some(0), Mark::Nth(_) | Mark::Moment(_)) => Ok("ended before"),
+            (None, Some(1), Mark::Nth(_) | Mark::Moment(_))
+                if self.command == Command::Remove && ran.errors().contains(GONE) =>
+            {
                 Ok("ended before")
             }
             (None, ..) => bail!("it ended before that step, with {:?}:\n{}", ran.code, tail(&ran.said, 10)),
@@ -167,11 +190,26 @@ impl Struck {
     }
 }
 
-/// How many events a command has that nothing disturbs.
-pub fn count(site: &mut Site, command: Command) -> Result<usize> {
+/// How many runs of a case are killed, one after the other: the way to what a case begins with costs more than a run.
+const BLOWS: usize = 12;
+
+/// The installer killed at every n-th event that this command has when nothing disturbs it, several in a case, far apart.
+pub fn killed(site: &mut Site, command: Command, every: usize) -> Result<Vec<Struck>> {
+    let moments: Vec<_> = course(site, command)?.into_iter().step_by(every).collect();
+    let cases = moments.len().div_ceil(BLOWS);
+    let case = |first: usize| {
+        let marks: Vec<_> = moments.iter().skip(first).step_by(cases).cloned().map(Mark::Moment).collect();
+        let step = format!("{} of {} events, one after the other ({}/{cases})", marks.len(), moments.len(), first + 1);
+        Struck { command, step, marks, fault: Fault::Killed }
+    };
+    Ok((0..cases).map(case).collect())
+}
+
+/// What a command tells that nothing disturbs.
+fn course(site: &mut Site, command: Command) -> Result<Vec<Moment>> {
     command.begin(site)?;
     let ran = follow(site.operator.start(&command.args(site))?, &Mark::Nth(0), LIMIT, |_| Ok(()))?;
     ensure!(ran.code == Some(0), "{command} ended with {:?}:\n{}", ran.code, tail(&ran.said, 10));
     command.is_done(site)?;
-    Ok(ran.events)
+    Ok(ran.moments())
 }
