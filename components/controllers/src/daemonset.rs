@@ -113,6 +113,10 @@ impl Controller {
         let candidates =
             informer.by(OWNER, uid).into_iter().chain(informer.by(OWNER, &meta::orphan_index(&key.ns))).collect();
         let owned = claim::claim(&self.ctx.client, set.as_ref(), &selector, candidates, None).await?;
+        if set.metadata.deletion_timestamp.is_some() {
+            // what it has is the garbage collector's now: no history is begun
+            return Ok(());
+        }
         let collisions = set.status.as_ref().and_then(|it| it.collision_count);
         let (history, update) =
             history::sync(&self.ctx, set.as_ref(), &spec.selector, &spec.template, collisions).await?;
@@ -120,7 +124,7 @@ impl Controller {
         let nodes = self.ctx.informers.nodes.list();
         let by_node = by_node(&owned);
         let mut outcome = Ok(());
-        if satisfied && set.metadata.deletion_timestamp.is_none() {
+        if satisfied {
             let mut plan = place(&set, &nodes, &by_node);
             if plan.create.is_empty() && plan.delete.is_empty() && plan.failed.is_empty() {
                 plan = roll(&set, &nodes, &by_node, &hash, meta::now());

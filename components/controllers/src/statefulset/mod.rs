@@ -1,6 +1,7 @@
 //! StatefulSet: pods with a stable name and claims of their own (upstream: pkg/controller/statefulset). `plan` decides; this
 //! file reads and writes.
 
+mod claims;
 mod plan;
 
 use std::sync::Arc;
@@ -65,6 +66,9 @@ impl Controller {
         let spec = &set.spec;
         let selector = meta::selector(&spec.selector).context("selector does not parse")?;
         let owned = self.pods(&set, &selector).await?;
+        if set.metadata.deletion_timestamp.is_some() {
+            return self.tell_of_the_end(&set, &owned).await;
+        }
         let collisions = set.status.as_ref().and_then(|it| it.collision_count);
         let (history, update) =
             history::sync(&self.ctx, set.as_ref(), &spec.selector, &spec.template, collisions).await?;
@@ -73,6 +77,10 @@ impl Controller {
         let (current_name, update_name) = (meta::name(&current.metadata), meta::name(&update.metadata));
         let plan =
             Input { set: &set, pods: &owned, current: current_name, update: update_name, now: meta::now() }.plan();
+        // before any pod goes: what is to go with it has to be known by then
+        for pod in &owned {
+            claims::settle(&self.ctx, &set, pod).await?;
+        }
         let mut outcome = Ok(());
         for action in &plan.actions {
             outcome = self.act(&set, &owned, action, &current, &update).await;
@@ -85,7 +93,6 @@ impl Controller {
             self.queue.add_after(key.clone(), wait);
         }
         outcome?;
-        self.retain_claims(&set, &owned).await?;
         let live = |it: &ControllerRevision| {
             let name = meta::name(&it.metadata);
             name == current_name
@@ -93,6 +100,16 @@ impl Controller {
                 || owned.iter().any(|pod| meta::label(&pod.metadata, history::REVISION_LABEL) == Some(name))
         };
         history::prune(&self.ctx, &key.ns, &history, live, spec.revision_history_limit).await
+    }
+
+    /// A set that is being deleted only says what is left. Its pods, claims and revisions are the garbage collector's: to take them
+    /// away, or to set them free.
+    async fn tell_of_the_end(&self, set: &StatefulSet, owned: &[Arc<Pod>]) -> anyhow::Result<()> {
+        let Some(status) = &set.status else { return Ok(()) };
+        let revision = |name: &Option<String>| name.clone().unwrap_or_default();
+        let (current, update) = (revision(&status.current_revision), revision(&status.update_revision));
+        let plan = Input { set, pods: owned, current: &current, update: &update, now: meta::now() }.plan();
+        self.write_status(set, plan.status).await
     }
 
     async fn pods(&self, set: &StatefulSet, selector: &kube::core::Selector) -> anyhow::Result<Vec<Arc<Pod>>> {
@@ -191,6 +208,10 @@ impl Controller {
                 existing.metadata.deletion_timestamp.is_none(),
                 "claim {name} of pod {pod} is being deleted; waiting for its end"
             );
+            anyhow::ensure!(
+                !claims::is_stale(&existing.metadata, pod),
+                "claim {name} goes with an earlier pod {pod}; waiting for its end"
+            );
             return Ok(());
         }
         match self.ctx.api::<PersistentVolumeClaim>(ns).create(&PostParams::default(), claim).await {
@@ -207,54 +228,6 @@ impl Controller {
             Err(error) if meta::already_exists(&error) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot create claim {name} of pod {pod}")),
         }
-    }
-
-    /// `whenScaled: Delete` and `whenDeleted: Delete`, by owner references that the garbage collector acts on.
-    async fn retain_claims(&self, set: &StatefulSet, owned: &[Arc<Pod>]) -> anyhow::Result<()> {
-        let Some(policy) = set.spec.persistent_volume_claim_retention_policy.as_ref() else { return Ok(()) };
-        let (ns, set_name) = (meta::namespace(&set.metadata), meta::name(&set.metadata));
-        let by_set = policy.when_deleted.as_deref() == Some("Delete");
-        let by_scale = policy.when_scaled.as_deref() == Some("Delete");
-        if !by_set && !by_scale {
-            return Ok(());
-        }
-        let first = plan::first_ordinal(set);
-        let templates = set.spec.volume_claim_templates.as_deref().unwrap_or_default();
-        for claim in self.ctx.informers.claims.in_namespace(ns) {
-            let name = meta::name(&claim.metadata);
-            let Some(ordinal) = templates
-                .iter()
-                .find_map(|it| plan::ordinal(&format!("{}-{set_name}", meta::name(&it.metadata)), name))
-            else {
-                continue;
-            };
-            let condemned = ordinal < first || ordinal >= first + plan::replicas(set);
-            let pod_gone = !owned.iter().any(|pod| plan::ordinal(set_name, meta::name(&pod.metadata)) == Some(ordinal));
-            if condemned && by_scale && pod_gone && claim.metadata.deletion_timestamp.is_none() {
-                meta::ignore_gone(
-                    self.ctx
-                        .api::<PersistentVolumeClaim>(ns)
-                        .delete(name, &meta::delete_exactly(&claim.metadata))
-                        .await,
-                )
-                .with_context(|| format!("cannot delete claim {name}"))?;
-            }
-            let has_owner =
-                claim.metadata.owner_references.iter().flatten().any(|it| it.uid == meta::uid(&set.metadata));
-            if by_set && !has_owner {
-                let mut owner = meta::controller_ref(set);
-                (owner.controller, owner.block_owner_deletion) = (None, None);
-                let mut owners = claim.metadata.owner_references.clone().unwrap_or_default();
-                owners.push(owner);
-                let patch = serde_json::json!({"metadata": {"resourceVersion": claim.metadata.resource_version, "ownerReferences": owners}});
-                self.ctx
-                    .api::<PersistentVolumeClaim>(ns)
-                    .patch(name, &Default::default(), &kube::api::Patch::Merge(&patch))
-                    .await
-                    .with_context(|| format!("cannot set the owner of claim {name}"))?;
-            }
-        }
-        Ok(())
     }
 
     async fn write_status(&self, set: &StatefulSet, status: StatefulSetStatus) -> anyhow::Result<()> {

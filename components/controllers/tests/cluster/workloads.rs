@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::support::{Cluster, deployment, eventually, template};
@@ -161,6 +162,78 @@ async fn a_stateful_set_makes_pods_in_order_with_claims() {
     })
     .await;
     assert_eq!(cluster.list::<PersistentVolumeClaim>("default").await.len(), 3, "claims are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_go_with_whom_the_policy_says_and_with_nobody_else() {
+    let cluster = Cluster::start().await;
+    let set = |name: &str, replicas: u32, policy: serde_json::Value| {
+        json!({"metadata": {"name": name}, "spec": {"serviceName": name, "replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, "one"),
+            "persistentVolumeClaimRetentionPolicy": policy,
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}})
+    };
+    let owners = |name: &'static str| {
+        let cluster = &cluster;
+        async move {
+            let claim = cluster.get::<PersistentVolumeClaim>("default", name).await?;
+            assert!(claim.metadata.deletion_timestamp.is_none(), "{name} is being deleted");
+            let owners = claim.metadata.owner_references.unwrap_or_default();
+            Some(owners.into_iter().map(|it| it.kind).collect::<Vec<_>>())
+        }
+    };
+    let owned_by = |name: &'static str, kinds: &'static [&'static str]| {
+        let owners = &owners;
+        async move {
+            eventually(&format!("{name} of {kinds:?}"), || async { owners(name).await.filter(|it| it == kinds) }).await;
+        }
+    };
+    let gone = |name: &'static str| {
+        let cluster = &cluster;
+        async move {
+            eventually(&format!("the end of {name}"), || async {
+                Some(cluster.get::<PersistentVolumeClaim>("default", name).await).filter(Option::is_none)
+            })
+            .await;
+        }
+    };
+    // changed one's mind: nothing is lost with the set
+    cluster.create::<StatefulSet>("default", set("mind", 1, json!({"whenDeleted": "Delete"}))).await;
+    owned_by("data-mind-0", &["StatefulSet"]).await;
+    let retain = json!({"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}}});
+    cluster.merge::<StatefulSet>("default", "mind", retain).await;
+    owned_by("data-mind-0", &[]).await;
+
+    // its pods are set free, and their claims with them
+    cluster.create::<StatefulSet>("default", set("free", 2, json!({"whenDeleted": "Delete"}))).await;
+    owned_by("data-free-1", &["StatefulSet"]).await;
+    cluster.api::<StatefulSet>("default").delete("free", &DeleteParams::orphan()).await.unwrap();
+    eventually("the set's end", || async {
+        Some(cluster.get::<StatefulSet>("default", "free").await).filter(Option::is_none)
+    })
+    .await;
+    let revisions = cluster.list::<ControllerRevision>("default").await;
+    let of_free = revisions.iter().filter(|it| it.metadata.name.as_deref().unwrap().starts_with("free-"));
+    assert_eq!(of_free.count(), 1, "no history is begun for a set that is being deleted");
+    for name in ["data-free-0", "data-free-1"] {
+        assert_eq!(owners(name).await, Some(vec![]), "{name}");
+    }
+
+    // scaled down: what belongs to a pod that went, but not what somebody made in advance
+    let both = json!({"whenDeleted": "Delete", "whenScaled": "Delete"});
+    cluster.create::<StatefulSet>("default", set("db", 2, both)).await;
+    owned_by("data-db-1", &["StatefulSet"]).await;
+    let ahead = json!({"metadata": {"name": "data-db-5"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    cluster.create::<PersistentVolumeClaim>("default", ahead).await;
+    cluster.merge::<StatefulSet>("default", "db", json!({"spec": {"replicas": 1}})).await;
+    gone("data-db-1").await;
+    assert_eq!(owners("data-db-5").await, Some(vec![]));
+    assert_eq!(owners("data-db-0").await, Some(vec!["StatefulSet".into()]));
+    cluster.merge::<StatefulSet>("default", "db", json!({"spec": {"replicas": 2}})).await;
+    owned_by("data-db-1", &["StatefulSet"]).await;
+    cluster.api::<StatefulSet>("default").delete("db", &DeleteParams::background()).await.unwrap();
+    gone("data-db-0").await;
+    gone("data-db-1").await;
+    assert_eq!(owners("data-db-5").await, Some(vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
