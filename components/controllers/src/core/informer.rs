@@ -148,12 +148,19 @@ impl<K: Object> Informer<K> {
         self.change(key, Some(object));
     }
 
-    /// Takes the answer to our own write before the watch delivers it, unless the watch was faster.
+    /// Takes the answer to our own write before the watch delivers it, unless the watch was faster. What is not there any more does not
+    /// come back.
     pub fn note(&self, object: K) {
-        let version = |object: &K| object.meta().resource_version.as_deref().and_then(|it| it.parse::<u64>().ok());
-        let newer = self.get_key(&Key::of(&object)).is_none_or(|cached| version(&cached) < version(&object));
-        if newer {
+        if self.get_key(&Key::of(&object)).is_some_and(|cached| is_older(cached.as_ref(), &object)) {
             self.apply(strip(object));
+        }
+    }
+
+    /// The same for what we have made; the caller knows what to do when its end was told already.
+    pub fn note_new(&self, object: K) {
+        match self.get_key(&Key::of(&object)) {
+            None => self.apply(strip(object)),
+            Some(_) => self.note(object),
         }
     }
 
@@ -211,10 +218,22 @@ impl<K: Object> Informer<K> {
                 gone.into_iter().for_each(|key| self.remove(key));
                 self.synced.send_replace(true);
             }
-            watcher::Event::Apply(object) => self.apply(strip(object)),
+            watcher::Event::Apply(object) => {
+                // after `note` the watch may bring what was before
+                let cached = self.get_key(&Key::of(&object));
+                if !cached.is_some_and(|cached| is_older(&object, cached.as_ref())) {
+                    self.apply(strip(object));
+                }
+            }
             watcher::Event::Delete(object) => self.remove(Key::of(&object)),
         }
     }
+}
+
+/// An earlier state of the same object.
+fn is_older<K: Resource>(one: &K, other: &K) -> bool {
+    let version = |object: &K| object.meta().resource_version.as_deref().and_then(|it| it.parse::<u64>().ok());
+    one.meta().uid == other.meta().uid && version(one) < version(other)
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -237,6 +256,35 @@ mod tests {
         pod.metadata.name = Some(name.into());
         pod.spec = Some(k8s_openapi::api::core::v1::PodSpec { node_name: Some(node.into()), ..Default::default() });
         pod
+    }
+
+    #[test]
+    fn what_was_noted_stays_until_something_newer_comes() {
+        let informer = Informer::<Pod>::new();
+        let at = |version: &str, uid: &str| {
+            let mut pod = pod("x", version);
+            pod.metadata.resource_version = Some(version.into());
+            pod.metadata.uid = Some(uid.into());
+            pod
+        };
+        let cached = || informer.get("a", "x").and_then(|it| it.metadata.resource_version.clone());
+        informer.note(at("5", "one"));
+        assert_eq!(cached(), None, "it is gone, or was never told of");
+        let mut listed = None;
+        let mut take = |event| informer.take(event, &mut listed);
+        take(watcher::Event::Apply(at("10", "one")));
+        informer.note(at("12", "one"));
+        take(watcher::Event::Apply(at("11", "one")));
+        assert_eq!(cached().as_deref(), Some("12"));
+        take(watcher::Event::Apply(at("13", "one")));
+        informer.note(at("12", "one"));
+        assert_eq!(cached().as_deref(), Some("13"));
+        take(watcher::Event::Delete(at("14", "one")));
+        informer.note(at("12", "one"));
+        assert_eq!(cached(), None);
+        informer.note_new(at("15", "two"));
+        informer.note(at("12", "one"));
+        assert_eq!(cached().as_deref(), Some("15"));
     }
 
     #[test]

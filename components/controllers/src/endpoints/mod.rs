@@ -172,7 +172,7 @@ impl Controller {
             };
             match written {
                 // Seen at once, so that the next pass does not create a second one before the watch delivers it.
-                Ok(slice) => self.ctx.informers.slices.note(slice),
+                Ok(slice) => self.ctx.informers.slices.note_new(slice),
                 Err(error) if meta::namespace_terminating(&error) => {}
                 Err(error) => {
                     return Err(error).with_context(|| {
