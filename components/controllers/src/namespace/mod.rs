@@ -47,12 +47,20 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>, resources: Arc<Resources>) {
     });
 }
 
-async fn sync(ctx: &Ctx, queue: &WorkQueue, resources: &Resources, key: &Key) -> anyhow::Result<()> {
-    let Some(namespace) = ctx.informers.namespaces.get_key(key) else { return Ok(()) };
+/// It is being deleted, and waits for us.
+fn is_ours(namespace: &Namespace) -> bool {
     let holds = namespace.spec.iter().flat_map(|spec| spec.finalizers.iter().flatten()).any(|it| it == FINALIZER);
-    if namespace.metadata.deletion_timestamp.is_none() || !holds {
+    namespace.metadata.deletion_timestamp.is_some() && holds
+}
+
+async fn sync(ctx: &Ctx, queue: &WorkQueue, resources: &Resources, key: &Key) -> anyhow::Result<()> {
+    if !ctx.informers.namespaces.get_key(key).is_some_and(|it| is_ours(&it)) {
         return Ok(());
     }
+    // The watch may lag, and what is emptied is told by its name alone: a namespace of that name may have been made again.
+    let live = ctx.cluster_api::<Namespace>().get_opt(&key.name).await;
+    let live = live.with_context(|| format!("cannot read namespace {key}"))?;
+    let Some(namespace) = live.filter(is_ours) else { return Ok(()) };
     let catalogue = resources.fresh().await?;
     let (remaining, failed) = empty(ctx, &catalogue, &key.name).await;
     let done = remaining.is_none() && failed.is_none();

@@ -7,7 +7,7 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use crate::lag::Lag;
+use crate::lag::{Lag, Of};
 use crate::support::{CONTROLLERS, Cluster, client_of, deployment, eventually, template};
 
 async fn three_pods(cluster: &Cluster) {
@@ -66,8 +66,8 @@ async fn orphans_survive_and_vanished_owners_are_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn orphans_survive_though_the_collector_has_not_heard_of_them_yet() {
     let lag = Lag::default();
-    let cluster =
-        Cluster::with_controllers(|server| lag.client(client_of(server, CONTROLLERS, &[]), "/api/v1/pods")).await;
+    let lagging = |server: &_| lag.client(client_of(server, CONTROLLERS, &[]), "/api/v1/pods", Of::Metadata);
+    let cluster = Cluster::with_controllers(lagging).await;
     let lost = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "never", "uid": "00000000-0000-0000-0000-000000000000"}]);
     let pod = |name: &str| json!({"metadata": {"name": name, "ownerReferences": lost}, "spec": {"containers": [{"name": "c", "image": "one"}]}});
     let collected = |name: &'static str| {
@@ -120,6 +120,41 @@ async fn a_namespace_is_furnished_and_emptied() {
     namespaces.delete("team", &DeleteParams::default()).await.unwrap();
     eventually("its end", || async { Some(namespaces.get_opt("team").await.unwrap()).filter(Option::is_none) }).await;
     assert!(cluster.list::<Pod>("team").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_was_made_again_is_not_emptied() {
+    let lag = Lag::default();
+    let lagging = |server: &_| lag.client(client_of(server, CONTROLLERS, &[]), "/api/v1/namespaces", Of::Objects);
+    let cluster = Cluster::with_controllers(lagging).await;
+    let namespaces = Api::<Namespace>::all(cluster.client.clone());
+    let made = || async {
+        cluster.create_global::<Namespace>(json!({"metadata": {"name": "team"}})).await;
+    };
+    made().await;
+    // what holds its content back has it looked at again later, by then for nothing
+    let held = json!({"metadata": {"name": "held", "finalizers": ["example.org/hold"]}});
+    cluster.create::<ConfigMap>("team", held).await;
+    namespaces.delete("team", &DeleteParams::default()).await.unwrap();
+    eventually("that it is being emptied", || async {
+        cluster.get::<ConfigMap>("team", "held").await.filter(|it| it.metadata.deletion_timestamp.is_some())
+    })
+    .await;
+    lag.begin();
+    cluster.merge::<ConfigMap>("team", "held", json!({"metadata": {"finalizers": null}})).await;
+    eventually("its end", || async { Some(namespaces.get_opt("team").await.unwrap()).filter(Option::is_none) }).await;
+    made().await;
+    cluster.create::<ConfigMap>("team", json!({"metadata": {"name": "new"}})).await;
+    cluster.create::<ServiceAccount>("team", json!({"metadata": {"name": "default"}})).await;
+    // the pods' watch does not lag: the end of one has the namespace of that name looked at
+    let pod = json!({"metadata": {"name": "passing"}, "spec": {"containers": [{"name": "c", "image": "one"}]}});
+    for _ in 0..3 {
+        cluster.create::<Pod>("team", pod.clone()).await;
+        cluster.api::<Pod>("team").delete("passing", &DeleteParams::default()).await.ok();
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    assert!(cluster.get::<ConfigMap>("team", "new").await.is_some_and(|it| it.metadata.deletion_timestamp.is_none()));
+    lag.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]

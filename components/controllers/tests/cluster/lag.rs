@@ -10,6 +10,12 @@ use kube::Client;
 use kube::client::Body;
 use tokio::sync::watch;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    Metadata,
+    Objects,
+}
+
 pub struct Lag(Arc<watch::Sender<bool>>);
 
 impl Default for Lag {
@@ -29,11 +35,11 @@ impl Lag {
         self.0.send_replace(false);
     }
 
-    /// A client whose watch of the metadata of `path` lags; only the garbage collector watches metadata.
-    pub fn client(&self, inner: Client, path: &'static str) -> Client {
+    /// A client whose watch of `path` lags: of metadata, which only the garbage collector has, or of whole objects.
+    pub fn client(&self, inner: Client, path: &'static str, of: Of) -> Client {
         let lagging = self.0.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let (inner, lagging) = (inner.clone(), is_metadata_watch(&request, path).then(|| lagging.subscribe()));
+            let (inner, lagging) = (inner.clone(), is_watch(&request, path, of).then(|| lagging.subscribe()));
             async move {
                 let response = inner.send(request).await?;
                 Ok::<_, kube::Error>(response.map(|body| held(body, lagging)))
@@ -43,11 +49,11 @@ impl Lag {
     }
 }
 
-fn is_metadata_watch(request: &Request<Body>, path: &str) -> bool {
+fn is_watch(request: &Request<Body>, path: &str, of: Of) -> bool {
     let accepts = request.headers().get("accept").and_then(|it| it.to_str().ok()).unwrap_or_default();
     request.uri().path() == path
         && request.uri().query().is_some_and(|it| it.contains("watch=true"))
-        && accepts.contains("PartialObjectMetadata")
+        && accepts.contains("PartialObjectMetadata") == (of == Of::Metadata)
 }
 
 /// The body, each part of it only when nothing lags.
