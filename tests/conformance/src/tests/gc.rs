@@ -55,7 +55,8 @@ fn without_owner(item: &Value) -> bool {
 /// What was orphaned stays, without its owner.
 async fn stays(t: &T, res: &Res, label: &str, count: usize) -> Result<()> {
     let path = format!("{}?labelSelector=app%3D{label}", res.collection(&t.ns));
-    t.until_list("dependents without owner", &path, |items| items.iter().all(without_owner)).await?;
+    let set_free = |items: &[Value]| items.len() == count && items.iter().all(without_owner);
+    t.until_list("all dependents without owner", &path, set_free).await?;
     tokio::time::sleep(PROOF).await;
     let list = t.api.get(&path).await?;
     same("left", &names(&list).len(), &count)?;
