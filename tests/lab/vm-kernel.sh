@@ -133,7 +133,7 @@ refused() {
   local said status=0
   said=$("$@" 2>&1) || status=$?
   [ "$status" != 0 ] || fail "$* goes on with a clock that is wrong"
-  grep -q 'vm1' <<< "$said" && grep -q 'clock' <<< "$said" && grep -q 'NTP' <<< "$said" || fail "$* does not say why: $said"
+  grep -q 'vm1' <<< "$said" && grep -q 'clock' <<< "$said" && grep -q 'set-ntp' <<< "$said" || fail "$* does not say why: $said"
   guest '! test -e /opt/kinstall && ! test -e /var/lib/kinstall' || fail "$* has changed the host"
 }
 
