@@ -61,10 +61,15 @@ done
 exit 0
 "#;
 
-/// Images are listed as soon as they were imported: the fleet's bundle brings this as `bin/ctr`.
+/// Lists the images that were imported, by the names that their archives tell: the fleet's bundle brings this as `bin/ctr`.
 pub const CTR: &str = r#"#!/bin/sh
 # stands in for the runtime
-for word; do case $word in name==*) echo "${word#name==}" ;; esac; done
+images=/run/images
+for word; do last=$word; done
+case " $* " in
+  *" images import "*) echo "$(tar -xOf "$last" index.json | sed -n 's/.*"io.containerd.image.name":"\([^"]*\)".*/\1/p')" >> $images ;;
+  *" images ls "*) cat $images 2>/dev/null ;;
+esac
 exit 0
 "#;
 
