@@ -54,7 +54,8 @@ pub async fn bring_all(
             line.doing("comparing");
             match extent {
                 Extent::Whole(bundle) => {
-                    member.session.apply(&state, bundle, &fleet.uploads, |event| line.seen(event)).await
+                    // hosts that wait, and those that are done, need no room for it
+                    Box::pin(member.session.apply(&state, bundle, &fleet.uploads, |event| line.seen(event))).await
                 }
                 Extent::Part => member.session.amend(&state, |event| line.seen(event)).await,
             }
@@ -85,7 +86,7 @@ pub async fn bring_all(
             // others may still get something from this host
             peers.nobody_wants().await;
         }
-        let round_trips = member.session.close().await;
+        let round_trips = Box::pin(member.session.close()).await;
         (host.name.clone(), round_trips, result)
     });
     let mut brought = Brought { changed: 0, round_trips: Vec::new(), good: true, bytes: Bytes::default() };

@@ -62,8 +62,10 @@ impl<'f> Fleet<'f> {
             run.printer.doing(&host.name, "waiting to begin");
             let work = async {
                 run.printer.doing(&host.name, "connecting");
-                let transport = host::connect(host, connect_timeout).await?;
-                let Some(mut session) = host::open_session(host, transport, executable, &self.uploads).await? else {
+                // On the heap, and only while they last: hosts that wait for their turn, and those that are done, would hold their room.
+                let transport = Box::pin(host::connect(host, connect_timeout)).await?;
+                let opening = Box::pin(host::open_session(host, transport, executable, &self.uploads));
+                let Some(mut session) = opening.await? else {
                     return Ok(None);
                 };
                 run.printer.doing(&host.name, "facts");
@@ -73,7 +75,8 @@ impl<'f> Fleet<'f> {
                         let components = bundle
                             .components()
                             .map_err(|error| HostError::new(&host.name, "facts", format!("{error:#}")))?;
-                        session.facts_as_peer(host.node_address, &components.sha256, &self.uploads).await?
+                        let sha256 = &components.sha256;
+                        Box::pin(session.facts_as_peer(host.node_address, sha256, &self.uploads)).await?
                     }
                     Executable::Installed(_) => session.facts().await?,
                 };

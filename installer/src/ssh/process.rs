@@ -125,12 +125,13 @@ impl Process {
 
     /// As [`Process::finish`], but the process can be asked again.
     pub async fn exited(&mut self) -> Exit {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        use tokio::io::AsyncWriteExt as _;
         if let Some(mut stdin) = self.stdin.take() {
             let _ = stdin.shutdown().await;
         }
-        let mut rest = [0; 8192];
-        while self.stdout.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        while let Ok(length @ 1..) = self.stdout.fill_buf().await.map(<[u8]>::len) {
+            self.stdout.consume(length);
+        }
         let (status, signal) = match self.ended.take() {
             Some(ended) => ended,
             None => (&mut self.exit).await.unwrap_or_default(),
