@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use archive::{About, FORMAT, Origin, STORE, Seal, Writer};
 use serde::Deserialize;
 use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
@@ -17,6 +20,7 @@ use crate::source::Source;
 use crate::take::take;
 
 const SUFFIX: &str = ".kinstall-backup";
+const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
 /// `/etc/kinstall/backup.yaml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,23 +73,20 @@ pub async fn scheduled(config: Config) -> anyhow::Result<PathBuf> {
 
 fn write(config: &Config, source: Source) -> anyhow::Result<PathBuf> {
     let copy = copy(config)?;
-    let now = OffsetDateTime::now_utc();
-    let about = About {
-        format: FORMAT,
-        cluster: Origin { name: config.cluster.name.clone(), id: config.cluster.id.clone() },
-        version: config.version.clone(),
-        created: now.format(&Rfc3339)?,
-        made_on: config.host.clone(),
-    };
     let seal = Seal::to(config.recipients.iter().map(String::as_str)).context("recipients")?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&config.directory)
         .with_context(|| format!("cannot make {}", config.directory.display()))?;
-    let stamp = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
-    let path = config.directory.join(format!("{}{stamp}{SUFFIX}", prefix(config)));
-    ensure!(!path.exists(), "{} is there already", path.display());
+    let (created, path) = free_second(config)?;
+    let about = About {
+        format: FORMAT,
+        cluster: Origin { name: config.cluster.name.clone(), id: config.cluster.id.clone() },
+        version: config.version.clone(),
+        created: created.format(&Rfc3339)?,
+        made_on: config.host.clone(),
+    };
     let partial = path.with_extension("part");
     let told = || format!("cannot write {}", partial.display());
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
@@ -98,6 +99,20 @@ fn write(config: &Config, source: Source) -> anyhow::Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+/// The moment of an archive, and its path. A name tells whole seconds, and two runs of the timer may meet in one: the later of them
+/// sleeps into the next, since nothing but the clock brings that.
+fn free_second(config: &Config) -> anyhow::Result<(OffsetDateTime, PathBuf)> {
+    loop {
+        let now = OffsetDateTime::now_utc();
+        let stamp = now.format(STAMP)?;
+        let path = config.directory.join(format!("{}{stamp}{SUFFIX}", prefix(config)));
+        if !path.exists() {
+            return Ok((now, path));
+        }
+        thread::sleep(Duration::from_secs(1).saturating_sub(Duration::from_nanos(now.nanosecond().into())));
+    }
 }
 
 fn copy(config: &Config) -> anyhow::Result<Copy> {
@@ -213,6 +228,31 @@ mod tests {
 
         let other = Config { cluster: Cluster { name: "c".into(), id: "2".into() }, ..config };
         assert!(scheduled(other).await.unwrap_err().to_string().contains("another cluster"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_second_that_is_taken_is_waited_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = archive::Key::generate();
+        let config = config(directory.path(), &key);
+        EmbeddedStore::open(&directory.path().join("store")).unwrap().close();
+        fs::create_dir(&config.directory).unwrap();
+        let now = OffsetDateTime::now_utc();
+        let taken = [0, 1].map(|seconds| {
+            let moment = now + time::Duration::seconds(seconds);
+            let stamp = moment.format(STAMP).unwrap();
+            config.directory.join(format!("c-{stamp}{SUFFIX}"))
+        });
+        for path in &taken {
+            fs::write(path, "of the run before").unwrap();
+        }
+        let path = scheduled(config).await.unwrap();
+        assert!(!taken.contains(&path), "{}", path.display());
+        assert_eq!(fs::read(&taken[1]).unwrap(), b"of the run before");
+        let open = std::io::BufReader::new(File::open(&path).unwrap());
+        let found = archive::verify(open, &archive::Unseal::identities(&key.file()).unwrap()).unwrap();
+        let second: String = found.about.created.chars().filter(|c| !"-:".contains(*c)).take(15).collect();
+        assert!(path.to_string_lossy().contains(&second), "{second} is not in {}", path.display());
     }
 
     #[test]
