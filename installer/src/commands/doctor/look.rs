@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::connect;
 use super::script;
-use super::seen::{HostSeen, Objects, Seen, Told, list, name};
+use super::seen::{HostSeen, Objects, Seen, Told, ends_again, list, name};
 use crate::api::Servers;
 use crate::cluster::{Cluster, Host};
 use crate::commands::fleet::{Fleet, Member};
@@ -169,12 +169,14 @@ pub async fn lists(
 
 /// What containers said before they ended, of those that end again and again.
 async fn last_words(client: &Client, pods: &[Value]) -> BTreeMap<String, Vec<String>> {
+    let now = OffsetDateTime::now_utc();
     let ending = pods.iter().flat_map(|pod| {
         let statuses = ["initContainerStatuses", "containerStatuses"].map(|field| list(&pod["status"][field]));
-        statuses.into_iter().flatten().filter_map(move |status| {
-            let again = status["state"]["waiting"]["reason"] == "CrashLoopBackOff";
-            again.then(|| (pod, status["name"].as_str().unwrap_or_default()))
-        })
+        statuses
+            .into_iter()
+            .flatten()
+            .filter(move |status| ends_again(status, now))
+            .map(move |status| (pod, status["name"].as_str().unwrap_or_default()))
     });
     let asking = ending.take(LAST_WORDS).map(|(pod, container)| async move {
         let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();

@@ -14,6 +14,9 @@ use crate::cluster::{Cluster, Host};
 use crate::host::HostError;
 use crate::host::shell::quoted;
 
+/// A container that ends again and again runs shorter than this, in between.
+const SHORT_SECONDS: i64 = 60;
+
 pub struct Seen<'a> {
     pub cluster: &'a Cluster,
     pub cluster_id: String,
@@ -112,9 +115,29 @@ impl Seen<'_> {
 
     /// Seconds since an object's time; None where it has none.
     pub fn age(&self, time: &Value) -> Option<i64> {
-        let time = OffsetDateTime::parse(time.as_str()?, &Rfc3339).ok()?;
-        Some((self.now - time).whole_seconds())
+        age(self.now, time)
     }
+}
+
+fn age(now: OffsetDateTime, time: &Value) -> Option<i64> {
+    let time = OffsetDateTime::parse(time.as_str()?, &Rfc3339).ok()?;
+    Some((now - time).whole_seconds())
+}
+
+/// Whether a container ends again and again: it waits to be started once more, or has been just now, after runs that were short.
+pub fn ends_again(status: &Value, now: OffsetDateTime) -> bool {
+    let (state, last) = (&status["state"], &status["lastState"]["terminated"]);
+    if state["waiting"]["reason"] == "CrashLoopBackOff" {
+        return true;
+    }
+    let is_short = || {
+        let since = [&state["running"]["startedAt"], &state["terminated"]["finishedAt"], &last["finishedAt"]];
+        let since = since.into_iter().find_map(|time| age(now, time))?;
+        let ran = age(now, &last["startedAt"])? - age(now, &last["finishedAt"])?;
+        Some(since < SHORT_SECONDS && ran < SHORT_SECONDS)
+    };
+    // the first end is followed by a start at once; an init container that has done its work in the end is well
+    status["restartCount"].as_i64() >= Some(2) && state["terminated"]["exitCode"] != 0 && is_short() == Some(true)
 }
 
 /// `namespace/name`, or the name alone.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Found, Sure, found};
 use crate::api::wait::workload_available;
-use crate::commands::doctor::seen::{Objects, Seen, condition, list, name};
+use crate::commands::doctor::seen::{Objects, Seen, condition, ends_again, list, name};
 
 /// Longer than this nothing that goes well takes.
 const PATIENCE_SECONDS: i64 = 120;
@@ -65,7 +65,7 @@ fn problem(seen: &Seen<'_>, objects: &Objects, pod: &Value) -> Option<Found> {
     }
     let statuses = ["initContainerStatuses", "containerStatuses"].map(|field| list(&pod["status"][field]));
     for status in statuses.into_iter().flatten() {
-        if let Some(found) = waiting(objects, pod, status, &on).or_else(|| killed(seen, pod, status, &on)) {
+        if let Some(found) = waiting(seen, objects, pod, status, &on).or_else(|| killed(seen, pod, status, &on)) {
             return Some(found);
         }
     }
@@ -73,9 +73,11 @@ fn problem(seen: &Seen<'_>, objects: &Objects, pod: &Value) -> Option<Found> {
 }
 
 /// A container that waits for what will not come by itself.
-fn waiting(objects: &Objects, pod: &Value, status: &Value, on: &str) -> Option<Found> {
+fn waiting(seen: &Seen<'_>, objects: &Objects, pod: &Value, status: &Value, on: &str) -> Option<Found> {
     let waiting = &status["state"]["waiting"];
-    let (reason, what, cure) = WAITING.iter().find(|(reason, ..)| waiting["reason"] == *reason)?;
+    // between two waits it runs for a moment
+    let why = if ends_again(status, seen.now) { Some("CrashLoopBackOff") } else { waiting["reason"].as_str() };
+    let (reason, what, cure) = WAITING.iter().find(|(reason, ..)| why == Some(reason))?;
     let container = status["name"].as_str().unwrap_or_default();
     let mut message = waiting["message"].as_str().unwrap_or_default().to_owned();
     let mut what = format!("{what} (container {container}: {reason})");
@@ -290,6 +292,41 @@ mod tests {
             pod["status"]["containerStatuses"][0] = json!({"name": "c", "state": {"running": {}}, "lastState": {"terminated": {"reason": "OOMKilled", "finishedAt": ago(seen, 60)}}});
         }));
         assert!(killed.cure.contains("memory limit"), "{killed:?}");
+    }
+
+    #[test]
+    fn who_ends_again_is_told_between_two_waits_too() {
+        let status = |seen: &Seen<'_>, restarts: u32, ran: i64, since: i64, state: &str| {
+            let ended = json!({"exitCode": 3, "reason": "Error", "startedAt": ago(seen, since + 5 + ran), "finishedAt": ago(seen, since + 5)});
+            let state = match state {
+                "running" => json!({"running": {"startedAt": ago(seen, since)}}),
+                "failed" => json!({"terminated": {"exitCode": 3, "finishedAt": ago(seen, since)}}),
+                "done" => json!({"terminated": {"exitCode": 0, "finishedAt": ago(seen, since)}}),
+                waits => json!({"waiting": {"reason": waits}}),
+            };
+            json!({"name": "c", "restartCount": restarts, "state": state, "lastState": {"terminated": ended}})
+        };
+        for (is_told, restarts, ran, since, state) in [
+            (true, 2, 1, 3, "running"),
+            (true, 2, 1, 3, "failed"),
+            (true, 2, 1, 3, "ContainerCreating"),
+            (false, 1, 1, 3, "running"),
+            (false, 2, 1, 90, "running"),
+            (false, 2, 4000, 3, "running"),
+            (false, 2, 1, 3, "done"),
+        ] {
+            let told = judged(|pod, seen| {
+                pod["status"]["phase"] = json!("Running");
+                pod["status"]["containerStatuses"][0] = status(seen, restarts, ran, since, state);
+            });
+            let words = told.first().map(|told| (told.sure, told.what.as_str(), told.signs.as_slice()));
+            let expected = (
+                Sure::Certain,
+                "it ends again and again (container c: exit code 3, Error)",
+                &["no database".to_owned()][..],
+            );
+            assert_eq!(words, is_told.then_some(expected), "{restarts} restarts, {ran} s, {since} s, {state}");
+        }
     }
 
     #[test]
