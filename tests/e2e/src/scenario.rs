@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 /// What is done with a story, the lab and all that the scenarios share; in a table it stands beside its name.
 pub type Scenario<S> = fn(&S) -> anyhow::Result<()>;
 
@@ -128,4 +130,17 @@ pub fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> an
         std::thread::sleep(Duration::from_millis(200));
     }
     Ok(started.elapsed())
+}
+
+/// The same for what says why it is not so; what it said last is in the error.
+pub fn until_ok<T>(limit: Duration, what: &str, mut look: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut last = Err(anyhow::anyhow!("nobody has looked"));
+    let waited = until(limit, what, || {
+        last = look();
+        last.is_ok()
+    });
+    match waited {
+        Ok(_) => last,
+        Err(late) => last.context(late.to_string()),
+    }
 }

@@ -1,9 +1,11 @@
 //! The cluster comes up and is used with the real kubectl.
 
 use std::io::{BufRead, BufReader};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::ready;
+use e2e::scenario::until_ok;
 
 use crate::Story;
 
@@ -47,7 +49,12 @@ pub fn up_again(story: &Story) -> Result<()> {
     Ok(())
 }
 
+/// Or is so soon: pods that validation has replaced may still be going.
 pub fn everything_is_ready(story: &Story) -> Result<()> {
+    until_ok(Duration::from_secs(30), "everything is Running and Ready", || is_ready_now(story))
+}
+
+fn is_ready_now(story: &Story) -> Result<()> {
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
     ensure!(nodes.lines().count() == 3 && ready(&nodes).len() == 3, "{nodes}");
     let pods = story.operator.kubectl(&["get", "pods", "-A", "-o", "wide", "--no-headers"])?;
@@ -130,16 +137,12 @@ pub fn deployments(story: &Story) -> Result<()> {
     gone(story, &["pod", "-l", "version=one"])?;
     ensure!(k(&["get", "replicasets", "-l", "app=web", "--no-headers"])?.lines().count() == 2);
     k(&["expose", "deployment", "web", "--port=80", "--target-port=8080"])?;
-    let slices = k(&[
-        "get",
-        "endpointslices",
-        "-l",
-        "kubernetes.io/service-name=web",
-        "-o",
-        "jsonpath={.items[*].endpoints[*].addresses[0]}",
-    ])?;
-    ensure!(slices.split_whitespace().count() == 3, "endpoints: {slices}");
-    Ok(())
+    until_ok(Duration::from_secs(20), "the Service has its endpoints", || {
+        let path = "jsonpath={.items[*].endpoints[*].addresses[0]}";
+        let slices = k(&["get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o", path])?;
+        ensure!(slices.split_whitespace().count() == 3, "endpoints: {slices}");
+        Ok(())
+    })
 }
 
 pub fn workloads(story: &Story) -> Result<()> {
