@@ -21,12 +21,13 @@ spec:
     resources: {limits: {cpu: 500m, memory: 64Mi}}
 ";
 
-/// Every group of pods with what the kernel has for it, on cgroup v1.
-fn limits(host: &Host) -> Result<String> {
-    host.ssh_ok(
-        "cd /sys/fs/cgroup && find -H cpu memory -type d -path '*kubepods*' | sort | while read -r group; do \
+/// A pod's groups and those of the classes with what the kernel has for them, on cgroup v1. Others' pods come and go.
+fn limits(host: &Host, pod: &str) -> Result<String> {
+    host.ssh_ok(&format!(
+        "cd /sys/fs/cgroup && find -H cpu memory -type d \\( -path '*{pod}*' -o -name kubepods.slice -o -name kubepods-besteffort.slice \
+           -o -name kubepods-burstable.slice \\) | sort | while read -r group; do \
          echo \"$group\" $(cd \"$group\" && cat cpu.shares cpu.cfs_quota_us memory.limit_in_bytes 2>/dev/null); done",
-    )
+    ))
 }
 
 pub fn limits_stay(story: &Story) -> Result<()> {
@@ -37,7 +38,7 @@ pub fn limits_stay(story: &Story) -> Result<()> {
     until(Duration::from_secs(60), "the pod runs", || phase().is_ok_and(|phase| phase == "Running"))
         .with_context(|| kubectl(&["describe", "pod", "limited"]).unwrap_or_default())?;
     let uid = kubectl(&["get", "pod", "limited", "-o", "jsonpath={.metadata.uid}"])?.replace('-', "_");
-    let before = limits(host)?;
+    let before = limits(host, &uid)?;
     for line in [
         format!("cpu/kubepods.slice/kubepods-pod{uid}.slice 512 50000\n"),
         format!("memory/kubepods.slice/kubepods-pod{uid}.slice {}\n", 64 << 20),
@@ -46,7 +47,7 @@ pub fn limits_stay(story: &Story) -> Result<()> {
         ensure!(before.contains(&line), "no {line}in\n{before}");
     }
     host.ssh_ok("systemctl daemon-reload")?;
-    let after = limits(host)?;
+    let after = limits(host, &uid)?;
     ensure!(after == before, "before daemon-reload\n{before}after it\n{after}");
     kubectl(&["delete", "pod", "limited"])?;
     let slice = format!("kubepods-pod{uid}.slice");
@@ -65,7 +66,8 @@ pub fn routes_come_back(story: &Story) -> Result<()> {
     let pods = pods.split(' ').next().unwrap_or_default();
     for taken in ["route del 10.96.0.0/16", &format!("route del {pods}"), "link del kinvx"] {
         host.ssh_ok(&format!("ip {taken}"))?;
-        let back = until(Duration::from_secs(3), "the routes are back", || routes().is_ok_and(|now| now == before));
+        // by itself the agent looks every 30 s: what is back well before was noticed
+        let back = until(Duration::from_secs(15), "the routes are back", || routes().is_ok_and(|now| now == before));
         back.with_context(|| format!("ip {taken}: before\n{before}now\n{}", routes().unwrap_or_default()))?;
     }
     Ok(())
