@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::scenario::until_ok;
+
 /// Between two requests of one client.
 const PAUSE: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(5);
@@ -44,6 +46,16 @@ pub struct Outcome {
     pub failures: Vec<(f64, String)>,
     /// The longest time without a right answer.
     pub outage: Duration,
+}
+
+/// Waits until each of these is answered: proxies and ingress hear of pods a moment after kubectl does. What fails after that is
+/// the fault of what is done.
+pub fn every_way_leads(clients: &[Client]) -> Result<()> {
+    until_ok(Duration::from_secs(30), "every way leads to the application", || {
+        let load = Load::start(clients.to_vec());
+        std::thread::sleep(Duration::from_millis(100));
+        load.all_good().map(drop)
+    })
 }
 
 pub struct Load {

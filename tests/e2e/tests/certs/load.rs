@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use e2e::load::{Client, Connections, Load};
+use e2e::load::{Client, Connections, Load, every_way_leads};
 
 use crate::Story;
 
@@ -42,5 +42,7 @@ pub fn start(story: &Story) -> Result<Load> {
         connections: Connections::Each,
         expect: "\"name\":\"web-",
     };
-    Ok(Load::start(vec![client]))
+    let clients = vec![client];
+    every_way_leads(&clients)?;
+    Ok(Load::start(clients))
 }

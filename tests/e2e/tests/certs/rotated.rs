@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::scenario::until;
+use e2e::scenario::{until, until_ok};
 
 use crate::{HOSTS, Story, load};
 
@@ -32,8 +32,12 @@ pub fn rotated(story: &Story) -> Result<()> {
         rows.iter().filter(|row| row["authority"].as_str().is_some_and(|name| !name.contains("ca-"))).collect();
     ensure!(code == 0 && old_ones.is_empty(), "{code}: {old_ones:?}");
     ensure!(story.operator.ready_nodes().len() == HOSTS as usize, "not every node is Ready");
-    let map = story.operator.kubectl(&["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}"])?;
-    ensure!(map.matches("BEGIN CERTIFICATE").count() == 1, "{map}");
+    until_ok(Duration::from_secs(30), "pods are given the new authority alone", || {
+        let path = "jsonpath={.data.ca\\.crt}";
+        let map = story.operator.kubectl(&["get", "configmap", "kube-root-ca.crt", "-o", path])?;
+        ensure!(map.matches("BEGIN CERTIFICATE").count() == 1, "{map}");
+        Ok(())
+    })?;
     // who has only the old administrator's certificate is nobody now
     let file = story.operator.path("old.kubeconfig");
     std::fs::write(&file, old)?;

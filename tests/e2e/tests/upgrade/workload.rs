@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::load::{Client, Connections, Load};
-use e2e::scenario::until;
+use e2e::load::{Client, Connections, Load, every_way_leads};
 use serde_json::Value;
 
 use crate::Story;
@@ -66,19 +65,19 @@ pub fn stands(story: &Story) -> Result<()> {
     ensure!(image.ends_with(&format!(":{VERSION}")), "{image}");
     story.operator.kubectl_with(&["apply", "-f", "-"], &MANIFEST.replace("IMAGE", &image))?;
     story.operator.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
-    // the proxies and the ingress hear of the pods a moment after kubectl does
-    until(Duration::from_secs(10), "every way leads to it", || good_for(story, Duration::from_millis(100)).is_ok())?;
-    good_for(story, Duration::from_secs(2))
-}
-
-fn good_for(story: &Story, time: Duration) -> Result<()> {
-    let load = load(story, &[Connections::Each])?;
-    std::thread::sleep(time);
+    let clients = clients(story, &[Connections::Each])?;
+    every_way_leads(&clients)?;
+    let load = Load::start(clients);
+    std::thread::sleep(Duration::from_secs(2));
     load.all_good().map(drop)
 }
 
 /// Requests through the NodePort of the worker and of a control plane, and through the Ingress of the worker.
 pub fn load(story: &Story, connections: &[Connections]) -> Result<Load> {
+    clients(story, connections).map(Load::start)
+}
+
+fn clients(story: &Story, connections: &[Connections]) -> Result<Vec<Client>> {
     let hosts = story.lab.inventory_hosts();
     let address = |number: usize, port: u16| -> Result<SocketAddr> {
         let (_, address) = hosts.get(number - 1).context("no such host")?;
@@ -98,7 +97,7 @@ pub fn load(story: &Story, connections: &[Connections]) -> Result<Load> {
             });
         }
     }
-    Ok(Load::start(clients))
+    Ok(clients)
 }
 
 /// What would show that a user's container was restarted: ids, start times and restarts of the application's; and the processes

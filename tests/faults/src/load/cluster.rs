@@ -38,7 +38,9 @@ impl Cluster {
         operator.ok(&["up", "-i", "inventory.yaml", "--yes"])?;
         operator.kubectl_with(&["apply", "-f", "-"], &STATELESS.replace("IMAGE", &operator.components_image()?))?;
         operator.kubectl(&["rollout", "status", "deployment/stateless", "--timeout=60s"])?;
-        Ok(Self { lab, operator, short })
+        let cluster = Self { lab, operator, short };
+        cluster.is_ready_soon()?;
+        Ok(cluster)
     }
 
     /// For how long requests are looked at after a host was lost: until its node was noticed to be gone, and some; in the short
@@ -127,14 +129,20 @@ impl Cluster {
                 self.lab.host(host).start()?;
             }
         }
-        let wanted = (1..=HOSTS).filter(|host| self.has_power(*host)).count();
-        until(Duration::from_secs(120), "every node that has power is Ready, and every application", || {
-            self.is_ready(wanted).unwrap_or(false)
-        })?;
+        self.is_ready_soon()?;
         if self.short {
             return Ok(());
         }
         self.operator.ok(&["validate", "-i", "inventory.yaml", "--no-restart"]).map(drop)
+    }
+
+    /// What an act does to it has to begin where nothing fails: ingress and proxies hear of pods a moment after kubectl does.
+    fn is_ready_soon(&self) -> Result<()> {
+        let wanted = (1..=HOSTS).filter(|host| self.has_power(*host)).count();
+        until(Duration::from_secs(120), "every node that has power is Ready, and every application", || {
+            self.is_ready(wanted).unwrap_or(false)
+        })
+        .map(drop)
     }
 
     fn is_ready(&self, nodes: usize) -> Result<bool> {
