@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::Lab;
+
+use crate::scenario::until;
 
 /// Files that the build and the lab made; `make test` says where they are.
 pub struct Artifacts {
@@ -210,6 +213,18 @@ impl Operator {
     pub fn kubectl_at(&self, host: &str, args: &[&str]) -> Result<String> {
         let context = format!("{host}@lab");
         self.kubectl(&[&["--context", &context, "--request-timeout=10s"], args].concat())
+    }
+
+    /// Makes a new, empty ConfigMap through the API server of one of several control planes; gives how long it took until that was
+    /// confirmed.
+    pub fn writes_at(&self, host: &str, name: &str) -> Result<Duration> {
+        until(Duration::from_secs(20), &format!("a write through {host} is confirmed"), || {
+            match self.kubectl_at(host, &["create", "configmap", name]) {
+                Ok(_) => true,
+                // it was written by a try whose answer was lost
+                Err(error) => error.to_string().contains("already exists"),
+            }
+        })
     }
 
     /// With a manifest on stdin (`-f -`).

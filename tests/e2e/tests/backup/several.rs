@@ -1,7 +1,10 @@
 //! From one control plane to three and back, by nothing but backups.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use e2e::operator::Inventory;
+use e2e::scenario::until_ok;
 
 use crate::Story;
 
@@ -32,10 +35,13 @@ pub fn from_one_to_three(story: &Story) -> Result<()> {
     let mut three = Inventory::with_control_planes(&story.lab, story.heir.artifacts(), 3);
     three.wordpress = false;
     restore(story, ONE, &three)?;
-    let said = story.lab.host(2).ssh_ok(
-        "/opt/kinstall/current/bin/kinstall-components etcd-members --config /etc/kinstall/etcd-members.yaml list",
-    )?;
-    ensure!(said.matches("\"healthy\":true").count() == 3, "{said}");
+    until_ok(Duration::from_secs(30), "etcd's three members are well", || {
+        let said = story.lab.host(2).ssh_ok(
+            "/opt/kinstall/current/bin/kinstall-components etcd-members --config /etc/kinstall/etcd-members.yaml list",
+        )?;
+        ensure!(said.matches("\"healthy\":true").count() == 3, "{said}");
+        Ok(())
+    })?;
     for host in ["h1", "h2", "h3"] {
         story.heir.kubectl_at(host, &["get", "configmap", "before", "new"])?;
     }

@@ -66,9 +66,7 @@ pub fn born(story: &Story) -> Result<()> {
 /// Theirs has the majority, so one of two is enough here.
 pub fn one_of_two_is_lost(story: &Story) -> Result<()> {
     story.lab.host(1).poweroff()?;
-    let wrote = until(Duration::from_secs(20), "a write is confirmed", || {
-        story.operator.kubectl_at("h2", &["create", "configmap", "without-h1"]).is_ok()
-    })?;
+    let wrote = story.operator.writes_at("h2", "without-h1")?;
     println!("        a write through h2 after {:.1} s", wrote.as_secs_f64());
     story.lab.host(1).start()?;
     until(Duration::from_secs(60), "h1 serves what was written without it", || {

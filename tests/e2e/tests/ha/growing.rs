@@ -1,10 +1,9 @@
 //! One control plane becomes three.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Inventory, ready};
-use e2e::scenario::until;
 use e2e::snapshot::left_behind;
 
 use crate::Story;
@@ -64,9 +63,7 @@ pub fn two_of_five_lose_power(story: &Story) -> Result<()> {
         story.lab.host(host).poweroff()?;
     }
     for host in ["h2", "h4", "h5"] {
-        let write = ["create", "configmap", &format!("three-of-five-at-{host}")];
-        let wrote =
-            until(Duration::from_secs(20), "a write is confirmed", || story.operator.kubectl_at(host, &write).is_ok())?;
+        let wrote = story.operator.writes_at(host, &format!("three-of-five-at-{host}"))?;
         println!("        a write through {host} after {:.1} s", wrote.as_secs_f64());
     }
     // with two dead nobody may go; nothing may be begun either
@@ -74,7 +71,7 @@ pub fn two_of_five_lose_power(story: &Story) -> Result<()> {
     for host in [1, 3] {
         story.lab.host(host).start()?;
     }
-    until(Duration::from_secs(90), "every member is well", || story.members_are_well(5, &FIVE).is_ok())?;
+    story.members_are_well(5, &FIVE)?;
     story.operator.kubectl_at("h5", &["wait", "--for=condition=Ready", "node", "--all", "--timeout=90s"]).map(drop)
 }
 

@@ -64,9 +64,7 @@ pub fn first_loses_power(story: &Story) -> Result<()> {
     story.lab.host(1).poweroff()?;
     let lost = Instant::now();
     for host in ["h2", "h3"] {
-        let write = ["create", "configmap", &format!("written-at-{host}")];
-        let wrote =
-            until(Duration::from_secs(20), "a write is confirmed", || story.operator.kubectl_at(host, &write).is_ok())?;
+        let wrote = story.operator.writes_at(host, &format!("written-at-{host}"))?;
         println!("        a write through {host} after {:.1} s", wrote.as_secs_f64());
     }
     at_h2(&["scale", "deployment/web", "--replicas=3"])?;
@@ -81,7 +79,7 @@ pub fn first_loses_power(story: &Story) -> Result<()> {
     let noticed = until(Duration::from_secs(60), "h1 is NotReady", || status("h1").contains("NotReady"))?;
     println!("        h1 NotReady after another {:.1} s", noticed.as_secs_f64());
     for name in ["h2", "h3", "h4"] {
-        ensure!(status(name).contains(" Ready "), "{}", status(name));
+        until(Duration::from_secs(20), &format!("{name} is Ready"), || status(name).contains(" Ready "))?;
     }
     // what an operator does next
     let kubeconfig = story.operator.ok(&["kubeconfig", "-i", "inventory.yaml"])?;
@@ -103,7 +101,7 @@ pub fn first_comes_back(story: &Story) -> Result<()> {
         story.operator.kubectl_at("h1", &["get", "--raw", "/readyz"]).is_ok()
     })?;
     println!("        its API server was ready {:.1} s after SSH", after.as_secs_f64());
-    until(Duration::from_secs(60), "every member is well", || story.all_members_are_well(2).is_ok())?;
+    story.all_members_are_well(2)?;
     let written =
         story.operator.kubectl_at("h1", &["get", "configmap", "written-at-h2", "written-at-h3", "-o", "name"])?;
     ensure!(written.lines().count() == 2, "what was written without it: {written}");
@@ -129,11 +127,11 @@ pub fn leader_is_cut_off(story: &Story) -> Result<()> {
     let after = until(Duration::from_secs(20), "another one leads", || {
         holder(others[0]).is_ok_and(|now| !now.is_empty() && now != leader)
     })?;
-    println!("        {leader} was cut off; another scheduler leads after {:.1} s", after.as_secs_f64());
-    ensure!(after < Duration::from_secs(6), "nobody scheduled for {:.1} s", after.as_secs_f64());
+    // its Lease is good for 4 s; where it led etcd too there is an election first. With upstream's terms nobody leads for 15 s.
+    println!("        {leader} was cut off; another scheduler leads after {:.1} s (aim: 5 s)", after.as_secs_f64());
+    ensure!(after < Duration::from_secs(12), "nobody scheduled for {:.1} s", after.as_secs_f64());
     for other in &others {
-        let write = ["create", "configmap", &format!("without-the-leader-at-{other}")];
-        until(Duration::from_secs(20), "a write is confirmed", || story.operator.kubectl_at(other, &write).is_ok())?;
+        story.operator.writes_at(other, &format!("without-the-leader-at-{other}"))?;
     }
     host.heal()?;
     let healed = until(Duration::from_secs(60), "it serves what was written without it", || {
@@ -142,7 +140,7 @@ pub fn leader_is_cut_off(story: &Story) -> Result<()> {
         story.operator.kubectl_at(&leader, &args).is_ok()
     })?;
     println!("        {leader} served again {:.1} s after it was connected", healed.as_secs_f64());
-    until(Duration::from_secs(60), "every member is well", || story.all_members_are_well(1).is_ok())?;
+    story.all_members_are_well(1)?;
     story.operator.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=90s"]).map(drop)
 }
 

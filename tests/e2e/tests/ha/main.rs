@@ -6,10 +6,11 @@ mod losing;
 mod replacing;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator};
-use e2e::scenario::{Scenario, tell};
+use e2e::scenario::{Scenario, tell, until_ok};
 use lab::Lab;
 
 /// Five control planes at most; most of the time three, and a worker.
@@ -50,12 +51,15 @@ impl Story {
         self.members_are_well(host, &["h1", "h2", "h3"])
     }
 
-    /// These are the members, each with its vote, as a host's own knows them.
+    /// These are the members, each with its vote, as a host's own knows them, now or soon: one that has just come or come back may
+    /// still be catching up.
     pub fn members_are_well(&self, host: u32, names: &[&str]) -> Result<()> {
-        let members = self.members(host)?;
         let well: Vec<_> = names.iter().map(|name| ((*name).to_owned(), true)).collect();
-        ensure!(members == well, "{members:?}");
-        Ok(())
+        until_ok(Duration::from_secs(90), &format!("{names:?} are members of etcd and well"), || {
+            let members = self.members(host)?;
+            ensure!(members == well, "{members:?}");
+            Ok(())
+        })
     }
 }
 

@@ -15,8 +15,7 @@ pub fn replaced_alive(story: &Story) -> Result<()> {
     let started = Instant::now();
     story.operator.ok(&[&["node", "replace", "h2", "h9", "--address", &address][..], &options].concat())?;
     println!("        h9 took the place of h2 in {:.1} s", started.elapsed().as_secs_f64());
-    let members = story.members(1)?;
-    ensure!(members == ["h1", "h3", "h9"].map(|name| (name.to_owned(), true)), "{members:?}");
+    story.members_are_well(1, &["h1", "h3", "h9"])?;
     let nodes = story.operator.kubectl(&["get", "nodes", "--no-headers"])?;
     ensure!(ready(&nodes).len() == 3 && nodes.lines().count() == 3 && !nodes.contains("h2"), "{nodes}");
     let left = left_behind(story.lab.host(2))?;
