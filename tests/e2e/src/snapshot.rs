@@ -55,6 +55,8 @@ const SECTIONS: [(&str, &str); 10] = [
 
 impl Snapshot {
     pub fn take(host: &Host) -> Result<Self> {
+        // what is looked at while the host still boots is gone later by itself; whether every unit is well is not asked
+        host.ssh_ok("timeout 60 systemctl is-system-running --wait; true")?;
         let mut sections = BTreeMap::new();
         for (name, command) in SECTIONS {
             let text = host.ssh_ok(command).with_context(|| format!("{}: {name}", host.name()))?;

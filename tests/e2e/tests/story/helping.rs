@@ -53,7 +53,7 @@ pub fn logs_and_exec(story: &Story) -> Result<()> {
     ensure!(["h1", "h2", "h3"].iter().all(|host| text.lines().any(|line| line.starts_with(host))), "{text}");
     let one = said(&run(story, 0, &["logs", "h2", "--unit", "kubelet", "--since", "2h", "--tail", "3"])?);
     ensure!(one.lines().count() >= 1 && one.lines().all(|line| line.starts_with("h2 ")), "{one}");
-    story.lab.host(3).ssh_ok("systemd-run --quiet --wait --unit=said echo a word-to-find")?;
+    story.lab.host(3).ssh_ok("systemd-run --quiet --wait --unit=said echo a word-to-find && journalctl --sync")?;
     let found = said(&run(story, 0, &["logs", "--unit", "said", "--grep", "WORD-to-find", "h3"])?);
     ensure!(found.is_empty(), "capitals matter where there are some: {found}");
     let found = said(&run(story, 0, &["logs", "--unit", "said", "--grep", "word-to-find", "--output", "json", "h3"])?);
@@ -71,7 +71,7 @@ pub fn logs_and_exec(story: &Story) -> Result<()> {
     let yaml = said(&run(
         story,
         124,
-        &["exec", "--hosts", "h3", "--timeout", "1s", "--output", "yaml", "--", "echo a; sleep 991"],
+        &["exec", "--hosts", "h3", "--timeout", "3s", "--output", "yaml", "--", "echo a; sleep 991"],
     )?);
     ensure!(yaml.contains("output: a") && yaml.contains("status: 124"), "{yaml}");
     // a person who has seen enough
