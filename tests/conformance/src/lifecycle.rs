@@ -66,8 +66,14 @@ impl Lifecycle {
         if let Some((patch, pointer)) = &self.change {
             same("what the patch changed", &patched.pointer(pointer), &patch.pointer(pointer))?;
         }
-        let modified = watch.until("the patch", |event| event.kind == "MODIFIED" && event.name() == name).await?.object;
-        same("annotation in the watch", &modified["metadata"]["annotations"]["patched"], &json!("true"))?;
+        // a controller's write of the status may come before
+        watch
+            .until("the patch", |event| {
+                event.kind == "MODIFIED"
+                    && event.name() == name
+                    && event.object["metadata"]["annotations"]["patched"] == "true"
+            })
+            .await?;
 
         let updated = t.update(path, |object| object["metadata"]["annotations"]["updated"] = json!("true")).await?;
         same("annotation after the update", &updated["metadata"]["annotations"]["updated"], &json!("true"))?;
