@@ -138,7 +138,7 @@ impl Controller {
         self.release(&outcome.release).await?;
         self.note_failures(uid, &outcome);
         if satisfied {
-            self.delete(&job, &outcome.delete).await?;
+            self.delete(&job, &outcome).await?;
             self.create(key, &job, &owned, &outcome).await?;
         }
         self.schedule(key, &job).await
@@ -221,7 +221,7 @@ impl Controller {
         let patch = json!({"metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version, "finalizers": finalizers}});
         match self.ctx.api::<Pod>(ns).patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Err(error) if !meta::not_found(&error) => {
-                Err(error).with_context(|| format!("cannot release the finished pod {ns}/{name}"))
+                Err(error).with_context(|| format!("cannot release pod {ns}/{name}"))
             }
             _ => Ok(()),
         }
@@ -239,11 +239,15 @@ impl Controller {
         }
     }
 
-    async fn delete(&self, job: &Arc<Job>, excess: &[Arc<Pod>]) -> anyhow::Result<()> {
+    async fn delete(&self, job: &Arc<Job>, outcome: &Outcome) -> anyhow::Result<()> {
         let uid = meta::uid(&job.metadata);
         let api = self.ctx.api::<Pod>(meta::namespace(&job.metadata));
-        for pod in excess {
+        for pod in &outcome.delete {
             let name = meta::name(&pod.metadata);
+            // Without the finalizer nobody counts it. One that has ended meanwhile is refused by its version, and counted.
+            if !outcome.deletes_count && meta::has_finalizer(&pod.metadata, FINALIZER) {
+                self.remove_finalizer(pod).await?;
+            }
             self.expectations.expect_delete(uid, meta::uid(&pod.metadata));
             let result = api.delete(name, &meta::delete_exactly(&pod.metadata)).await;
             match &result {

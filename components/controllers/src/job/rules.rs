@@ -31,6 +31,8 @@ pub struct Outcome {
     pub release: Vec<Arc<Pod>>,
     pub create: Vec<Option<i32>>,
     pub delete: Vec<Arc<Pod>>,
+    /// The Job has ended: the pods it deletes count as failed. Those it deletes otherwise count as nothing.
+    pub deletes_count: bool,
     pub newly_failed: usize,
     pub newly_succeeded: usize,
     /// The condition that ended the Job in this pass.
@@ -95,6 +97,7 @@ pub fn evaluate(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Outcome {
         release: tally.release.clone(),
         create: Vec::new(),
         delete: Vec::new(),
+        deletes_count: false,
         newly_failed: tally.newly_failed,
         newly_succeeded: tally.newly_succeeded,
         ended: None,
@@ -113,7 +116,7 @@ pub fn evaluate(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Outcome {
                 if !list.iter().any(|it| it.type_ == interim) {
                     list.push(condition(interim, &verdict, now));
                 }
-                outcome.delete = active.clone();
+                (outcome.delete, outcome.deletes_count) = (active.clone(), true);
                 if active.is_empty() && terminating == 0 {
                     list.push(condition(if verdict.failed { "Failed" } else { "Complete" }, &verdict, now));
                     if !verdict.failed {
@@ -133,7 +136,7 @@ pub fn evaluate(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Outcome {
             }
         }
     } else {
-        outcome.delete = active.clone();
+        (outcome.delete, outcome.deletes_count) = (active.clone(), true);
     }
     if job.metadata.deletion_timestamp.is_some() {
         (outcome.create, outcome.delete) = (Vec::new(), Vec::new());

@@ -308,3 +308,35 @@ async fn jobs_complete_fail_and_are_cleaned_up() {
     let released = |pods: &Vec<Pod>| pods.iter().all(|it| it.metadata.finalizers.as_ref().is_none_or(Vec::is_empty));
     eventually("released pods", || async { Some(cluster.list::<Pod>("default").await).filter(released) }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_a_job_stops_itself_are_no_failures() {
+    let cluster = Cluster::start().await;
+    let template =
+        json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "command": ["hang"]}]}});
+    let wide = json!({"metadata": {"name": "wide"}, "spec": {"completions": 9, "parallelism": 7, "backoffLimit": 3, "template": template}});
+    cluster.create::<Job>("default", wide).await;
+    let has = |wanted: i32| {
+        let cluster = &cluster;
+        move || async move {
+            let status = cluster.get::<Job>("default", "wide").await?.status?;
+            let there = cluster.list::<Pod>("default").await.len();
+            let settled = status.active.unwrap_or(0) == wanted && status.terminating == Some(0);
+            Some(status).filter(|_| settled && there == wanted as usize)
+        }
+    };
+    eventually("seven pods", has(7)).await;
+    for (change, wanted) in [
+        (json!({"spec": {"suspend": true}}), 0),
+        (json!({"spec": {"suspend": false}}), 7),
+        (json!({"spec": {"parallelism": 2}}), 2),
+    ] {
+        cluster.merge::<Job>("default", "wide", change).await;
+        let status = eventually(&format!("{wanted} pods"), has(wanted)).await;
+        assert_eq!(status.failed, None, "{status:?}");
+        let failing = |it: &str| it == "Failed" || it == "FailureTarget";
+        assert!(!status.conditions.iter().flatten().any(|it| failing(&it.type_)), "{status:?}");
+        let uncounted = status.uncounted_terminated_pods.and_then(|it| it.failed).unwrap_or_default();
+        assert!(uncounted.is_empty(), "{uncounted:?}");
+    }
+}

@@ -63,7 +63,7 @@ fn too_many_failures_fail_the_job_but_running_pods_go_first() {
     let owned = [pod("a", "Failed", None, true), pod("b", "Running", None, true)];
     let failing = evaluate(&job(base(json!({"backoffLimit": 0})), json!({})), &owned, now());
     assert!(failing.ended.is_none());
-    assert_eq!(failing.delete.len(), 1);
+    assert_eq!((failing.delete.len(), failing.deletes_count), (1, true));
     assert!(failing.status.conditions.iter().flatten().any(|it| it.type_ == "FailureTarget"));
     let status = serde_json::to_value(&failing.status).unwrap();
     let failed = evaluate(&job(base(json!({"backoffLimit": 0})), status), &[pod("a", "Failed", None, false)], now());
@@ -117,4 +117,5 @@ fn deadline_and_suspension() {
     let suspended =
         evaluate(&job(base(json!({"suspend": true})), json!({})), &[pod("a", "Running", None, true)], now());
     assert_eq!((suspended.suspended, suspended.delete.len(), suspended.create.len()), (Some(true), 1, 0));
+    assert!(!suspended.deletes_count);
 }
