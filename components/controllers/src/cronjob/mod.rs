@@ -81,7 +81,7 @@ impl Controller {
         self.settle(&cron_job, &jobs, &mut status);
         self.clean_up(&cron_job, &jobs).await?;
         let outcome = if cron_job.metadata.deletion_timestamp.is_none() {
-            self.run_due(key, &cron_job, &jobs, &mut status).await
+            self.run_due(key, &cron_job, &mut status).await
         } else {
             Ok(())
         };
@@ -153,23 +153,23 @@ impl Controller {
             });
             let excess = ended.len().saturating_sub(limit.max(0) as usize);
             for job in ended.into_iter().take(excess) {
-                self.delete(cron_job, job).await?;
+                self.delete(cron_job, &reference(job)).await?;
             }
         }
         Ok(())
     }
 
-    async fn delete(&self, cron_job: &Arc<CronJob>, job: &Job) -> anyhow::Result<()> {
-        let (ns, name) = (meta::namespace(&job.metadata), meta::name(&job.metadata));
-        let exactly = DeleteParams::background()
-            .preconditions(Preconditions { uid: job.metadata.uid.clone(), resource_version: None });
-        match self.ctx.api::<Job>(ns).delete(name, &exactly).await {
-            Ok(_) => {
+    async fn delete(&self, cron_job: &Arc<CronJob>, job: &ObjectReference) -> anyhow::Result<()> {
+        let (ns, name) = (meta::namespace(&cron_job.metadata), job.name.as_deref().unwrap_or_default());
+        let exactly =
+            DeleteParams::background().preconditions(Preconditions { uid: job.uid.clone(), resource_version: None });
+        match meta::ignore_gone(self.ctx.api::<Job>(ns).delete(name, &exactly).await) {
+            Ok(Some(_)) => {
                 let text = format!("Deleted job {name}");
                 self.ctx.events.normal(NAME, cron_job.as_ref(), "SuccessfulDelete", text);
                 Ok(())
             }
-            Err(error) if meta::not_found(&error) => Ok(()),
+            Ok(None) => Ok(()),
             Err(error) => {
                 let text = format!("Deleted job: {error}");
                 self.ctx.events.warning(NAME, cron_job.as_ref(), "FailedDelete", text);
@@ -202,13 +202,7 @@ impl Controller {
         zone.map(|zone| (schedule, zone))
     }
 
-    async fn run_due(
-        &self,
-        key: &Key,
-        cron_job: &Arc<CronJob>,
-        jobs: &[Arc<Job>],
-        status: &mut CronJobStatus,
-    ) -> anyhow::Result<()> {
+    async fn run_due(&self, key: &Key, cron_job: &Arc<CronJob>, status: &mut CronJobStatus) -> anyhow::Result<()> {
         let spec = &cron_job.spec;
         if spec.suspend == Some(true) {
             return Ok(());
@@ -248,7 +242,8 @@ impl Controller {
                 return Ok(());
             }
             Some("Replace") => {
-                for job in jobs.iter().filter(|job| finished(job).is_none()) {
+                // Only what is active: not the Job of this very time, whose status was lost, nor one made by hand.
+                for job in &active {
                     self.delete(cron_job, job).await?;
                 }
                 status.active = None;

@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ReplicationController, ResourceQuota};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::support::{Cluster, eventually, template};
+use crate::support::{CONTROLLERS, Cluster, client_of, eventually, template};
+use crate::trap::Trap;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replication_controller_keeps_its_pods_and_tells_of_refusals() {
@@ -65,6 +66,50 @@ async fn a_cron_job_starts_once_and_keeps_its_history() {
         .merge::<CronJob>("default", "cj", json!({"spec": {"suspend": true, "successfulJobsHistoryLimit": 0}}))
         .await;
     eventually("no history", || async { Some(cluster.list::<Job>("default").await).filter(Vec::is_empty) }).await;
+}
+
+/// A CronJob with a start to be made up for, of a year ago or less.
+async fn overdue(cluster: &Cluster, policy: &str) -> CronJob {
+    let job = json!({"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "command": ["hang"]}]}}}});
+    let yearly = json!({"metadata": {"name": "cj"}, "spec": {"schedule": "0 0 1 1 *", "suspend": true, "concurrencyPolicy": policy, "jobTemplate": job}});
+    cluster.create::<CronJob>("default", yearly).await;
+    let last = json!({"status": {"lastScheduleTime": "2025-06-01T00:00:00Z"}});
+    let cron_jobs = cluster.api::<CronJob>("default");
+    cron_jobs.patch_status("cj", &PatchParams::default(), &Patch::Merge(&last)).await.unwrap();
+    cluster.merge::<CronJob>("default", "cj", json!({"spec": {"suspend": false}})).await
+}
+
+async fn active(cluster: &Cluster) -> Option<String> {
+    let status = cluster.get::<CronJob>("default", "cj").await?.status?;
+    Some(status.active?.first()?.uid.clone().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cron_job_replaces_what_it_started_before_and_nothing_else() {
+    let trap = Trap::default();
+    let cluster = Cluster::with_controllers(|server| trap.client(client_of(server, CONTROLLERS, &[]))).await;
+    let write = trap.set("PUT", "/apis/batch/v1/namespaces/default/cronjobs/cj/status");
+    let cron_job = overdue(&cluster, "Replace").await;
+    let write = write.await;
+    // with a pod the Job is known to every controller
+    eventually("a pod", || async { cluster.list::<Pod>("default").await.pop() }).await;
+    let made = cluster.list::<Job>("default").await.remove(0);
+    write.answer(409);
+    assert_eq!(Some(eventually("the second write", || active(&cluster)).await), made.metadata.uid);
+
+    let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "cj", "uid": cron_job.metadata.uid, "controller": true});
+    let by_hand =
+        json!({"metadata": {"name": "by-hand", "ownerReferences": [owner]}, "spec": cron_job.spec.job_template.spec});
+    cluster.create::<Job>("default", by_hand).await;
+    eventually("its pod", || async { Some(cluster.list::<Pod>("default").await).filter(|it| it.len() == 2) }).await;
+    cluster.merge::<CronJob>("default", "cj", json!({"spec": {"schedule": "@every 1s"}})).await;
+    eventually("the replacement", || async {
+        active(&cluster).await.filter(|it| Some(it) != made.metadata.uid.as_ref())
+    })
+    .await;
+    let uids: Vec<_> = cluster.list::<Job>("default").await.into_iter().map(|it| it.metadata.uid).collect();
+    assert!(!uids.contains(&made.metadata.uid));
+    assert!(cluster.get::<Job>("default", "by-hand").await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

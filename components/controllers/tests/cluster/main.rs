@@ -3,6 +3,7 @@
 
 mod lag;
 mod support;
+mod trap;
 
 mod certificates;
 mod collection;
