@@ -274,12 +274,19 @@ impl Collector {
         } else {
             DeleteParams::background()
         };
-        let policy = policy.preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        // Exactly what was judged: who was adopted or orphaned meanwhile is judged again.
+        let policy = policy.preconditions(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: live.metadata.resource_version.clone(),
+        });
         let name = meta::name(&live.metadata);
         tracing::debug!(resource = %vertex.resource, ns = %vertex.ns, name, "collected");
-        meta::ignore_gone(api.delete(name, &policy).await)
-            .map(drop)
-            .with_context(|| format!("cannot collect {} {}/{name}", vertex.resource, vertex.ns))
+        match api.delete(name, &policy).await {
+            Err(error) if !meta::not_found(&error) => {
+                Err(error).with_context(|| format!("cannot collect {} {}/{name}", vertex.resource, vertex.ns))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Only a 404, or another uid under the same name, on a read of that very object proves an owner gone.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::lag::{Lag, Of};
 use crate::support::{CONTROLLERS, Cluster, client_of, deployment, eventually, template};
+use crate::trap::Trap;
 
 async fn three_pods(cluster: &Cluster) {
     cluster.create::<Deployment>("default", deployment("web", "one", 3)).await;
@@ -95,6 +96,33 @@ async fn orphans_survive_though_the_collector_has_not_heard_of_them_yet() {
     // told after the three, so they have been judged, too
     collected("after").await;
     assert_eq!(cluster.list::<Pod>("default").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_an_owner_while_it_is_judged_is_not_collected() {
+    const PATH: &str = "/api/v1/namespaces/default/secrets/lost";
+    let trap = Trap::default();
+    let cluster = Cluster::with_controllers(|server| trap.client(client_of(server, CONTROLLERS, &[]))).await;
+    let real = cluster.create::<ConfigMap>("default", json!({"metadata": {"name": "real"}})).await;
+    let never = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "never", "uid": "00000000-0000-0000-0000-000000000000"});
+    let solid = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "real", "uid": real.metadata.uid});
+    let deletion = trap.set("DELETE", PATH);
+    cluster.create::<Secret>("default", json!({"metadata": {"name": "lost", "ownerReferences": [never]}})).await;
+    let deletion = deletion.await;
+    cluster.merge::<Secret>("default", "lost", json!({"metadata": {"ownerReferences": [solid]}})).await;
+    let second_look = trap.set("GET", PATH);
+    deletion.forward();
+    second_look.await.forward();
+    assert!(cluster.get::<Secret>("default", "lost").await.is_some());
+
+    // any other change holds it up, and no more
+    let deletion = trap.set("DELETE", PATH);
+    cluster.merge::<Secret>("default", "lost", json!({"metadata": {"ownerReferences": [never]}})).await;
+    let deletion = deletion.await;
+    cluster.merge::<Secret>("default", "lost", json!({"metadata": {"labels": {"a": "b"}}})).await;
+    deletion.forward();
+    eventually("collection", || async { Some(cluster.get::<Secret>("default", "lost").await).filter(Option::is_none) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
