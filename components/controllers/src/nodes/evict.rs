@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -83,7 +83,15 @@ async fn sync(ctx: &Ctx, queue: &WorkQueue, key: &Key) -> anyhow::Result<()> {
         return Ok(());
     }
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-    match judge(affinity::taints(&node), tolerations, meta::now()) {
+    let mut verdict = judge(affinity::taints(&node), tolerations, meta::now());
+    if verdict == Verdict::Evict {
+        // The cache may still show the taint of a node that has come back, and a pod that was placed there since.
+        let name = meta::name(&node.metadata);
+        let live = ctx.cluster_api::<Node>().get_opt(name).await;
+        let Some(live) = live.with_context(|| format!("cannot look up node {name}"))? else { return Ok(()) };
+        verdict = judge(affinity::taints(&live), tolerations, meta::now());
+    }
+    match verdict {
         Verdict::Stays => Ok(()),
         Verdict::EvictIn(wait) => {
             queue.add_after(key.clone(), wait);

@@ -67,7 +67,7 @@ async fn orphans_survive_and_vanished_owners_are_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn orphans_survive_though_the_collector_has_not_heard_of_them_yet() {
     let lag = Lag::default();
-    let lagging = |server: &_| lag.client(client_of(server, CONTROLLERS, &[]), "/api/v1/pods", Of::Metadata);
+    let lagging = |server: &_| lag.client(client_of(server, CONTROLLERS, &[]), Of::Metadata, "/api/v1/pods");
     let cluster = Cluster::with_controllers(lagging).await;
     let lost = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "never", "uid": "00000000-0000-0000-0000-000000000000"}]);
     let pod = |name: &str| json!({"metadata": {"name": name, "ownerReferences": lost}, "spec": {"containers": [{"name": "c", "image": "one"}]}});
@@ -153,7 +153,7 @@ async fn a_namespace_is_furnished_and_emptied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_was_made_again_is_not_emptied() {
     let lag = Lag::default();
-    let lagging = |server: &_| lag.client(client_of(server, CONTROLLERS, &[]), "/api/v1/namespaces", Of::Objects);
+    let lagging = |server: &_| lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/api/v1/namespaces");
     let cluster = Cluster::with_controllers(lagging).await;
     let namespaces = Api::<Namespace>::all(cluster.client.clone());
     let made = || async {

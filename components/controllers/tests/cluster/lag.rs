@@ -10,6 +10,7 @@ use kube::Client;
 use kube::client::Body;
 use tokio::sync::watch;
 
+/// Who watches: the garbage collector wants metadata alone, the others whole objects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     Metadata,
@@ -35,11 +36,11 @@ impl Lag {
         self.0.send_replace(false);
     }
 
-    /// A client whose watch of `path` lags: of metadata, which only the garbage collector has, or of whole objects.
-    pub fn client(&self, inner: Client, path: &'static str, of: Of) -> Client {
+    /// A client whose watch of `path` lags.
+    pub fn client(&self, inner: Client, of: Of, path: &'static str) -> Client {
         let lagging = self.0.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let (inner, lagging) = (inner.clone(), is_watch(&request, path, of).then(|| lagging.subscribe()));
+            let (inner, lagging) = (inner.clone(), is_watch(&request, of, path).then(|| lagging.subscribe()));
             async move {
                 let response = inner.send(request).await?;
                 Ok::<_, kube::Error>(response.map(|body| held(body, lagging)))
@@ -49,7 +50,7 @@ impl Lag {
     }
 }
 
-fn is_watch(request: &Request<Body>, path: &str, of: Of) -> bool {
+fn is_watch(request: &Request<Body>, of: Of, path: &str) -> bool {
     let accepts = request.headers().get("accept").and_then(|it| it.to_str().ok()).unwrap_or_default();
     request.uri().path() == path
         && request.uri().query().is_some_and(|it| it.contains("watch=true"))

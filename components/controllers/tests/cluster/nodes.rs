@@ -5,7 +5,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::support::{Cluster, NODE, eventually, template};
+use crate::lag::{Lag, Of};
+use crate::support::{CONTROLLERS, Cluster, NODE, client_of, eventually, template};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_has_its_own_range() {
@@ -65,4 +66,51 @@ async fn an_unready_node_is_tainted_emptied_and_recovers() {
     set_ready("True").await;
     eventually("no taints", || async { nodes.get_opt(NODE).await.unwrap().filter(|it| taints(it).is_empty()) }).await;
     assert!(cluster.get::<Pod>("default", "patient").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_on_a_node_that_came_back_is_not_evicted_for_an_old_taint() {
+    let lag = Lag::default();
+    let cluster = Cluster::with_controllers(|server| {
+        lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/api/v1/nodes")
+    })
+    .await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let taint = |name: &'static str, taints: serde_json::Value| {
+        let nodes = nodes.clone();
+        async move {
+            let patch = json!({"spec": {"taints": taints}});
+            nodes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        }
+    };
+    let pod = |name: &str, node: &str| {
+        let mut pod = template("x", "one");
+        pod["metadata"]["name"] = json!(name);
+        pod["spec"]["nodeName"] = json!(node);
+        pod["spec"]["tolerations"] =
+            json!([{"key": "broken", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
+        pod
+    };
+    let evicted = |name: &'static str| {
+        let cluster = &cluster;
+        move || async move {
+            let pod = cluster.get::<Pod>("default", name).await?;
+            let marked = pod.status.as_ref()?.conditions.iter().flatten().any(|it| it.type_ == "DisruptionTarget");
+            Some(pod).filter(|it| marked || it.metadata.deletion_timestamp.is_some())
+        }
+    };
+    for name in ["back", "broken"] {
+        cluster.add_node(name).await;
+        taint(name, json!([{"key": "broken", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}])).await;
+        // seen with their taints by the controllers
+        let before = if name == "back" { "first" } else { "second" };
+        cluster.create::<Pod>("default", pod(before, name)).await;
+        eventually("eviction", evicted(before)).await;
+    }
+    lag.begin();
+    taint("back", json!([])).await;
+    cluster.create::<Pod>("default", pod("new", "back")).await;
+    cluster.create::<Pod>("default", pod("witness", "broken")).await;
+    eventually("the eviction of what came after it", evicted("witness")).await;
+    assert!(evicted("new")().await.is_none());
 }
