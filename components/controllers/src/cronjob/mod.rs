@@ -78,7 +78,7 @@ impl Controller {
         let Some(cron_job) = self.ctx.informers.cron_jobs.get_key(key) else { return Ok(()) };
         let jobs = self.ctx.informers.jobs.by(OWNER, meta::uid(&cron_job.metadata));
         let mut status = cron_job.status.clone().unwrap_or_default();
-        self.settle(&cron_job, &jobs, &mut status);
+        self.settle(&cron_job, &jobs, &mut status).await?;
         self.clean_up(&cron_job, &jobs).await?;
         let outcome = if cron_job.metadata.deletion_timestamp.is_none() {
             self.run_due(key, &cron_job, &mut status).await
@@ -91,7 +91,12 @@ impl Controller {
     }
 
     /// Brings `active` in line with the Jobs that are there.
-    fn settle(&self, cron_job: &Arc<CronJob>, jobs: &[Arc<Job>], status: &mut CronJobStatus) {
+    async fn settle(
+        &self,
+        cron_job: &Arc<CronJob>,
+        jobs: &[Arc<Job>],
+        status: &mut CronJobStatus,
+    ) -> anyhow::Result<()> {
         let events = &self.ctx.events;
         let mut active = status.active.take().unwrap_or_default();
         for job in jobs {
@@ -117,28 +122,26 @@ impl Controller {
                 status.last_successful_time = Some(at);
             }
         }
-        active.retain(|it| {
-            let there = jobs.iter().any(|job| it.uid.as_deref() == Some(meta::uid(&job.metadata)));
-            // what was made a moment ago may not be in the cache yet
-            let fresh = !there && self.is_fresh(cron_job, it);
-            if !there && !fresh {
+        let mut kept = Vec::new();
+        for it in active {
+            let cached = jobs.iter().any(|job| it.uid.as_deref() == Some(meta::uid(&job.metadata)));
+            if cached || self.is_there(cron_job, &it).await? {
+                kept.push(it);
+            } else {
                 let name = it.name.as_deref().unwrap_or_default();
                 events.normal(NAME, cron_job.as_ref(), "MissingJob", format!("Active job went missing: {name}"));
             }
-            there || fresh
-        });
-        status.active = Some(active).filter(|it| !it.is_empty());
+        }
+        status.active = Some(kept).filter(|it| !it.is_empty());
+        Ok(())
     }
 
-    /// A Job of the last start that is younger than the cache's view of it.
-    fn is_fresh(&self, cron_job: &CronJob, reference: &ObjectReference) -> bool {
-        let last = cron_job.status.as_ref().and_then(|it| it.last_schedule_time.as_ref());
-        last.is_some_and(|last| {
-            let name = rules::job_name(meta::name(&cron_job.metadata), last.0);
-            reference.name.as_deref() == Some(name.as_str())
-                && !meta::until(last.0, 60, meta::now()).is_zero()
-                && self.ctx.informers.jobs.get(meta::namespace(&cron_job.metadata), &name).is_none()
-        })
+    /// The cache may not know yet what was made a moment ago: only the API server's word counts.
+    async fn is_there(&self, cron_job: &CronJob, job: &ObjectReference) -> anyhow::Result<bool> {
+        let (ns, name) = (meta::namespace(&cron_job.metadata), job.name.as_deref().unwrap_or_default());
+        let live = self.ctx.api::<Job>(ns).get_metadata_opt(name).await;
+        let live = live.with_context(|| format!("cannot look up the Job {ns}/{name}"))?;
+        Ok(live.is_some_and(|it| it.metadata.uid == job.uid))
     }
 
     /// Finished Jobs beyond the limits go, the oldest first.

@@ -1,10 +1,11 @@
 //! ReplicationControllers, CronJobs and ResourceQuotas.
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, ReplicationController, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, ReplicationController, ResourceQuota};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
+use crate::lag::{Lag, Of};
 use crate::support::{CONTROLLERS, Cluster, client_of, eventually, template};
 use crate::trap::Trap;
 
@@ -110,6 +111,34 @@ async fn a_cron_job_replaces_what_it_started_before_and_nothing_else() {
     let uids: Vec<_> = cluster.list::<Job>("default").await.into_iter().map(|it| it.metadata.uid).collect();
     assert!(!uids.contains(&made.metadata.uid));
     assert!(cluster.get::<Job>("default", "by-hand").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cron_job_that_forbids_it_starts_no_second_job_beside_one_it_has_not_heard_of() {
+    let lag = Lag::default();
+    let cluster = Cluster::with_controllers(|server| {
+        lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/apis/batch/v1/jobs")
+    })
+    .await;
+    lag.begin();
+    overdue(&cluster, "Forbid").await;
+    let made = eventually("a start", || active(&cluster)).await;
+    cluster.merge::<CronJob>("default", "cj", json!({"spec": {"schedule": "@every 1s"}})).await;
+    eventually("the refusal", || async {
+        let events = cluster.list::<Event>("default").await;
+        events.into_iter().find(|it| it.reason.as_deref() == Some("JobAlreadyActive"))
+    })
+    .await;
+    assert_eq!(cluster.list::<Job>("default").await.len(), 1);
+    assert_eq!(active(&cluster).await, Some(made));
+
+    // one that is really gone is forgotten
+    let job = cluster.list::<Job>("default").await.remove(0).metadata.name.unwrap();
+    cluster.api::<Job>("default").delete(&job, &DeleteParams::background()).await.unwrap();
+    eventually("the next start", || async {
+        cluster.list::<Job>("default").await.into_iter().find(|it| it.metadata.name.as_ref() != Some(&job))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
