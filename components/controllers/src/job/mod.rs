@@ -80,7 +80,8 @@ fn register(controller: &Arc<Controller>, orphans: &Arc<WorkQueue>) {
     let informers = &controller.ctx.informers;
     let (it, free) = (controller.clone(), orphans.clone());
     informers.jobs.on_change(move |old, new| {
-        if let (Some(old), None) = (old, new) {
+        // Gone, or replaced by one of the same name while nobody watched.
+        if let Some(old) = old.filter(|old| new.is_none_or(|new| new.metadata.uid != old.metadata.uid)) {
             let uid = meta::uid(&old.metadata);
             it.expectations.forget(uid);
             it.backoffs.lock().remove(uid);
@@ -101,8 +102,10 @@ fn register(controller: &Arc<Controller>, orphans: &Arc<WorkQueue>) {
                     it.ctx.informers.jobs.in_namespace(ns).iter().for_each(|job| it.queue.add(Key::of(job.as_ref())))
                 }
             }
-            let has_job =
-                owner.is_some_and(|owner| owner.kind == "Job" && it.ctx.informers.jobs.get(ns, &owner.name).is_some());
+            let has_job = owner.filter(|owner| owner.kind == "Job").is_some_and(|owner| {
+                // by its uid: another Job may have the name by now
+                it.ctx.informers.jobs.get(ns, &owner.name).is_some_and(|job| meta::uid(&job.metadata) == owner.uid)
+            });
             if meta::has_finalizer(&pod.metadata, FINALIZER) && !has_job {
                 free.add(Key::of(pod.as_ref()));
             }

@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use crate::support::{Cluster, deployment, eventually, template};
+use crate::lag::{Lag, Of};
+use crate::support::{CONTROLLERS, Cluster, client_of, deployment, eventually, template};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
@@ -339,4 +340,38 @@ async fn pods_that_a_job_stops_itself_are_no_failures() {
         let uncounted = status.uncounted_terminated_pods.and_then(|it| it.failed).unwrap_or_default();
         assert!(uncounted.is_empty(), "{uncounted:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_an_earlier_job_of_the_same_name_is_let_go() {
+    let lag = Lag::default();
+    let cluster = Cluster::with_controllers(|server| {
+        lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/api/v1/pods")
+    })
+    .await;
+    lag.begin();
+    let job = json!({"metadata": {"name": "again"}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+    let pod_of = |job: Job| {
+        let cluster = &cluster;
+        move || {
+            let uid = job.metadata.uid.clone();
+            async move {
+                let pods = cluster.list::<Pod>("default").await.into_iter();
+                pods.into_iter()
+                    .find(|pod| Some(&pod.metadata.owner_references.as_ref().unwrap()[0].uid) == uid.as_ref())
+            }
+        }
+    };
+    let earlier = pod_of(cluster.create::<Job>("default", job.clone()).await);
+    eventually("its pod", &earlier).await;
+    cluster.api::<Job>("default").delete("again", &DeleteParams::background()).await.unwrap();
+    eventually("the pod's deletion", || async {
+        earlier().await.filter(|it| it.metadata.deletion_timestamp.is_some())
+    })
+    .await;
+    let later = pod_of(cluster.create::<Job>("default", job).await);
+    eventually("the next pod", &later).await;
+    lag.end();
+    eventually("the end of the first", || async { Some(earlier().await).filter(Option::is_none) }).await;
+    assert!(later().await.is_some_and(|it| it.metadata.finalizers.is_some()));
 }
