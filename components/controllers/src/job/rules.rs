@@ -118,6 +118,8 @@ pub fn evaluate(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Outcome {
                 }
                 (outcome.delete, outcome.deletes_count) = (active.clone(), true);
                 if active.is_empty() && terminating == 0 {
+                    // A Job that ends while it is suspended has no start, and one that ended must have.
+                    status.start_time.get_or_insert_with(|| meta::whole_second(now));
                     list.push(condition(if verdict.failed { "Failed" } else { "Complete" }, &verdict, now));
                     if !verdict.failed {
                         status.completion_time = Some(meta::whole_second(now));

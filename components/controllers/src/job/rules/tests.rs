@@ -119,3 +119,11 @@ fn deadline_and_suspension() {
     assert_eq!((suspended.suspended, suspended.delete.len(), suspended.create.len()), (Some(true), 1, 0));
     assert!(!suspended.deletes_count);
 }
+
+#[test]
+fn a_job_that_ends_while_it_is_suspended_has_a_start() {
+    let spec = base(json!({"suspend": true, "backoffLimit": 0}));
+    let ended = evaluate(&job(spec, json!({"failed": 1})), &[], now());
+    assert_eq!(ended.ended.unwrap().reason, "BackoffLimitExceeded");
+    assert_eq!(ended.status.start_time, Some(meta::whole_second(now())));
+}
