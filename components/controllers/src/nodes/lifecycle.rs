@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use kube::api::{Patch, PatchParams};
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::core::context::NODE;
+use crate::core::context::{NODE, NODE_LEASES};
 use crate::core::{Ctx, Key, WorkQueue, meta, pods};
 
 const NAME: &str = "node-controller";
@@ -35,6 +36,14 @@ const PRESSURES: &[(&str, &str)] = &[
 struct Seen {
     sign: String,
     at: Instant,
+    /// What the caches showed when the API server had `sign` already: no news.
+    outdated: Option<String>,
+}
+
+impl Seen {
+    fn new(sign: String, outdated: Option<String>) -> Self {
+        Self { sign, at: Instant::now(), outdated }
+    }
 }
 
 struct Controller {
@@ -88,48 +97,66 @@ impl Controller {
             self.seen.lock().remove(&key.name);
             return Ok(());
         };
-        let node = match self.stale_in(key, &node) {
+        let lease = self.ctx.informers.leases.get(NODE_LEASES, &key.name);
+        let node = match self.stale_in(key, &node, lease.as_deref(), false) {
             Some(wait) => {
                 self.queue.add_after(key.clone(), wait);
                 node
             }
             None if stale_conditions(&node).is_empty() => node,
-            None => self.mark_unknown(key, &node).await?,
+            None => match self.mark_unknown(key).await? {
+                Some(node) => Arc::new(node),
+                None => return Ok(()),
+            },
         };
         self.write_taints(&node).await?;
         if ready(&node) == "True" { Ok(()) } else { self.mark_pods(&node).await }
     }
 
-    /// How long until the node counts as stale if nothing more is heard; `None` if it is.
-    fn stale_in(&self, key: &Key, node: &Node) -> Option<Duration> {
-        let renewed = self
-            .ctx
-            .informers
-            .leases
-            .get(crate::core::context::NODE_LEASES, &key.name)
-            .and_then(|it| it.spec.as_ref()?.renew_time.as_ref().map(|at| at.0));
+    /// How long until the node counts as stale if nothing more is heard; `None` if it is. `live` is what the API server
+    /// said, not the caches.
+    fn stale_in(&self, key: &Key, node: &Node, lease: Option<&Lease>, live: bool) -> Option<Duration> {
+        let renewed = lease.and_then(|it| it.spec.as_ref()?.renew_time.as_ref().map(|at| at.0));
         let heartbeat = condition(node, "Ready")
             .filter(|it| it.reason.as_deref() != Some(STOPPED))
             .and_then(|it| it.last_heartbeat_time.as_ref())
             .map(|at| at.0);
         let sign = format!("{}/{renewed:?}/{heartbeat:?}", meta::uid(&node.metadata));
-        let now = Instant::now();
         let mut seen = self.seen.lock();
-        let entry = seen.entry(key.name.clone()).or_insert_with(|| Seen { sign: sign.clone(), at: now });
-        if entry.sign != sign {
-            *entry = Seen { sign, at: now };
+        let entry = seen.entry(key.name.clone()).or_insert_with(|| Seen::new(sign.clone(), None));
+        if entry.sign != sign && (live || entry.outdated.as_ref() != Some(&sign)) {
+            let outdated = live.then(|| entry.sign.clone());
+            *entry = Seen::new(sign, outdated);
         }
         let grace = if renewed.is_none() && heartbeat.is_none() { STARTUP_GRACE } else { GRACE };
-        Some((entry.at + grace).saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+        Some((entry.at + grace).saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
-    async fn mark_unknown(&self, key: &Key, node: &Node) -> anyhow::Result<Arc<Node>> {
-        let patch = json!({"metadata": {"uid": node.metadata.uid}, "status": {"conditions": stale_conditions(node)}});
+    async fn live(&self, name: &str) -> anyhow::Result<Option<Node>> {
+        let live = self.ctx.cluster_api::<Node>().get_opt(name).await;
+        live.with_context(|| format!("cannot look up node {name}"))
+    }
+
+    /// Marks the node, unless the API server has heard of it what the caches have not. The node as it is now; `None` if it
+    /// is gone.
+    async fn mark_unknown(&self, key: &Key) -> anyhow::Result<Option<Node>> {
+        let lease = self.ctx.api::<Lease>(NODE_LEASES).get_opt(&key.name).await;
+        let lease = lease.with_context(|| format!("cannot look up the lease of node {key}"))?;
+        let Some(node) = self.live(&key.name).await? else { return Ok(None) };
+        if let Some(wait) = self.stale_in(key, &node, lease.as_ref(), true) {
+            self.queue.add_after(key.clone(), wait);
+            return Ok(Some(node));
+        }
+        let conditions = stale_conditions(&node);
+        if conditions.is_empty() {
+            return Ok(Some(node));
+        }
+        let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version}, "status": {"conditions": conditions}});
         let api = self.ctx.cluster_api::<Node>();
         let written = api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
         let node = written.with_context(|| format!("cannot mark node {key} Unknown"))?;
         self.ctx.events.normal(NAME, &node, "NodeNotReady", format!("Node {key} status is now: NodeNotReady"));
-        Ok(Arc::new(node))
+        Ok(Some(node))
     }
 
     async fn write_taints(&self, node: &Node) -> anyhow::Result<()> {
@@ -148,12 +175,15 @@ impl Controller {
         }
     }
 
-    /// Takes the node's pods out of their Services.
+    /// Takes the node's pods out of their Services, unless it has come back and only the cache does not know.
     async fn mark_pods(&self, node: &Node) -> anyhow::Result<()> {
-        for pod in self.ctx.informers.pods.by(NODE, meta::name(&node.metadata)) {
-            if !pods::is_ready(&pod) {
-                continue;
-            }
+        let name = meta::name(&node.metadata);
+        let mut there = self.ctx.informers.pods.by(NODE, name);
+        there.retain(|pod| pods::is_ready(pod));
+        if there.is_empty() || self.live(name).await?.is_none_or(|node| ready(&node) == "True") {
+            return Ok(());
+        }
+        for pod in there {
             let (ns, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
             let condition = json!({"type": "Ready", "status": "False", "reason": "NodeNotReady", "lastTransitionTime": meta::now_time()});
             let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
@@ -276,6 +306,63 @@ mod tests {
             keys(&node(None, json!([{"key": NOT_READY, "effect": "NoSchedule"}]), false)),
             ["not-ready:NoSchedule"]
         );
+    }
+
+    /// What the API server has of the node, and the marks it was sent.
+    #[derive(Default)]
+    struct Server {
+        renewed: &'static str,
+        marks: usize,
+    }
+
+    fn lease(renewed: &str) -> serde_json::Value {
+        json!({"metadata": {"name": "n", "namespace": NODE_LEASES}, "spec": {"renewTime": renewed}})
+    }
+
+    fn controller(server: Arc<Mutex<Server>>) -> Controller {
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let mut server = server.lock();
+            let answer = match (request.method().as_str(), request.uri().path()) {
+                ("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n") => lease(server.renewed),
+                (method, "/api/v1/nodes/n" | "/api/v1/nodes/n/status") => {
+                    server.marks += usize::from(method == "PATCH");
+                    serde_json::to_value(node(Some("True"), json!([]), false)).unwrap()
+                }
+                other => panic!("{other:?}"),
+            };
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            async { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        let client = kube::Client::new(service, "default");
+        let config = json!({"clusterSigningCertFile": "", "clusterSigningKeyFile": "", "rootCaFile": ""});
+        let ctx = Ctx {
+            events: crate::core::events::Recorder::new(client.clone()).0,
+            client,
+            informers: Arc::new(crate::core::Informers::new()),
+            config: Arc::new(serde_json::from_value(config).unwrap()),
+        };
+        ctx.informers.nodes.apply(node(Some("True"), json!([]), false));
+        Controller { ctx, queue: WorkQueue::new(), seen: Mutex::default() }
+    }
+
+    #[tokio::test]
+    async fn a_silent_node_is_marked_only_when_the_api_server_has_not_heard_of_it_either() {
+        const OLD: &str = "2026-01-01T00:00:00.000000Z";
+        const NEW: &str = "2026-01-01T00:00:30.000000Z";
+        let server = Arc::new(Mutex::new(Server { renewed: NEW, marks: 0 }));
+        let it = controller(server.clone());
+        it.ctx.informers.leases.apply(serde_json::from_value(lease(OLD)).unwrap());
+        let key = Key::new("", "n");
+        let silence = || it.seen.lock().get_mut("n").unwrap().at -= GRACE;
+        it.sync(&key).await.unwrap();
+        silence();
+        it.sync(&key).await.unwrap();
+        assert_eq!(server.lock().marks, 0, "renewed, though the watch has not told");
+        // the cache's older lease is no sign of life
+        it.sync(&key).await.unwrap();
+        silence();
+        it.sync(&key).await.unwrap();
+        assert_eq!(server.lock().marks, 1);
     }
 
     #[test]

@@ -114,3 +114,41 @@ async fn a_pod_on_a_node_that_came_back_is_not_evicted_for_an_old_taint() {
     eventually("the eviction of what came after it", evicted("witness")).await;
     assert!(evicted("new")().await.is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_on_a_node_that_came_back_stays_ready() {
+    let lag = Lag::default();
+    let cluster = Cluster::with_controllers(|server| {
+        lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/api/v1/nodes")
+    })
+    .await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let ready = |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status, "reason": "r", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}});
+    let is_ready = |it: &Pod| {
+        let conditions = it.status.iter().flat_map(|it| it.conditions.iter().flatten());
+        conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True")
+    };
+    for (node, pod) in [("back", "new"), ("away", "witness")] {
+        cluster.add_node(node).await;
+        let mut object = template("x", "one");
+        object["metadata"]["name"] = json!(pod);
+        object["spec"]["nodeName"] = json!(node);
+        object["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        cluster.create::<Pod>("default", object).await;
+        nodes.patch_status(node, &PatchParams::default(), &Patch::Merge(&ready("False"))).await.unwrap();
+        // the controllers know it: a new node has the other taint from the start
+        let seen = |node: &Node| node.spec.as_ref().unwrap().taints.iter().flatten().any(|it| it.effect == "NoExecute");
+        eventually("taints", || async { Some(nodes.get(node).await.unwrap()).filter(seen) }).await;
+    }
+    lag.begin();
+    nodes.patch_status("back", &PatchParams::default(), &Patch::Merge(&ready("True"))).await.unwrap();
+    let pods = cluster.api::<Pod>("default");
+    for pod in ["new", "witness"] {
+        pods.patch_status(pod, &PatchParams::default(), &Patch::Merge(&ready("True"))).await.unwrap();
+    }
+    eventually("the mark of the other", || async {
+        Some(pods.get("witness").await.unwrap()).filter(|it| !is_ready(it))
+    })
+    .await;
+    assert!(is_ready(&pods.get("new").await.unwrap()));
+}
