@@ -342,16 +342,18 @@ impl Binder {
             return Ok(());
         }
         let name = meta::name(&volume.metadata);
-        let patch = json!({"metadata": {"uid": volume.metadata.uid}, "status": {"phase": phase, "lastPhaseTransitionTime": meta::now_time(), "message": null, "reason": null}});
+        // Of exactly this version: a reservation that came or went meanwhile makes it another phase.
+        let exactly = json!({"uid": volume.metadata.uid, "resourceVersion": volume.metadata.resource_version});
+        let patch = json!({"metadata": exactly, "status": {"phase": phase, "lastPhaseTransitionTime": meta::now_time(), "message": null, "reason": null}});
         let result = self
             .ctx
             .cluster_api::<PersistentVolume>()
             .patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
             .await;
-        if let Some(written) =
-            meta::ignore_gone(result).with_context(|| format!("cannot write the status of volume {name}"))?
-        {
-            self.ctx.informers.volumes.note(written);
+        match result {
+            Ok(written) => self.ctx.informers.volumes.note(written),
+            Err(error) if meta::not_found(&error) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot write the status of volume {name}")),
         }
         Ok(())
     }
@@ -402,7 +404,9 @@ impl Binder {
             .cluster_api::<PersistentVolume>()
             .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
             .await;
-        result.map(drop).with_context(|| format!("cannot free volume {name}"))
+        let written = result.with_context(|| format!("cannot free volume {name}"))?;
+        self.ctx.informers.volumes.note(written);
+        Ok(())
     }
 
     /// The claim is gone. Delete is carried out by the external provisioner that made the volume.

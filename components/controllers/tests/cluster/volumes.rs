@@ -3,10 +3,12 @@
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, NODE, eventually};
+use crate::lag::{Lag, Of};
+use crate::support::{CONTROLLERS, Cluster, NODE, client_of, eventually};
+use crate::trap::Trap;
 
 fn volume(name: &str, size: &str, extra: Value) -> Value {
     let mut spec = json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/tmp"}, "persistentVolumeReclaimPolicy": "Retain"});
@@ -96,4 +98,36 @@ async fn an_external_provisioner_is_asked_once_a_node_is_chosen() {
         eventually("binding", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(bound) })
             .await;
     assert_eq!(data.spec.unwrap().volume_name.as_deref(), Some("made"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_reservation_was_taken_away_is_not_released_for_it() {
+    const STATUS: &str = "/api/v1/persistentvolumes/fit/status";
+    let (lag, trap) = (Lag::default(), Trap::default());
+    let cluster = Cluster::with_controllers(|server| {
+        trap.client(lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/api/v1/persistentvolumes"))
+    })
+    .await;
+    let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
+    let phase = || async { volumes.get("fit").await.unwrap().status?.phase };
+    cluster.create_global::<PersistentVolume>(volume("fit", "2Gi", json!({}))).await;
+    cluster.create::<PersistentVolumeClaim>("default", claim("data", "")).await;
+    let bound = |it: &PersistentVolumeClaim| it.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Bound");
+    eventually("binding", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(bound) })
+        .await;
+    assert_eq!(phase().await.as_deref(), Some("Bound"));
+
+    lag.begin();
+    let free = json!({"spec": {"claimRef": null}});
+    volumes.patch("fit", &PatchParams::default(), &Patch::Merge(&free)).await.unwrap();
+    let write = trap.set("PATCH", STATUS);
+    cluster.api::<PersistentVolumeClaim>("default").delete("data", &DeleteParams::default()).await.unwrap();
+    let write = write.await;
+    let again = trap.set("PATCH", STATUS);
+    write.forward();
+    let again = again.await;
+    assert_eq!(phase().await.as_deref(), Some("Bound"), "as it was before");
+    lag.end();
+    again.forward();
+    eventually("a free volume", || async { phase().await.filter(|it| it == "Available") }).await;
 }
