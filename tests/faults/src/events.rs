@@ -37,6 +37,9 @@ impl Mark {
     }
 }
 
+/// Events come in bursts: a directory is made in no time. Who is killed a moment later is killed at the same place.
+const INSTANT_MILLIS: u64 = 20;
+
 /// What an event tells, the same in every run: of which host, and without the numbers in its words.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
@@ -72,10 +75,19 @@ impl Ran {
         self.said.lines().filter_map(|line| serde_json::from_str(line).ok())
     }
 
-    /// What it told, in order, each once.
+    /// What it told, in order, each once; of what came at the same instant the first.
     pub fn moments(&self) -> Vec<Moment> {
-        let mut known = BTreeSet::new();
-        self.told().map(|event| Moment::of(&event)).filter(|moment| known.insert(moment.clone())).collect()
+        let (mut known, mut instant) = (BTreeSet::new(), None);
+        let mut is_new = |event: &Value| {
+            let millis = event["millis"].as_u64().unwrap_or_default();
+            let later = instant.is_none_or(|before| millis >= before + INSTANT_MILLIS);
+            let new = later && known.insert(Moment::of(event));
+            if new {
+                instant = Some(millis);
+            }
+            new
+        };
+        self.told().filter(|event| is_new(event)).map(|event| Moment::of(&event)).collect()
     }
 
     /// What it reported as errors.
@@ -165,10 +177,11 @@ mod tests {
     use super::*;
 
     const EVENTS: &str = r#"
-        echo '{"event":"phase","text":"connecting"}'
-        echo '{"event":"step","host":"h1","resource":"unit a.service"}'
-        echo '{"event":"step","host":"h2","resource":"unit a.service"}'
-        echo '{"event":"error","text":"h2: broken"}'
+        echo '{"event":"phase","millis":0,"text":"connecting"}'
+        echo '{"event":"step","millis":30,"host":"h1","resource":"unit a.service"}'
+        echo '{"event":"step","millis":60,"host":"h2","resource":"unit a.service"}'
+        echo '{"event":"step","millis":61,"host":"h2","resource":"unit b.service"}'
+        echo '{"event":"error","millis":90,"text":"h2: broken"}'
         exec sleep 0.2; exit 3"#;
 
     fn run(mark: &Mark, script: &str, limit: f64) -> (Result<Ran>, bool) {
@@ -188,7 +201,7 @@ mod tests {
             let (ran, fell) = run(&mark, EVENTS, 10.0);
             assert!(fell && ran.unwrap().struck.is_some(), "{mark:?}");
         }
-        for mark in [Mark::Nth(5), Mark::Event("phase", "hosts"), Mark::Step("h3".into(), "unit a")] {
+        for mark in [Mark::Nth(6), Mark::Event("phase", "hosts"), Mark::Step("h3".into(), "unit a")] {
             let (ran, fell) = run(&mark, EVENTS, 10.0);
             let ran = ran.unwrap();
             assert!(!fell && ran.struck.is_none() && ran.moments().len() == 4, "{mark:?}: {ran:?}");
@@ -199,9 +212,12 @@ mod tests {
     #[test]
     fn a_moment_is_found_again_in_another_run() {
         let told = |millis: u32, host: &str| {
-            format!(r#"echo '{{"event":"plan","host":"{host}","text":"{host}: {millis} of 62 change"}}'"#)
+            format!(
+                r#"echo '{{"event":"plan","millis":{millis},"host":"{host}","text":"{host}: {millis} of 62 change"}}'"#
+            )
         };
-        let (first, _) = run(&Mark::Nth(0), &format!("{}; {}; {}", told(1, "h1"), told(2, "h2"), told(3, "h1")), 10.0);
+        let (first, _) =
+            run(&Mark::Nth(0), &format!("{}; {}; {}", told(10, "h1"), told(40, "h2"), told(80, "h1")), 10.0);
         let moments = first.unwrap().moments();
         assert_eq!(moments.len(), 2, "one of each host: {moments:?}");
         let (again, fell) =

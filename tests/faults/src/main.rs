@@ -38,7 +38,7 @@ struct Args {
     /// Of the long form: these commands' steps (up, remove, upgrade, drained, grow, down), in this order
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = cases::COMMANDS, conflicts_with_all = ["short", "load"])]
     commands: Vec<cases::Command>,
-    /// Of the long form: kill the installer at every n-th event of a run
+    /// Of the long form: kill the installer at every n-th moment of a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     every: u16,
     /// Leave out so many cases at the beginning: the long form in slices

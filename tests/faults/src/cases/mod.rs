@@ -88,7 +88,7 @@ pub fn short() -> Result<Vec<Case>> {
 
 const BRIEF: Duration = Duration::from_secs(4);
 
-/// Every step of these commands; the installer is killed at every n-th event of each.
+/// Every step of these commands; the installer is killed at every n-th moment of each.
 pub fn long(site: &mut Site, commands: &[Command], every: usize) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for command in commands {

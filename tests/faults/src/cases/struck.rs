@@ -112,7 +112,8 @@ pub struct Struck {
 impl Struck {
     /// About how long it takes, as measured.
     pub fn seconds(&self) -> usize {
-        30 + 5 * self.marks.len()
+        // where a host has gone on by itself, the next run begins anew
+        15 + 25 * self.marks.len()
     }
 
     pub fn run(&self, site: &mut Site) -> Result<Outcome> {
@@ -193,13 +194,13 @@ impl Struck {
 /// How many runs of a case are killed, one after the other: the way to what a case begins with costs more than a run.
 const BLOWS: usize = 12;
 
-/// The installer killed at every n-th event that this command has when nothing disturbs it, several in a case, far apart.
+/// The installer killed at every n-th moment that this command has when nothing disturbs it, several in a case, far apart.
 pub fn killed(site: &mut Site, command: Command, every: usize) -> Result<Vec<Struck>> {
     let moments: Vec<_> = course(site, command)?.into_iter().step_by(every).collect();
     let cases = moments.len().div_ceil(BLOWS);
     let case = |first: usize| {
         let marks: Vec<_> = moments.iter().skip(first).step_by(cases).cloned().map(Mark::Moment).collect();
-        let step = format!("{} of {} events, one after the other ({}/{cases})", marks.len(), moments.len(), first + 1);
+        let step = format!("{} of {} moments, one after the other ({}/{cases})", marks.len(), moments.len(), first + 1);
         Struck { command, step, marks, fault: Fault::Killed }
     };
     Ok((0..cases).map(case).collect())

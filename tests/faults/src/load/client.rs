@@ -224,8 +224,9 @@ mod tests {
     fn what_an_ended_connection_did_not_answer_is_asked_once_more() {
         let (once, always) = (server(&["", WELL]), server(&[""]));
         for (address, well) in [(once, true), (always, false)] {
-            let load = Load::start(vec![target(address)]);
-            std::thread::sleep(Duration::from_millis(200));
+            // one request alone: connections of several would come in any order
+            let load = Load::start(vec![Target { rate: 1, ..target(address) }]);
+            std::thread::sleep(Duration::from_millis(500));
             let samples = load.stop().unwrap();
             assert!(samples.iter().any(|sample| sample.again));
             assert!(samples.iter().all(|sample| sample.error.is_none() == well), "{samples:?}");
