@@ -35,6 +35,8 @@ states() {
 "$LAB" get h1 /var/lib/dpkg/status "$work/status"
 bring h1 firewalld network-manager
 bring h2 ufw
+# Docker drops what is forwarded only where it was the one that switched forwarding on; a new host has that as this machine has it
+on h3 'sysctl -qw net.ipv4.ip_forward=0'
 bring h3 docker.io
 on h2 'ufw allow 22/tcp && ufw --force enable'
 before=$(states h1 firewalld NetworkManager; states h3 docker containerd)
