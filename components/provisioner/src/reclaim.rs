@@ -25,7 +25,10 @@ pub(crate) async fn reconcile(volume: Arc<PersistentVolume>, context: Arc<Contex
         Duty::Remove => {
             remove_data(&volume, &context).await?;
             delete(&volume, &context).await?;
-            let_go(&volume, &context).await?;
+            // the deletion has made another version of it
+            if let Some(volume) = live(&volume, &context).await? {
+                let_go(&volume, &context).await?;
+            }
         }
     }
     Ok(Action::await_change())
@@ -61,11 +64,10 @@ async fn delete(volume: &PersistentVolume, context: &Context) -> anyhow::Result<
     ignore_missing(deleted.map(|_| ())).with_context(|| format!("cannot delete volume {name}"))
 }
 
-/// Removes our finalizer, and only ours.
-async fn let_go(volume: &PersistentVolume, context: &Context) -> anyhow::Result<()> {
-    let name = volume.name_any();
+/// Removes our finalizer, and only ours, from the volume as it was just read.
+async fn let_go(current: &PersistentVolume, context: &Context) -> anyhow::Result<()> {
+    let name = current.name_any();
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-    let Some(current) = live(volume, context).await? else { return Ok(()) };
     if !current.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(());
     }

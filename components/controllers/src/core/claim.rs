@@ -60,7 +60,8 @@ where
             Verdict::Release => release(client, ns, candidate.as_ref(), meta::uid(owner.meta()), finalizer).await?,
             Verdict::Adopt => {
                 if !owner_checked {
-                    check_owner(client, owner).await?;
+                    let name = meta::name(owner.meta());
+                    live_owner(client, owner).await.with_context(|| format!("cannot adopt for {name}"))?;
                     owner_checked = true;
                 }
                 let adopted = adopt(client, ns, candidate.as_ref(), meta::controller_ref(owner), finalizer).await?;
@@ -71,17 +72,17 @@ where
     Ok(mine)
 }
 
-/// The cache may lag: never adopt for an owner that is gone, replaced or going.
-async fn check_owner<O>(client: &Client, owner: &O) -> anyhow::Result<()>
+/// What the API server says of an owner. The cache may lag: nothing is given to one that is gone, replaced or going.
+pub async fn live_owner<O>(client: &Client, owner: &O) -> anyhow::Result<ObjectMeta>
 where
     O: Object + Resource<Scope = NamespaceResourceScope>,
 {
-    let name = meta::name(owner.meta());
+    let (kind, name) = (O::kind(&()), meta::name(owner.meta()));
     let api = Api::<O>::namespaced(client.clone(), meta::namespace(owner.meta()));
-    let live = api.get_metadata(name).await.with_context(|| format!("cannot adopt for {name}"))?;
-    let same = live.metadata.uid == owner.meta().uid && live.metadata.deletion_timestamp.is_none();
-    anyhow::ensure!(same, "cannot adopt for {name}: it was deleted meanwhile");
-    Ok(())
+    let live = api.get_metadata(name).await.with_context(|| format!("cannot read {kind} {name}"))?.metadata;
+    let same = live.uid == owner.meta().uid && live.deletion_timestamp.is_none();
+    anyhow::ensure!(same, "{kind} {name} was deleted meanwhile");
+    Ok(live)
 }
 
 async fn adopt<K>(

@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::plan;
-use crate::core::{Ctx, meta};
+use crate::core::{Ctx, claim, meta};
 
 /// Puts the owners of every claim of this pod right.
 pub async fn settle(ctx: &Ctx, set: &StatefulSet, pod: &Pod) -> anyhow::Result<()> {
@@ -31,14 +31,14 @@ pub async fn settle(ctx: &Ctx, set: &StatefulSet, pod: &Pod) -> anyhow::Result<(
     Ok(())
 }
 
-/// The cache may lag: an owner that is going, or that wants another policy by now, gets nothing that would be deleted with it.
+/// An owner that wants another policy by now gets nothing that would be deleted with it either.
 async fn unchanged(ctx: &Ctx, set: &StatefulSet) -> anyhow::Result<()> {
+    let live = claim::live_owner(&ctx.client, set).await?;
     let name = meta::name(&set.metadata);
-    let live = ctx.api::<StatefulSet>(meta::namespace(&set.metadata)).get_metadata(name).await;
-    let live = live.with_context(|| format!("cannot read StatefulSet {name}"))?.metadata;
-    let same =
-        live.uid == set.metadata.uid && live.generation == set.metadata.generation && live.deletion_timestamp.is_none();
-    ensure!(same, "StatefulSet {name} has changed meanwhile; its claims wait for that");
+    ensure!(
+        live.generation == set.metadata.generation,
+        "StatefulSet {name} has changed meanwhile; its claims wait for that"
+    );
     Ok(())
 }
 
