@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::operator::{Artifacts, Inventory, Operator, artifact};
-use e2e::scenario::until;
+use e2e::scenario::until_ok;
 use e2e::snapshot::Snapshot;
 use lab::Lab;
 
@@ -174,12 +174,7 @@ impl Site {
         if self.made.is_none() {
             self.made = Some(whole::make(self)?);
         }
-        let mut last = None;
-        let result = until(Duration::from_secs(90), "whole", || {
-            last = whole::check(self).err();
-            last.is_none()
-        });
-        result.map(drop).map_err(|error| last.unwrap_or(error))
+        until_ok(Duration::from_secs(90), "whole", || whole::check(self))
     }
 
     /// No host shows that kinstall was ever there.
