@@ -52,23 +52,28 @@ pub fn is_typed(expected: &str, question: &str, refusal: &str) -> anyhow::Result
     Ok(answer.trim() == expected)
 }
 
-/// Reads a secret from the terminal without showing it.
+/// Reads a secret from the terminal without showing it. The question comes once nothing that is typed is shown any more: who is quick,
+/// or a program, answers at once.
 pub fn secret(prompt: &str) -> anyhow::Result<String> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         bail!("there is no terminal to ask at");
     }
-    eprint!("{prompt}: ");
-    std::io::stderr().flush()?;
     let before = tcgetattr(&stdin).context("cannot read the terminal's settings")?;
     let mut silent = before.clone();
     silent.local_flags.remove(LocalFlags::ECHO);
     *BEFORE.lock() = Some(before);
     tcsetattr(&stdin, SetArg::TCSANOW, &silent).context("cannot change the terminal's settings")?;
-    let mut text = String::new();
-    let read = stdin.lock().read_line(&mut text);
+    let answer = answer(prompt);
     restore_terminal();
     eprintln!();
-    read?;
+    Ok(answer?)
+}
+
+fn answer(prompt: &str) -> std::io::Result<String> {
+    eprint!("{prompt}: ");
+    std::io::stderr().flush()?;
+    let mut text = String::new();
+    std::io::stdin().lock().read_line(&mut text)?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
