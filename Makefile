@@ -5,6 +5,7 @@ export RELEASE := $(CURDIR)/target/$(HOST)/release
 export LAB := $(RELEASE)/lab
 export KINSTALL_BIN := $(RELEASE)/kinstall
 export KINSTALL_BUNDLE := $(CURDIR)/target/bundle/kinstall-bundle.tar.zst
+export KINSTALL_BUNDLE_PLAIN := $(CURDIR)/target/bundle/plain.tar.zst
 export KINSTALL_BUNDLE_NEXT := $(CURDIR)/target/bundle/next.tar.zst
 export KINSTALL_BUNDLE_RUNTIME := $(CURDIR)/target/bundle/runtime.tar.zst
 export KINSTALL_BUNDLE_LATER := $(CURDIR)/target/bundle/later.tar.zst

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Further bundles for the tests of `kinstall upgrade`, beside $KINSTALL_BUNDLE and of the same build: they differ by bytes that
 # change nothing behind the end of an executable, or are broken on purpose. Without the sample's images.
-# From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE_{NEXT,RUNTIME,LATER,BROKEN,RUNC}.
+# From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE_{PLAIN,NEXT,RUNTIME,LATER,BROKEN,RUNC}.
 set -euo pipefail
 
 work=$(mktemp -d)
@@ -17,6 +17,9 @@ bundle() {
   "$KINSTALL_BIN" bundle create --components "$4" --pause "$RELEASE/pause" --runtime-dir "$5" --kubernetes-version "$3" \
     --bundle-version "$minor.$((patch + $2))" --out "$1"
 }
+
+# the same without the sample's images
+bundle "$KINSTALL_BUNDLE_PLAIN" 0 1.37.0 "$RELEASE/kinstall-components" "$runtime"
 
 # components alone are newer
 cp "$RELEASE/kinstall-components" "$work/components"

@@ -35,9 +35,12 @@ struct Args {
     /// Only cases whose line in the matrix contains this
     #[arg(long, default_value = "")]
     only: String,
-    /// Of the long form: these commands' steps (up, remove, upgrade, drained, grow, down), in this order
+    /// Of the long form: these commands' steps (up, remove, upgrade, drained, grow, down)
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = cases::COMMANDS, conflicts_with_all = ["short", "load"])]
     commands: Vec<cases::Command>,
+    /// Of the long form: these parts
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = cases::KINDS, conflicts_with_all = ["short", "load"])]
+    kinds: Vec<cases::Kind>,
     /// Of the long form: kill the installer at every n-th moment of a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     every: u16,
@@ -72,17 +75,22 @@ fn run(args: &Args) -> Result<bool> {
         return load::run(args.short, &args.only, &args.out);
     }
     let mut site = Site::new().context("the lab does not come up")?;
-    let all = if args.short { cases::short()? } else { cases::long(&mut site, &args.commands, args.every.into())? };
+    let all = if args.short {
+        cases::short()?
+    } else {
+        cases::long(&mut site, &args.commands, &args.kinds, args.every.into())?
+    };
     let total = all.len();
     let chosen = all.into_iter().filter(|case| case.to_string().contains(&args.only)).skip(args.from);
     let chosen = chosen.step_by(args.stride.get());
-    let cases: Vec<_> = chosen.take(args.count.unwrap_or(usize::MAX)).collect();
+    let mut cases: Vec<_> = chosen.take(args.count.unwrap_or(usize::MAX)).collect();
     let seconds: usize = cases.iter().map(cases::Case::seconds).sum();
     println!("{} of {total} cases; that takes about {} minutes", cases.len(), seconds / 60 + 1);
     let mut matrix = Matrix::default();
-    for case in cases {
-        let row = case.run(&mut site);
+    while let Some(case) = cases::take_nearest(&mut cases, site.state) {
+        let (row, rest) = case.run(&mut site);
         println!("{row}");
+        cases.extend(rest);
         matrix.add(row);
     }
     site.end()?;

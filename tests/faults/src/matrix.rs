@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 pub struct Outcome {
     /// What the struck run did.
     pub first: String,
+    /// Runs that were struck; none where a case is more than that.
+    pub blows: usize,
+    /// Runs that ended before they could be.
+    pub missed: usize,
     /// Seconds from the blow to the struck run's end.
     pub ended: f64,
     /// Seconds from the fault's end until everything was whole, with the command run again in between.
@@ -33,7 +37,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Row { command, step, fault, outcome } = self;
         match outcome {
-            Ok(Outcome { first, ended, healed }) => {
+            Ok(Outcome { first, ended, healed, .. }) => {
                 write!(
                     f,
                     "ok      {command:<16} {step:<34} {fault:<30} {first}: {ended:.1} s, whole after {healed:.1} s"
@@ -48,8 +52,8 @@ impl Row {
     fn to_json(&self) -> Value {
         let Row { command, step, fault, outcome } = self;
         match outcome {
-            Ok(Outcome { first, ended, healed }) => {
-                json!({"command": command, "step": step, "fault": fault, "ok": true, "first": first, "endedSeconds": ended, "healedSeconds": healed})
+            Ok(Outcome { first, blows, missed, ended, healed }) => {
+                json!({"command": command, "step": step, "fault": fault, "ok": true, "first": first, "struck": blows, "missed": missed, "endedSeconds": ended, "healedSeconds": healed})
             }
             Err(error) => json!({"command": command, "step": step, "fault": fault, "ok": false, "error": error}),
         }
@@ -66,21 +70,24 @@ impl Matrix {
         !self.0.is_empty() && self.0.iter().all(|row| row.outcome.is_ok())
     }
 
-    /// One line for each command and fault: how many steps it struck at, and the longest times.
+    /// One line for each command and fault: how many cases and blows, how many moments never came, and the longest times.
     pub fn summary(&self) -> String {
         let mut groups: BTreeMap<(&str, &str), Vec<&Row>> = BTreeMap::new();
         for row in &self.0 {
             groups.entry((&row.command, &row.fault)).or_default().push(row);
         }
         let mut text = String::from(
-            "| command | fault | steps | whole again | longest s to end | longest s to heal |\n| --- | --- | --- | --- | --- | --- |\n",
+            "| command | fault | cases | struck | did not come | whole again | longest s to end | longest s to heal |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         for ((command, fault), rows) in groups {
             let good: Vec<_> = rows.iter().filter_map(|row| row.outcome.as_ref().ok()).collect();
             let longest = |of: fn(&Outcome) -> f64| good.iter().map(|outcome| of(outcome)).fold(0.0, f64::max);
+            let sum = |of: fn(&Outcome) -> usize| good.iter().map(|outcome| of(outcome)).sum::<usize>();
             text += &format!(
-                "| {command} | {fault} | {} | {} | {:.1} | {:.1} |\n",
+                "| {command} | {fault} | {} | {} | {} | {} | {:.1} | {:.1} |\n",
                 rows.len(),
+                sum(|outcome| outcome.blows),
+                sum(|outcome| outcome.missed),
                 good.len(),
                 longest(|outcome| outcome.ended),
                 longest(|outcome| outcome.healed)
@@ -120,15 +127,15 @@ mod tests {
 
     #[test]
     fn rows_of_one_command_and_fault_are_summed_up() {
-        let outcome = |healed| Ok(Outcome { first: "killed".into(), ended: 0.5, healed });
+        let outcome = |healed| Ok(Outcome { first: "killed".into(), blows: 2, missed: 1, ended: 0.5, healed });
         let mut matrix = Matrix::default();
         assert!(!matrix.is_good(), "nothing was proven");
         matrix.add(row("1", outcome(3.0)));
         matrix.add(row("2", outcome(7.25)));
         assert!(matrix.is_good());
-        assert!(matrix.summary().contains("| up | killed | 2 | 2 | 0.5 | 7.2 |"), "{}", matrix.summary());
+        assert!(matrix.summary().contains("| up | killed | 2 | 4 | 2 | 2 | 0.5 | 7.2 |"), "{}", matrix.summary());
         matrix.add(row("3", Err("a node is gone".into())));
         assert!(!matrix.is_good());
-        assert!(matrix.summary().contains("| up | killed | 3 | 2 | 0.5 | 7.2 |"), "{}", matrix.summary());
+        assert!(matrix.summary().contains("| up | killed | 3 | 4 | 2 | 2 | 0.5 | 7.2 |"), "{}", matrix.summary());
     }
 }

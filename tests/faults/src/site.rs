@@ -31,6 +31,41 @@ pub enum State {
     Unknown,
 }
 
+/// What brings a site from one state to another, without faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leg {
+    StartOver,
+    Up,
+    Remove,
+    Upgrade,
+    Down,
+}
+
+impl State {
+    /// The next leg of the way from here to another state, and where it ends.
+    fn leg_to(self, wanted: State) -> Result<(Leg, State)> {
+        Ok(match (self, wanted) {
+            (_, State::Newest | State::Grown | State::Unknown) => bail!("nothing begins with {wanted:?}"),
+            (State::Unknown, _) => (Leg::StartOver, State::Bare),
+            (State::Whole, State::Smaller) => (Leg::Remove, State::Smaller),
+            (State::Whole, State::Newer) => (Leg::Upgrade, State::Newer),
+            (State::Bare, _) | (State::Smaller, State::Whole | State::Newer) => (Leg::Up, State::Whole),
+            _ => (Leg::Down, State::Bare),
+        })
+    }
+
+    /// How many legs the way has.
+    pub fn distance(self, wanted: State) -> usize {
+        let next = |state: &State| (*state != wanted).then(|| state.leg_to(wanted).ok().map(|(_, at)| at)).flatten();
+        std::iter::successors(Some(self), next).count() - 1
+    }
+}
+
+/// Clusters are made with a bundle without the sample's images, which nobody asks for here: hosts would import them in every case.
+pub fn artifacts() -> Result<Artifacts> {
+    Ok(Artifacts { bundle: artifact("KINSTALL_BUNDLE_PLAIN")?, ..Artifacts::from_env()? })
+}
+
 pub struct Site {
     pub lab: Lab,
     pub operator: Operator,
@@ -49,7 +84,7 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Result<Self> {
-        let artifacts = Artifacts::from_env()?;
+        let artifacts = artifacts()?;
         let bundle = |name: &str| artifact(name).map(|path| path.display().to_string());
         let (next, runtime) = (bundle("KINSTALL_BUNDLE_NEXT")?, bundle("KINSTALL_BUNDLE_RUNTIME")?);
         let lab = Lab::up(HOSTS)?;
@@ -102,27 +137,24 @@ impl Site {
 
     /// Makes the site what a case begins with, without faults.
     pub fn bring(&mut self, wanted: State) -> Result<()> {
-        if self.state == State::Unknown {
-            self.start_over().context("after a failed case")?;
-        }
         while self.state != wanted {
-            match (self.state, wanted) {
-                (_, State::Newest | State::Grown | State::Unknown) => bail!("nothing begins with {wanted:?}"),
-                (State::Whole, State::Smaller) => {
+            match self.state.leg_to(wanted)?.0 {
+                Leg::StartOver => self.start_over().context("after a failed case")?,
+                Leg::Remove => {
                     self.operator.ok(&REMOVE)?;
                     self.is_smaller()?;
                 }
-                (State::Whole, State::Newer) => {
+                Leg::Upgrade => {
                     self.operator.ok(&self.upgrade(State::Newer))?;
                     self.becomes(State::Newer)?;
                 }
-                (State::Bare, _) | (State::Smaller, State::Whole | State::Newer) => {
+                Leg::Up => {
                     // a removal struck its node out of it, or it has grown
                     self.operator.write(&self.inventory)?;
                     self.operator.ok(&UP)?;
                     self.is_whole()?;
                 }
-                _ => {
+                Leg::Down => {
                     self.operator.ok(&DOWN)?;
                     self.is_bare()?;
                 }
@@ -146,7 +178,7 @@ impl Site {
             let running: Vec<_> = hosts.iter().map(|host| scope.spawn(|| host.replace())).collect();
             running.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("it panicked"))?)
         })?;
-        self.operator = Operator::new(&self.lab, "faults", Artifacts::from_env()?)?;
+        self.operator = Operator::new(&self.lab, "faults", artifacts()?)?;
         self.operator.write(&self.inventory)?;
         self.before = hosts.iter().map(Snapshot::take).collect::<Result<_>>()?;
         (self.state, self.made) = (State::Bare, None);
@@ -202,3 +234,23 @@ const UPGRADE: [&str; 8] =
 pub const DOWN: [&str; 6] = ["down", "-i", "inventory.yaml", "--yes", "--output", "json"];
 pub const REMOVE: [&str; 9] =
     ["node", "remove", LEAVING, "-i", "inventory.yaml", "--yes", "--delete-emptydir-data", "--output", "json"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_between_states_have_few_legs() {
+        for (from, to, legs) in [
+            (State::Whole, State::Whole, 0),
+            (State::Bare, State::Whole, 1),
+            (State::Bare, State::Newer, 2),
+            (State::Smaller, State::Bare, 1),
+            (State::Grown, State::Whole, 2),
+            (State::Newest, State::Newer, 3),
+            (State::Unknown, State::Smaller, 3),
+        ] {
+            assert_eq!(from.distance(to), legs, "{from:?} to {to:?}");
+        }
+    }
+}

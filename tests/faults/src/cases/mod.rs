@@ -36,6 +36,14 @@ impl Case {
         }
     }
 
+    /// What it begins with, where a site is in this state.
+    fn begins(&self, state: State) -> State {
+        match self {
+            Case::Struck(struck) => struck.command.begins(state),
+            Case::Special(special) => special.begins,
+        }
+    }
+
     /// About how long it takes.
     pub fn seconds(&self) -> usize {
         match self {
@@ -44,26 +52,40 @@ impl Case {
         }
     }
 
-    pub fn run(&self, site: &mut Site) -> Row {
+    /// Its line of the matrix, and what is left for another case.
+    pub fn run(&self, site: &mut Site) -> (Row, Option<Self>) {
         let (command, step, fault) = self.names();
-        let outcome: Result<Outcome> = match self {
+        let ran: Result<(Outcome, Option<Struck>)> = match self {
             Case::Struck(struck) => struck.run(site),
-            Case::Special(special) => site.bring(special.begins).and_then(|()| (special.run)(site)),
+            Case::Special(special) => {
+                site.bring(special.begins).and_then(|()| (special.run)(site)).map(|outcome| (outcome, None))
+            }
         };
-        if outcome.is_err() {
-            site.state = State::Unknown;
-        }
-        Row { command, step, fault, outcome: outcome.map_err(|error| format!("{error:#}")) }
+        let (outcome, rest) = match ran {
+            Ok((outcome, rest)) => (Ok(outcome), rest.map(Case::Struck)),
+            Err(error) => {
+                site.state = State::Unknown;
+                (Err(format!("{error:#}")), None)
+            }
+        };
+        (Row { command, step, fault, outcome }, rest)
     }
 }
 
-/// The short form: each command struck, faults of every kind, and most of what needs more hands. In an order in which one case
-/// leaves what the next begins with.
+/// Takes the case whose beginning is nearest to this state. What takes a cluster down waits until nobody else has a use for it.
+pub fn take_nearest(cases: &mut Vec<Case>, state: State) -> Option<Case> {
+    let is_down = |case: &Case| matches!(case, Case::Struck(Struck { command: Command::Down, .. }));
+    let costs = |case: &Case| (state.distance(case.begins(state)), is_down(case));
+    let nearest = cases.iter().enumerate().min_by_key(|(_, case)| costs(case))?.0;
+    Some(cases.remove(nearest))
+}
+
+/// The short form: each command struck, faults of every kind, and most of what needs more hands.
 pub fn short() -> Result<Vec<Case>> {
     let killed = |command, marks: &[usize]| {
         let step = format!("events {marks:?}, one run after the other");
         let marks = marks.iter().map(|n| Mark::Nth(*n)).collect();
-        Ok(Case::Struck(Struck { command, step, marks, fault: Fault::Killed }))
+        Ok(Case::Struck(Struck { command, step, marks, fault: Fault::Killed, rest: false }))
     };
     let at = |command: Command, step: &str, fault: Fault| stages::named(command, step, fault).map(Case::Struck);
     let special = |fault: &str| special::named(fault).map(Case::Special);
@@ -88,12 +110,38 @@ pub fn short() -> Result<Vec<Case>> {
 
 const BRIEF: Duration = Duration::from_secs(4);
 
-/// Every step of these commands; the installer is killed at every n-th moment of each.
-pub fn long(site: &mut Site, commands: &[Command], every: usize) -> Result<Vec<Case>> {
+/// Parts of the long form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The installer is killed at every moment of a command
+    Kills,
+    /// Hosts are struck in every stage of a command
+    Stages,
+    /// What needs more hands than that, of whatever command
+    Special,
+}
+
+pub const KINDS: [Kind; 3] = [Kind::Kills, Kind::Stages, Kind::Special];
+
+/// Every case of these commands and kinds; the installer is killed at every n-th moment of each.
+pub fn long(site: &mut Site, commands: &[Command], kinds: &[Kind], every: usize) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for command in commands {
-        cases.extend(struck::killed(site, *command, every)?.into_iter().map(Case::Struck));
+    for kind in kinds {
+        match kind {
+            Kind::Kills => {
+                for command in commands {
+                    cases.extend(struck::killed(site, *command, every)?.into_iter().map(Case::Struck));
+                }
+            }
+            Kind::Stages => cases.extend(in_stages(commands)),
+            Kind::Special => cases.extend(special::ALL.map(Case::Special)),
+        }
     }
+    Ok(cases)
+}
+
+fn in_stages(commands: &[Command]) -> Vec<Case> {
+    let mut cases = Vec::new();
     let faults: [fn(u32) -> Fault; 5] =
         [Fault::PowerOff, Fault::Cut, |host| Fault::CutFor(host, BRIEF), |_| Fault::SessionsDropped, Fault::DiskFull];
     for command in commands {
@@ -103,6 +151,25 @@ pub fn long(site: &mut Site, commands: &[Command], every: usize) -> Result<Vec<C
             }
         }
     }
-    cases.extend(special::ALL.map(Case::Special));
-    Ok(cases)
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_case_leaves_what_the_next_begins_with() {
+        let stages = |command: &Command| stages::all(*command, Fault::SessionsDropped, 3).into_iter().take(1);
+        let mut cases: Vec<_> = COMMANDS.iter().rev().flat_map(stages).map(Case::Struck).collect();
+        let (mut state, mut order, mut legs) = (State::Bare, Vec::new(), 0);
+        while let Some(case) = take_nearest(&mut cases, state) {
+            let Case::Struck(struck) = case else { unreachable!() };
+            legs += state.distance(struck.command.begins(state));
+            order.push(struck.command.to_string());
+            state = struck.command.ends();
+        }
+        assert_eq!(order, ["up", "up, 1 to 3", "down", "upgrade", "upgrade, drained", "node remove"]);
+        assert_eq!(legs, 3);
+    }
 }

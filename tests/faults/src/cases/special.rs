@@ -9,13 +9,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::operator::{Artifacts, Inventory, Operator};
+use e2e::operator::{Inventory, Operator};
 use lab::Host;
 
 use crate::events::{Mark, Ran, follow, tail};
 use crate::fault::Fault;
 use crate::matrix::Outcome;
-use crate::site::{DOWN, Site, State, UP};
+use crate::site::{DOWN, Site, State, UP, artifacts};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -28,7 +28,6 @@ pub struct Special {
     pub run: fn(&mut Site) -> Result<Outcome>,
 }
 
-/// In an order in which one leaves what the next begins with.
 pub const ALL: [Special; 7] = [
     special("up", "connecting", "two operators, one directory", State::Whole, one_directory),
     special("up, down", "connecting", "the state directory is elsewhere", State::Whole, without_state),
@@ -55,7 +54,7 @@ const fn special(
 }
 
 fn refused(started: Instant) -> Outcome {
-    Outcome { first: "refused, with the way out".into(), ended: started.elapsed().as_secs_f64(), healed: 0.0 }
+    Outcome { first: "refused, with the way out".into(), ended: started.elapsed().as_secs_f64(), ..Outcome::default() }
 }
 
 /// The cluster is whole with nothing done about it; how long that took.
@@ -84,7 +83,7 @@ fn one_directory(site: &mut Site) -> Result<Outcome> {
 /// An operator who has the inventory and nothing else is a stranger to the hosts.
 fn without_state(site: &mut Site) -> Result<Outcome> {
     let started = Instant::now();
-    let stranger = Operator::new(&site.lab, "faults-stranger", Artifacts::from_env()?)?;
+    let stranger = Operator::new(&site.lab, "faults-stranger", artifacts()?)?;
     stranger.write(&site.inventory)?;
     stranger.fails_saying(&UP, &["already belongs to the kinstall cluster", "nothing was changed"])?;
     stranger.fails_saying(&DOWN, &["belongs to another cluster", "left alone"])?;
@@ -149,7 +148,7 @@ fn broken_runtime(site: &mut Site) -> Result<Outcome> {
     ensure!(!said.contains(&begun("h2")), "another host was begun:\n{}", tail(&said, 30));
     let ended = started.elapsed().as_secs_f64();
     host.ssh_ok(&format!("rm -r {BROKEN} && systemctl daemon-reload"))?;
-    Ok(Outcome { first: format!("back at {old}, told"), ended, healed: still_whole(site)? })
+    Ok(Outcome { first: format!("back at {old}, told"), ended, healed: still_whole(site)?, ..Outcome::default() })
 }
 
 fn killed_at(site: &Site, event: usize) -> Result<Ran> {
@@ -158,7 +157,7 @@ fn killed_at(site: &Site, event: usize) -> Result<Ran> {
 
 /// Another directory with all that the operator's has.
 fn copy(site: &Site, name: &str) -> Result<Operator> {
-    let operator = Operator::new(&site.lab, name, Artifacts::from_env()?)?;
+    let operator = Operator::new(&site.lab, name, artifacts()?)?;
     let copied =
         Command::new("cp").arg("-a").arg(site.operator.directory.join(".")).arg(&operator.directory).status()?;
     ensure!(copied.success(), "cannot copy {}", site.operator.directory.display());
@@ -191,7 +190,7 @@ fn two_copies(site: &mut Site) -> Result<Outcome> {
     other.ok(&UP)?;
     site.operator.ok(&UP)?;
     site.is_whole()?;
-    Ok(Outcome { first: first.into(), ended, healed: started.elapsed().as_secs_f64() })
+    Ok(Outcome { first: first.into(), ended, healed: started.elapsed().as_secs_f64(), ..Outcome::default() })
 }
 
 /// The laptop dies with the installer; a copy of its directory goes on.
@@ -203,7 +202,7 @@ fn moved(site: &mut Site) -> Result<Outcome> {
     site.operator = other;
     site.operator.ok(&UP)?;
     site.is_whole()?;
-    Ok(Outcome { first: "killed".into(), ended: 0.0, healed: started.elapsed().as_secs_f64() })
+    Ok(Outcome { first: "killed".into(), healed: started.elapsed().as_secs_f64(), ..Outcome::default() })
 }
 
 fn remove(directory: &Path) -> Result<()> {

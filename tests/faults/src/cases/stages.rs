@@ -85,7 +85,7 @@ fn struck(command: Command, (step, when): &(&'static str, When), fault: Fault, h
         Event(kind, text) => Mark::Event(kind, text),
         Step(resource) => Mark::Step(format!("h{host}"), resource),
     };
-    Struck { command, step: (*step).to_owned(), marks: vec![mark], fault }
+    Struck { command, step: (*step).to_owned(), marks: vec![mark], fault, rest: false }
 }
 
 /// The fault in every stage of the command; stages of hosts are those of `host`.

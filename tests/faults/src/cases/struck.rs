@@ -57,22 +57,27 @@ impl Command {
         }
     }
 
-    /// Makes the site what it begins with.
-    fn begin(self, site: &mut Site) -> Result<()> {
-        match (self, site.state) {
+    /// What it begins with, where a site is in this state.
+    pub fn begins(self, state: State) -> State {
+        match (self, state) {
             // newer or more, it is all the same to what is taken down
-            (Command::Down, State::Newer | State::Newest | State::Grown) => Ok(()),
-            (Command::Up, _) => site.bring(State::Bare),
-            (Command::Drained, _) => site.bring(State::Newer),
-            (Command::Upgrade | Command::Remove | Command::Down, _) => site.bring(State::Whole),
-            (Command::Grow, _) => {
-                site.bring(State::Whole)?;
-                site.operator.write(&site.grown())
-            }
+            (Command::Down, State::Newer | State::Newest | State::Grown) => state,
+            (Command::Up, _) => State::Bare,
+            (Command::Drained, _) => State::Newer,
+            (Command::Upgrade | Command::Remove | Command::Down | Command::Grow, _) => State::Whole,
         }
     }
 
-    fn ends(self) -> State {
+    fn begin(self, site: &mut Site) -> Result<()> {
+        let begins = self.begins(site.state);
+        // it has an inventory of its own
+        if begins != State::Grown {
+            site.bring(begins)?;
+        }
+        if self == Command::Grow { site.operator.write(&site.grown()) } else { Ok(()) }
+    }
+
+    pub fn ends(self) -> State {
         match self {
             Command::Up => State::Whole,
             Command::Grow => State::Grown,
@@ -107,42 +112,49 @@ pub struct Struck {
     /// Several: runs one after the other, each struck at its mark, before the one that is left in peace.
     pub marks: Vec<Mark>,
     pub fault: Fault,
+    /// Moments that did not come in an earlier case, because what it had done until then does not come again.
+    pub rest: bool,
 }
 
 impl Struck {
     /// About how long it takes, as measured.
     pub fn seconds(&self) -> usize {
-        // where a host has gone on by itself, the next run begins anew
-        15 + 25 * self.marks.len()
+        // where a host has gone on by itself, the rest is for another case
+        15 + 20 * self.marks.len()
     }
 
-    pub fn run(&self, site: &mut Site) -> Result<Outcome> {
+    /// How it went, and a case of the moments that have not come yet.
+    pub fn run(&self, site: &mut Site) -> Result<(Outcome, Option<Self>)> {
         self.command.begin(site)?;
         let mut outcome = Outcome::default();
-        let (mut blows, mut missed) = (0, 0);
+        let mut left = Vec::new();
         for mark in &self.marks {
-            let mut ran = self.strike(site, mark, &mut outcome)?;
-            if ran.struck.is_none() && matches!(mark, Mark::Moment(_)) {
-                // what is done does not come again: from the beginning it does
-                self.command.is_done(site).context("after a run that nothing struck")?;
-                self.command.begin(site)?;
-                ran = self.strike(site, mark, &mut outcome)?;
-                missed += usize::from(ran.struck.is_none());
+            match self.strike(site, mark, &mut outcome)?.struck {
+                Some(_) => outcome.blows += 1,
+                None => left.push(mark.clone()),
             }
-            blows += usize::from(ran.struck.is_some());
         }
+        let blows = outcome.blows;
+        ensure!(blows > 0 || self.rest, "none of its runs came as far as to be struck");
         if self.marks.len() > 1 {
-            ensure!(blows > 1, "only {blows} of its runs came as far as to be struck");
-            outcome.first = format!("{blows} runs struck");
-            if missed > 0 {
-                outcome.first += &format!(", {missed} moments did not come");
-            }
+            outcome.first = format!("{blows} of {} runs struck", self.marks.len());
+        }
+        if blows == 0 {
+            // from the beginning it should have come
+            outcome.missed = 1;
+            left.remove(0);
         }
         let started = Instant::now();
         self.again(site).context("run again")?;
         self.command.is_done(site).context("after it was run again")?;
         outcome.healed = started.elapsed().as_secs_f64();
-        Ok(outcome)
+        Ok((outcome, self.rest(left)))
+    }
+
+    fn rest(&self, mut marks: Vec<Mark>) -> Option<Self> {
+        marks.retain(|mark| matches!(mark, Mark::Moment(_)));
+        let step = format!("{} moments that had not come", marks.len());
+        (!marks.is_empty()).then_some(Self { command: self.command, step, marks, fault: self.fault, rest: true })
     }
 
     /// One run, struck at the mark if it comes.
@@ -201,7 +213,7 @@ pub fn killed(site: &mut Site, command: Command, every: usize) -> Result<Vec<Str
     let case = |first: usize| {
         let marks: Vec<_> = moments.iter().skip(first).step_by(cases).cloned().map(Mark::Moment).collect();
         let step = format!("{} of {} moments, one after the other ({}/{cases})", marks.len(), moments.len(), first + 1);
-        Struck { command, step, marks, fault: Fault::Killed }
+        Struck { command, step, marks, fault: Fault::Killed, rest: false }
     };
     Ok((0..cases).map(case).collect())
 }
