@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use hoststate::backup::Placement;
@@ -13,7 +12,6 @@ use hoststate::{Event, HostState, Request};
 use crate::abandon::Abandon;
 use crate::apply::Keep;
 use crate::blobs::{Blobs, skip};
-use crate::input::Input;
 use crate::lock::HostLock;
 use crate::peers::{Fetcher, Share};
 use crate::planned::{Moment, Planned, Seen};
@@ -27,7 +25,7 @@ use crate::{
 const LINE_LIMIT: u64 = 64 << 20;
 
 /// Serves requests until the input ends.
-pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static) -> anyhow::Result<()> {
+pub fn serve(root: &Root, input: impl Read, output: impl Write + Send + 'static) -> anyhow::Result<()> {
     let sink = Sink::new(output);
     sink.send(&Event::Hello { version: env!("CARGO_PKG_VERSION").to_owned() });
     let blobs = Arc::new(Blobs::new(root.path(STATE_DIR).join("blobs")));
@@ -37,8 +35,6 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
     // From the first request that changes something until the session ends.
     let mut lock: Option<HostLock> = None;
     let mut abandon = Abandon::default();
-    // a state is being applied
-    let mut working = Arc::new(AtomicBool::new(false));
     let mut passing: Option<(Share, Fetcher)> = None;
     // what the last plan saw, and of which state
     let mut planned: Option<Planned> = None;
@@ -56,10 +52,7 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
                 }
                 continue;
             }
-            Request::Alive => {
-                input.get_mut().expect_while(&working);
-                continue;
-            }
+            Request::Alive => continue,
             Request::Share { address, token } => {
                 let share = Share::start(address, token.clone(), blobs.clone());
                 sink.send(&Event::Sharing { port: share.as_ref().ok().map(Share::port) });
@@ -96,9 +89,7 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
             Request::Apply { .. } | Request::ApplyPlanned { .. } | Request::Rollback | Request::Place { .. } => {
                 let planned = planned.take();
                 abandon = Abandon::default();
-                working = Arc::new(AtomicBool::new(true));
                 let (root, sink, blobs, abandon) = (root.clone(), sink.clone(), blobs.clone(), abandon.clone());
-                let working = working.clone();
                 applying = Some(std::thread::spawn(move || {
                     let context = Context { root: &root, sink: &sink, blobs: &blobs, abandon: &abandon };
                     let result = match request {
@@ -110,7 +101,6 @@ pub fn serve(root: &Root, input: impl Input, output: impl Write + Send + 'static
                         _ => in_order(context).and_then(|()| rollback::rollback(context)),
                     };
                     let good = result.is_ok();
-                    working.store(false, Ordering::Relaxed);
                     sink.send(&result.unwrap_or_else(Event::Failed));
                     good
                 }));

@@ -13,7 +13,7 @@ use crate::facts::Facts;
 use crate::members::Member;
 use crate::resource::{ClusterRef, HostState};
 
-/// How often the installer says [`Request::Alive`] where it has nothing else to send.
+/// How often the installer says [`Request::Alive`].
 pub const ALIVE_EVERY: Duration = Duration::from_secs(4);
 /// A side that hears nothing of the other for so long takes it for gone.
 pub const SILENCE: Duration = Duration::from_secs(20);
@@ -59,8 +59,8 @@ pub enum Request {
     Manifest,
     /// Who is in etcd, asked from here. Answered by [`Event::Members`].
     Members,
-    /// The installer is still there; not answered. Sent while a state is applied: a session that has heard it and then nothing for
-    /// [`SILENCE`] ends as if its input had, and the next installer can work on the host.
+    /// The installer is still there; not answered. A session that hears nothing for [`SILENCE`] ends as if its input had, and the
+    /// next installer can work on the host.
     Alive,
     /// Takes a member out of etcd; refused where that could cost the majority. Answered by [`Event::Members`]: those left.
     RemoveMember { id: u64 },

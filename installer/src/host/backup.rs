@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hoststate::backup::{Backups, Blob, Placement, Taking};
 use hoststate::{Event, Request};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 use super::session::{Done, Session};
 use super::staging::{Upload, send_file};
@@ -104,11 +104,11 @@ impl Session {
     }
 
     async fn send_payload(&mut self, Payload { blob, path }: &Payload, uploads: &Uploads<'_>) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(&Request::Blob { sha256: blob.sha256.clone(), size: blob.size })?;
-        line.push(b'\n');
         self.transport.round_trips().add();
-        self.process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(&line).await?;
+        let request = Request::Blob { sha256: blob.sha256.clone(), size: blob.size };
+        let mut message = self.speaker.begin(&request).await?;
         let upload = Upload { host: &self.host, what: "a backup's data", onlooker: uploads.onlooker() };
-        send_file(path, &mut self.process.stdin, upload, |_| ()).await
+        send_file(path, message.stdin()?, upload, |_| ()).await?;
+        message.end().await
     }
 }

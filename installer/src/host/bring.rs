@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use hoststate::wire::ALIVE_EVERY;
 use hoststate::{Event, HostState, Request};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use super::peers::{Fetching, Need, Origin};
 use super::session::{Done, Session, digest};
+use super::speaker::Speaker;
 use super::staging::{Upload, send_file};
 use super::{HostError, Uploads};
 use crate::bundle::Bundle;
@@ -18,8 +17,6 @@ use crate::bundle::Bundle;
 const SMALL: u64 = 64 * 1024;
 /// A blob that did not come so often is sent from here; and all that goes to a host where so much did not.
 const TRIES: usize = 2;
-
-type Stdin = Option<Box<dyn AsyncWrite + Send + Unpin>>;
 
 impl Session {
     /// Brings the host to `state`; blobs it asks for are sent while it already works. Every event goes to `seen`.
@@ -65,7 +62,7 @@ impl Session {
             None => Request::Apply { state: state.clone(), keep_previous },
         };
         self.send(&request, "apply").await?;
-        let mut stdin = self.process.stdin.take();
+        let speaker = self.speaker.clone();
         let host = &self.host.clone();
         let shares = self.peers.sharing.is_some();
         let sending = async {
@@ -74,7 +71,7 @@ impl Session {
                 shares,
                 bundle,
                 uploads,
-                stdin: &mut stdin,
+                speaker: &speaker,
                 asked: HashSet::new(),
                 queue: VecDeque::new(),
                 fetching: HashMap::new(),
@@ -101,14 +98,16 @@ impl Session {
                 }
             }
         };
-        let result = {
-            tokio::pin!(sending, reading);
-            tokio::select! {
-                result = &mut reading => result,
-                () = &mut sending => reading.await,
-            }
+        tokio::pin!(sending, reading);
+        let result = tokio::select! {
+            result = &mut reading => result,
+            () = &mut sending => reading.await,
         };
-        self.process.stdin = stdin;
+        // what is half said is said to its end: something else may be asked of the host now
+        tokio::select! {
+            () = speaker.between() => {}
+            () = &mut sending => {}
+        }
         result
     }
 }
@@ -130,7 +129,7 @@ struct Sender<'a> {
     shares: bool,
     bundle: &'a Bundle,
     uploads: &'a Uploads<'a>,
-    stdin: &'a mut Stdin,
+    speaker: &'a Speaker,
     asked: HashSet<String>,
     /// Not on their way yet, and how often that was in vain.
     queue: VecDeque<(String, usize)>,
@@ -147,7 +146,7 @@ struct Underway {
 }
 
 impl Sender<'_> {
-    /// Until the host has all; then says now and then that this side is still there, for ever.
+    /// Until nothing more can be asked.
     async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>) -> std::io::Result<()> {
         let mut all_asked = false;
         loop {
@@ -161,12 +160,9 @@ impl Sender<'_> {
             if all_asked && self.fetching.is_empty() {
                 self.uploads.peers().satisfied(self.host);
             }
-            tokio::select! {
-                word = words.recv() => match word {
-                    Some(word) => all_asked |= self.hear(word),
-                    None => return Ok(()),
-                },
-                () = tokio::time::sleep(ALIVE_EVERY) => alive(self.stdin).await?,
+            match words.recv().await {
+                Some(word) => all_asked |= self.hear(word),
+                None => return Ok(()),
             }
         }
     }
@@ -228,13 +224,13 @@ impl Sender<'_> {
         } else {
             let need = if tries == 0 { Need::Blob } else { Need::Again };
             let choosing = peers.origin(self.host, &sha256, need);
-            while_alive(self.stdin, choosing).await?
+            choosing.await
         };
         match origin {
             Origin::Operator(_sending) => self.send(&sha256, size).await,
             Origin::Peer(fetching) => {
                 let from = fetching.address;
-                self.say(&Request::Fetch { sha256: sha256.clone(), size, from }).await?;
+                self.speaker.say(&Request::Fetch { sha256: sha256.clone(), size, from }).await?;
                 peers.offers(self.host, &sha256, false);
                 self.fetching.insert(sha256, Underway { fetching, size, tries, since: Instant::now() });
                 Ok(())
@@ -244,24 +240,20 @@ impl Sender<'_> {
 
     async fn send(&mut self, sha256: &str, size: u64) -> std::io::Result<()> {
         let peers = self.uploads.peers();
-        let permit = while_alive(self.stdin, self.uploads.acquire()).await?;
-        let _permit = permit.map_err(std::io::Error::other)?;
+        let _permit = self.uploads.acquire().await.map_err(std::io::Error::other)?;
         let upload = Upload { host: self.host, what: self.bundle.name(sha256), onlooker: self.uploads.onlooker() };
-        self.say(&Request::Blob { sha256: sha256.to_owned(), size }).await?;
+        let mut message = self.speaker.begin(&Request::Blob { sha256: sha256.to_owned(), size }).await?;
         if size >= SMALL {
             peers.offers(self.host, sha256, false);
         }
         let started = Instant::now();
-        send_file(&self.bundle.blob(sha256), self.stdin, upload, |bytes| peers.sent(bytes)).await?;
+        send_file(&self.bundle.blob(sha256), message.stdin()?, upload, |bytes| peers.sent(bytes)).await?;
+        message.end().await?;
         if size >= SMALL {
             peers.offers(self.host, sha256, true);
         }
         upload.onlooker.took(self.host, &format!("send {}", upload.what), started);
         Ok(())
-    }
-
-    async fn say(&mut self, request: &Request) -> std::io::Result<()> {
-        say(self.stdin, request).await
     }
 }
 
@@ -271,29 +263,6 @@ fn line_up(queue: &mut VecDeque<(String, usize)>, sha256: String, size: Option<u
         true => queue.push_front((sha256, 0)),
         false => queue.push_back((sha256, 0)),
     }
-}
-
-/// Waits for something, and says meanwhile that this side is still there.
-async fn while_alive<T>(stdin: &mut Stdin, waiting: impl Future<Output = T>) -> std::io::Result<T> {
-    tokio::pin!(waiting);
-    loop {
-        tokio::select! {
-            done = &mut waiting => return Ok(done),
-            () = tokio::time::sleep(ALIVE_EVERY) => alive(stdin).await?,
-        }
-    }
-}
-
-async fn alive(stdin: &mut Stdin) -> std::io::Result<()> {
-    say(stdin, &Request::Alive).await
-}
-
-async fn say(stdin: &mut Stdin, request: &Request) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    let stdin = stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
-    stdin.write_all(&line).await?;
-    stdin.flush().await
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod peers;
 mod privileged;
 mod session;
 pub mod shell;
+mod speaker;
 mod staging;
 mod uploads;
 

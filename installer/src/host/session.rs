@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use hoststate::wire::{Change, HostManifest};
 use hoststate::{Event, Facts, HostState, Member, Request, Resource};
-use tokio::io::AsyncWriteExt as _;
 
 use super::peers::{Sending, Sharing};
+use super::speaker::Speaker;
 use super::{HostError, Uploads};
 use crate::ssh::{Process, Transport};
 
@@ -14,6 +14,7 @@ pub struct Session {
     pub(super) host: String,
     pub(super) transport: Box<dyn Transport>,
     pub(super) process: Process,
+    pub(super) speaker: Speaker,
     greeted: bool,
     pub(super) peers: Peering,
     /// What the last plan of a whole state said, if that state may be applied by its name.
@@ -44,8 +45,9 @@ pub struct Done {
 }
 
 impl Session {
-    pub(super) fn new(host: String, transport: Box<dyn Transport>, process: Process, peers: Peering) -> Self {
-        Self { host, transport, process, greeted: false, peers, planned: None }
+    pub(super) fn new(host: String, transport: Box<dyn Transport>, mut process: Process, peers: Peering) -> Self {
+        let speaker = Speaker::start(process.stdin.take());
+        Self { host, transport, process, speaker, greeted: false, peers, planned: None }
     }
 
     pub fn round_trips(&self) -> u32 {
@@ -217,9 +219,10 @@ impl Session {
     }
 
     /// Ends the conversation; what was staged is removed by the host.
-    pub async fn close(self) -> u32 {
+    pub async fn close(mut self) -> u32 {
         let count = self.round_trips();
         // a request that was given up took the way to say goodbye with it: then the end of the connection says it
+        self.process.stdin = self.speaker.take().await;
         if self.process.stdin.is_some() {
             let _ = self.process.finish().await;
         }
@@ -228,15 +231,8 @@ impl Session {
     }
 
     pub(super) async fn send(&mut self, request: &Request, step: &str) -> Result<(), HostError> {
-        let mut line =
-            serde_json::to_vec(request).map_err(|error| HostError::new(&self.host, step, error.to_string()))?;
-        line.push(b'\n');
-        let write = async {
-            let stdin = self.process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
-            stdin.write_all(&line).await?;
-            stdin.flush().await
-        };
-        write
+        self.speaker
+            .say(request)
             .await
             .map_err(|error| HostError::new(&self.host, step, format!("the connection to converge broke: {error}")))
     }
@@ -260,8 +256,14 @@ impl Session {
         }
     }
 
+    /// Waits until the host is not there any more. Nothing is asked of it meanwhile.
+    pub async fn lost(&mut self) {
+        while let Ok(Some(_)) = self.process.line().await {}
+    }
+
     /// converge went away: says with which status and last words.
     async fn ended(&mut self, step: &str) -> HostError {
+        self.process.stdin = self.speaker.take().await;
         let exit = self.process.exited().await;
         HostError::exit(&self.host, step, "the connection to the host ended before its work did", &exit)
             .hint("check that the host is up and reachable, then run the command again: it goes on where it stopped")

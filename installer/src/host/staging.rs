@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hoststate::bundle::BundleFile;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::fetching;
 use super::peers::{Fetching, Need, Origin};
@@ -254,8 +254,9 @@ async fn send(
     let _permit = uploads.acquire().await.map_err(std::io::Error::other)?;
     uploads.onlooker().doing(&host.name, "send kinstall-components");
     let upload = Upload { host: &host.name, what: "kinstall-components", onlooker: uploads.onlooker() };
-    process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(before.as_bytes()).await?;
-    send_file(source, &mut process.stdin, upload, |bytes| uploads.peers().sent(bytes)).await
+    let stdin = process.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+    stdin.write_all(before.as_bytes()).await?;
+    send_file(source, stdin, upload, |bytes| uploads.peers().sent(bytes)).await
 }
 
 /// The same from another host; where that is in vain, from here.
@@ -301,11 +302,10 @@ pub(super) struct Upload<'a> {
 /// Copies a file to a command's stdin; tells `went` how many bytes more have gone.
 pub(super) async fn send_file(
     source: &Path,
-    stdin: &mut Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
+    stdin: &mut (dyn AsyncWrite + Send + Unpin),
     upload: Upload<'_>,
     went: impl Fn(u64),
 ) -> std::io::Result<()> {
-    let Some(stdin) = stdin else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
     let mut file = tokio::fs::File::open(source).await?;
     let total = file.metadata().await?.len();
     let mut chunk = vec![0; CHUNK];

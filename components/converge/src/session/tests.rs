@@ -484,7 +484,7 @@ fn hosts_of_a_run_pass_on_what_they_have_and_only_at_work() {
     let output = Output::default();
     let serving = std::thread::spawn({
         let (root, output) = (root.clone(), output.clone());
-        move || serve(&root, crate::input::Arriving::of(reader), output)
+        move || serve(&root, crate::input::Arriving::of(reader, hoststate::wire::SILENCE), output)
     });
     let apply = line(&Request::Apply { state: state("x"), keep_previous: false });
     writer.write_all(&[share, apply, fetch].concat()).unwrap();
@@ -499,4 +499,35 @@ fn hosts_of_a_run_pass_on_what_they_have_and_only_at_work() {
     assert!(!root.path(STATE_DIR).join("blobs").exists());
     let nowhere = line(&Request::Share { address: [192, 0, 2, 1].into(), token: "secret".into() });
     assert_eq!(told(&root, &[&nowhere]), [Event::Sharing { port: None }]);
+}
+
+#[test]
+fn a_session_whose_installer_is_gone_without_a_word_ends_and_gives_the_host_back() {
+    let (_directory, root) = root();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (serving, ended) = std::sync::mpsc::channel();
+    std::thread::spawn({
+        let root = root.clone();
+        move || {
+            let input = crate::input::Arriving::of(reader, std::time::Duration::from_millis(300));
+            let result = serve(&root, input, Output::default());
+            serving.send(result.is_ok()).unwrap();
+        }
+    });
+    // all that was asked is done: nothing but a word now and then keeps the session
+    let apply = line(&Request::Apply { state: state("x"), keep_previous: false });
+    let blob = line(&Request::Blob { sha256: sha256_hex(b"executable"), size: 10 });
+    writer.write_all(&[apply, blob, b"executable".to_vec()].concat()).unwrap();
+    let words = std::time::Instant::now();
+    while words.elapsed() < std::time::Duration::from_millis(900) {
+        writer.write_all(&line(&Request::Alive)).unwrap();
+        assert!(
+            ended.recv_timeout(std::time::Duration::from_millis(100)).is_err(),
+            "it was told that somebody is there"
+        );
+    }
+    let limit = std::time::Duration::from_secs(10);
+    assert_eq!(ended.recv_timeout(limit), Ok(true), "it waits for who does not come back");
+    crate::lock::HostLock::take(&root).unwrap();
+    drop(writer);
 }
