@@ -15,6 +15,9 @@ use futures::FutureExt as _;
 use futures::future::select_ok;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde_json::Value;
+
+use apply::{Applier, Outcome};
 
 /// A host that loses power while it is spoken to answers nothing any more, not even an end. Whoever waits for an answer is told
 /// after these two.
@@ -30,6 +33,14 @@ pub struct Server {
     /// Its context in the kubeconfig.
     pub context: String,
     pub client: Client,
+}
+
+impl Server {
+    /// As [`Applier::apply`]; an error says of which server.
+    pub async fn apply(&self, objects: &[Value]) -> anyhow::Result<Vec<(String, Outcome)>> {
+        let applied = Applier::new(self.client.clone()).apply(objects).await;
+        applied.with_context(|| format!("at the API server of {}", self.context))
+    }
 }
 
 impl Servers {

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 pub use report::Report;
 
-use crate::api::wait::{self, node_ready, workload_available};
+use crate::api::wait::{self, node_ready, node_silent, workload_available};
 use crate::cluster::Cluster;
 
 /// Nodes and addons.
@@ -26,7 +26,46 @@ pub async fn basics(report: &mut Report<'_>, client: &Client, cluster: &Cluster,
     let hint = "see `kinstall status`, `kubectl describe node`, and `journalctl -u kinstall-kubelet` on the host";
     let nodes = report.check("nodes are Ready", hint, nodes_ready(client, cluster, timeout)).await.is_some();
     let hint = "see `kubectl -n kube-system get pods -o wide` and `kubectl -n kube-system describe pod`";
-    nodes & report.check("addons are available", hint, workloads_available(client, addons, timeout)).await.is_some()
+    let available = addons_available(client, addons, timeout, BACK_WITHIN);
+    nodes & report.check("addons are available", hint, available).await.is_some()
+}
+
+/// How long a node that the cluster has given up stays so before it is taken for gone.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+
+/// Waits for every Deployment, DaemonSet and StatefulSet among `addons`; but not for pods on a host that is gone.
+///
+/// # Errors
+/// What is not available when the time is up, or the nodes that the cluster has given up and that are not back in time.
+pub async fn addons_available(
+    client: &Client,
+    addons: &[Value],
+    timeout: Duration,
+    back_within: Duration,
+) -> anyhow::Result<((), String)> {
+    tokio::select! {
+        available = workloads_available(client, addons, timeout) => available,
+        gone = gone(client, back_within) => {
+            bail!("{} has not said a word for a minute: is the host up and reachable?", gone.join(", "))
+        }
+    }
+}
+
+/// Waits until nodes do not answer any more. Gives their names.
+async fn gone(client: &Client, back_within: Duration) -> Vec<String> {
+    let nodes = || Api::<Node>::all(client.clone());
+    let silent = |nodes: &BTreeMap<String, Node>| -> Vec<String> {
+        nodes.values().filter(|node| node_silent(node)).map(ResourceExt::name_any).collect()
+    };
+    loop {
+        let _ =
+            wait::until(nodes(), watcher::Config::default(), Duration::MAX, |nodes| !silent(nodes).is_empty()).await;
+        let back =
+            wait::until(nodes(), watcher::Config::default(), back_within, |nodes| silent(nodes).is_empty()).await;
+        if let Err(nodes) = back {
+            return silent(&nodes);
+        }
+    }
 }
 
 /// DNS, pod to pod, Service and NodePort from pods on the nodes.
@@ -55,11 +94,7 @@ pub async fn nodes_ready(client: &Client, cluster: &Cluster, timeout: Duration) 
 }
 
 /// Waits for every Deployment, DaemonSet and StatefulSet among `documents`.
-pub async fn workloads_available(
-    client: &Client,
-    documents: &[Value],
-    timeout: Duration,
-) -> anyhow::Result<((), String)> {
+pub async fn workloads_available(client: &Client, documents: &[Value], timeout: Duration) -> anyhow::Result<((), String)> {
     let workloads: Vec<_> = documents
         .iter()
         .filter_map(|document| {

@@ -73,11 +73,17 @@ impl Gate<'_> {
     /// # Errors
     /// What is not well when the time is up.
     pub async fn pass(self, member: &mut Member<'_>, state: &HostState) -> anyhow::Result<()> {
-        let name = member.host.name.clone();
-        if member.host.control_plane {
-            self.servers.on(&name).ready(self.timeout).await.context("its API server is not ready")?;
+        let (name, control_plane) = (member.host.name.clone(), member.host.control_plane);
+        let well = async {
+            if control_plane {
+                self.servers.on(&name).ready(self.timeout).await.context("its API server is not ready")?;
+            }
+            node_is_ready(self.client, &name, self.since, self.timeout).await
+        };
+        tokio::select! {
+            well = well => well?,
+            () = member.session.lost() => bail!("the connection to the host ended while its components started"),
         }
-        node_is_ready(self.client, &name, self.since, self.timeout).await?;
         if member.facts.store.joined {
             let members = member.session.members().await?;
             let peer_url = member.host.etcd_peer_url();

@@ -1,5 +1,7 @@
 //! One host's way to the new version, or back.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
@@ -19,6 +21,9 @@ use crate::hooks::Point;
 use crate::host::Executable;
 use crate::inventory::hooks::{Stage, When};
 use crate::printer::HostLine;
+
+/// How long an API server may take to answer that was ready a moment ago, or has failed.
+const RELEASE: Duration = Duration::from_secs(10);
 
 /// What became of a host that is not upgraded.
 #[derive(Debug)]
@@ -41,8 +46,8 @@ impl Upgrading<'_> {
         hook(When::Before).await.map_err(Failed::Untouched)?;
         let line = self.run.printer.host(&step.host.name);
         let mut result = self.drained_and_brought(step, &line).await;
-        // its own API server may be what has failed
-        let released = match self.api(step.host).await {
+        // its own API server may be what has failed: then nobody waits for it
+        let released = match self.api_within(step.host, RELEASE).await {
             Ok(client) => cordon::release(&client, |name| name == step.host.name).await.map_err(Into::into),
             Err(error) => Err(error),
         };
@@ -193,11 +198,15 @@ impl Upgrading<'_> {
 
     /// An API server that this host's restart does not take away, where there is one.
     async fn api(&self, host: &Host) -> anyhow::Result<Client> {
+        self.api_within(host, self.run.cluster.limits.ready_timeout).await
+    }
+
+    async fn api_within(&self, host: &Host, limit: Duration) -> anyhow::Result<Client> {
         let mut servers = self.servers().await?;
         if self.run.cluster.several_control_planes() {
             servers = servers.elsewhere(std::slice::from_ref(&host.name));
         }
-        Ok(servers.ready(self.run.cluster.limits.ready_timeout).await?.client)
+        Ok(servers.ready(limit).await?.client)
     }
 
     fn tell(&self, host: &Host, text: &str) {

@@ -26,7 +26,6 @@ use versions::Versions;
 
 use super::fleet::{self, Fleet, Member};
 use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, demoted, drift, up};
-use crate::api::apply::Applier;
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
 use crate::cluster::Host;
@@ -291,7 +290,7 @@ impl<'a> Upgrading<'a> {
         run.printer.phase("addons");
         let underway = run.printer.cluster("addons");
         let addons = up::addons(&run.cluster, &inputs.bundle.version)?;
-        let outcomes = Applier::new(server.client.clone()).apply(&addons).await?;
+        let outcomes = server.apply(&addons).await?;
         drift::remember_addons(&run.state, &addons)?;
         let mut changed = hosts + up::tell_outcomes(run, &outcomes);
         drop(underway);
