@@ -53,7 +53,10 @@ struct Args {
     /// At most so many cases
     #[arg(long)]
     count: Option<usize>,
-    /// Where the result is written as JSON
+    /// Leave out the cases that ended well in what --out has from an earlier run, and keep them there
+    #[arg(long)]
+    resume: bool,
+    /// Where the result is written as JSON, after every case
     #[arg(long, default_value = "target/faults/matrix.json")]
     out: PathBuf,
 }
@@ -74,6 +77,7 @@ fn run(args: &Args) -> Result<bool> {
     if args.load {
         return load::run(args.short, &args.only, &args.out);
     }
+    let mut matrix = if args.resume { Matrix::read(&args.out)? } else { Matrix::default() };
     let mut site = Site::new().context("the lab does not come up")?;
     let all = if args.short {
         cases::short()?
@@ -83,18 +87,19 @@ fn run(args: &Args) -> Result<bool> {
     let total = all.len();
     let chosen = all.into_iter().filter(|case| case.to_string().contains(&args.only)).skip(args.from);
     let chosen = chosen.step_by(args.stride.get());
-    let mut cases: Vec<_> = chosen.take(args.count.unwrap_or(usize::MAX)).collect();
+    let chosen = chosen.take(args.count.unwrap_or(usize::MAX));
+    let mut cases: Vec<_> = chosen.filter(|case| !matrix.has(&case.names())).collect();
     let seconds: usize = cases.iter().map(cases::Case::seconds).sum();
     println!("{} of {total} cases; that takes about {} minutes", cases.len(), seconds / 60 + 1);
-    let mut matrix = Matrix::default();
     while let Some(case) = cases::take_nearest(&mut cases, site.state) {
         let (row, rest) = case.run(&mut site);
         println!("{row}");
         cases.extend(rest);
+        matrix.write(&args.out)?;
         matrix.add(row);
     }
     site.end()?;
     matrix.print();
-    matrix.write(&args.out)?;
+    println!("the matrix is in {}", args.out.display());
     Ok(matrix.is_good())
 }

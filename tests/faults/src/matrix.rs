@@ -1,6 +1,6 @@
 //! What came of it all, for people and for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -49,6 +49,20 @@ impl fmt::Display for Row {
 }
 
 impl Row {
+    /// None of what did not end well, and of what is no row.
+    fn from_json(value: &Value) -> Option<Self> {
+        let text = |field: &str| value[field].as_str().map(str::to_owned);
+        let count = |field: &str| usize::try_from(value[field].as_u64()?).ok();
+        let outcome = Outcome {
+            first: text("first")?,
+            blows: count("struck")?,
+            missed: count("missed")?,
+            ended: value["endedSeconds"].as_f64()?,
+            healed: value["healedSeconds"].as_f64()?,
+        };
+        Some(Self { command: text("command")?, step: text("step")?, fault: text("fault")?, outcome: Ok(outcome) })
+    }
+
     fn to_json(&self) -> Value {
         let Row { command, step, fault, outcome } = self;
         match outcome {
@@ -61,13 +75,31 @@ impl Row {
 }
 
 impl Matrix {
+    /// The cases of an earlier run that ended well.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let rows: Vec<Value> = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        Ok(Self(rows.iter().filter_map(Row::from_json).collect()))
+    }
+
+    /// Whether there is a case of this command, step and fault.
+    pub fn has(&self, names: &(String, String, String)) -> bool {
+        self.0.iter().any(|row| (&row.command, &row.step, &row.fault) == (&names.0, &names.1, &names.2))
+    }
+
     pub fn add(&mut self, row: Row) {
         self.0.push(row);
     }
 
-    /// A matrix without rows proves nothing.
+    /// A matrix without rows proves nothing, and neither does a fault that was to strike and never did.
     pub fn is_good(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|row| row.outcome.is_ok())
+        let missed = |(command, fault)| {
+            let rows = self.0.iter().filter(|row| (&row.command, &row.fault) == (command, fault));
+            let counts: Vec<_> = rows.filter_map(|row| row.outcome.as_ref().ok()).collect();
+            counts.iter().any(|outcome| outcome.missed > 0) && counts.iter().all(|outcome| outcome.blows == 0)
+        };
+        let groups: BTreeSet<_> = self.0.iter().map(|row| (&row.command, &row.fault)).collect();
+        !self.0.is_empty() && self.0.iter().all(|row| row.outcome.is_ok()) && !groups.into_iter().any(missed)
     }
 
     /// One line for each command and fault: how many cases and blows, how many moments never came, and the longest times.
@@ -111,15 +143,20 @@ impl Matrix {
         }
         let rows: Vec<_> = self.0.iter().map(Row::to_json).collect();
         std::fs::write(path, serde_json::to_vec_pretty(&rows)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("the matrix is in {}", path.display());
-        Ok(())
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    impl Row {
+        fn names(&self) -> (String, String, String) {
+            (self.command.clone(), self.step.clone(), self.fault.clone())
+        }
+    }
 
     fn row(step: &str, outcome: Result<Outcome, String>) -> Row {
         Row { command: "up".into(), step: step.into(), fault: "killed".into(), outcome }
@@ -130,12 +167,21 @@ mod tests {
         let outcome = |healed| Ok(Outcome { first: "killed".into(), blows: 2, missed: 1, ended: 0.5, healed });
         let mut matrix = Matrix::default();
         assert!(!matrix.is_good(), "nothing was proven");
+        let missed = Outcome { missed: 1, ..Outcome::default() };
+        assert!(!Matrix(vec![row("1", Ok(missed))]).is_good(), "nothing was struck");
         matrix.add(row("1", outcome(3.0)));
         matrix.add(row("2", outcome(7.25)));
         assert!(matrix.is_good());
         assert!(matrix.summary().contains("| up | killed | 2 | 4 | 2 | 2 | 0.5 | 7.2 |"), "{}", matrix.summary());
         matrix.add(row("3", Err("a node is gone".into())));
         assert!(!matrix.is_good());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        matrix.write(file.path()).unwrap();
+        let read = Matrix::read(file.path()).unwrap();
+        assert!(
+            read.is_good() && read.has(&row("2", outcome(0.0)).names()) && !read.has(&row("3", outcome(0.0)).names())
+        );
+        assert_eq!(read.0[1].outcome, matrix.0[1].outcome);
         assert!(matrix.summary().contains("| up | killed | 3 | 4 | 2 | 2 | 0.5 | 7.2 |"), "{}", matrix.summary());
     }
 }

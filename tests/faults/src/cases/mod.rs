@@ -29,7 +29,8 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    fn names(&self) -> (String, String, String) {
+    /// Command, step and fault, as the matrix has them.
+    pub fn names(&self) -> (String, String, String) {
         match self {
             Case::Struck(struck) => (struck.command.to_string(), struck.step.clone(), struck.fault.to_string()),
             Case::Special(special) => (special.command.into(), special.step.into(), special.fault.into()),
@@ -85,14 +86,16 @@ pub fn short() -> Result<Vec<Case>> {
     let killed = |command, marks: &[usize]| {
         let step = format!("events {marks:?}, one run after the other");
         let marks = marks.iter().map(|n| Mark::Nth(*n)).collect();
-        Ok(Case::Struck(Struck { command, step, marks, fault: Fault::Killed, rest: false }))
+        Ok(Case::Struck(Struck { command, step, marks, fault: Fault::Killed }))
     };
     let at = |command: Command, step: &str, fault: Fault| stages::named(command, step, fault).map(Case::Struck);
     let special = |fault: &str| special::named(fault).map(Case::Special);
     [
         killed(Command::Up, &[2, 9, 30, 60]),
         killed(Command::Remove, &[2, 5, 20]),
+        at(Command::Up, "hosts begin", Fault::Cut(1)),
         at(Command::Upgrade, "the kubelet restarts", Fault::SessionsDropped),
+        at(Command::Upgrade, "is the first one well", Fault::PowerOff(1)),
         special("the new one does not start"),
         at(Command::Drained, "the runtime restarts", Fault::PowerOff(2)),
         killed(Command::Down, &[2, 8, 60]),

@@ -26,12 +26,13 @@ const UP: [(&str, When); 8] = [
     ("nodes Ready", Event("nodesReady", "")),
 ];
 
-const UPGRADE: [(&str, When); 6] = [
+const UPGRADE: [(&str, When); 7] = [
     ("connecting", Event("phase", "connecting")),
     ("hosts begin", Event("phase", "upgrading")),
     ("files", Step("file ")),
     ("the control plane restarts", Step("unit kinstall-control-plane")),
     ("the kubelet restarts", Step("unit kinstall-kubelet")),
+    ("is the first one well", Event("host", "waiting until")),
     ("addons", Event("phase", "addons")),
 ];
 
@@ -85,7 +86,7 @@ fn struck(command: Command, (step, when): &(&'static str, When), fault: Fault, h
         Event(kind, text) => Mark::Event(kind, text),
         Step(resource) => Mark::Step(format!("h{host}"), resource),
     };
-    Struck { command, step: (*step).to_owned(), marks: vec![mark], fault, rest: false }
+    Struck { command, step: (*step).to_owned(), marks: vec![mark], fault }
 }
 
 /// The fault in every stage of the command; stages of hosts are those of `host`.

@@ -112,8 +112,6 @@ pub struct Struck {
     /// Several: runs one after the other, each struck at its mark, before the one that is left in peace.
     pub marks: Vec<Mark>,
     pub fault: Fault,
-    /// Moments that did not come in an earlier case, because what it had done until then does not come again.
-    pub rest: bool,
 }
 
 impl Struck {
@@ -135,7 +133,6 @@ impl Struck {
             }
         }
         let blows = outcome.blows;
-        ensure!(blows > 0 || self.rest, "none of its runs came as far as to be struck");
         if self.marks.len() > 1 {
             outcome.first = format!("{blows} of {} runs struck", self.marks.len());
         }
@@ -154,7 +151,7 @@ impl Struck {
     fn rest(&self, mut marks: Vec<Mark>) -> Option<Self> {
         marks.retain(|mark| matches!(mark, Mark::Moment(_)));
         let step = format!("{} moments that had not come", marks.len());
-        (!marks.is_empty()).then_some(Self { command: self.command, step, marks, fault: self.fault, rest: true })
+        (!marks.is_empty()).then_some(Self { command: self.command, step, marks, fault: self.fault })
     }
 
     /// One run, struck at the mark if it comes.
@@ -213,7 +210,7 @@ pub fn killed(site: &mut Site, command: Command, every: usize) -> Result<Vec<Str
     let case = |first: usize| {
         let marks: Vec<_> = moments.iter().skip(first).step_by(cases).cloned().map(Mark::Moment).collect();
         let step = format!("{} of {} moments, one after the other ({}/{cases})", marks.len(), moments.len(), first + 1);
-        Struck { command, step, marks, fault: Fault::Killed, rest: false }
+        Struck { command, step, marks, fault: Fault::Killed }
     };
     Ok((0..cases).map(case).collect())
 }
