@@ -98,17 +98,27 @@ impl Session {
                 }
             }
         };
-        tokio::pin!(sending, reading);
-        let result = tokio::select! {
-            result = &mut reading => result,
-            () = &mut sending => reading.await,
-        };
-        // what is half said is said to its end: something else may be asked of the host now
-        tokio::select! {
-            () = speaker.between() => {}
-            () = &mut sending => {}
+        to_its_end(reading, sending, speaker.between()).await
+    }
+}
+
+/// What `reading` comes to, while the other side is sent to. What is half said then is said to its end: something else may be asked of
+/// the host afterwards.
+async fn to_its_end<T>(
+    reading: impl Future<Output = T>,
+    sending: impl Future<Output = ()>,
+    between: impl Future<Output = ()>,
+) -> T {
+    tokio::pin!(sending, reading);
+    tokio::select! {
+        result = &mut reading => {
+            tokio::select! {
+                () = between => {}
+                () = &mut sending => {}
+            }
+            result
         }
-        result
+        () = &mut sending => reading.await,
     }
 }
 
@@ -268,6 +278,38 @@ fn line_up(queue: &mut VecDeque<(String, usize)>, sha256: String, size: Option<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_half_said_is_said_to_its_end() {
+        let late = || tokio::time::sleep(std::time::Duration::from_millis(20));
+        // the connection broke: who reads hears of it later
+        assert_eq!(
+            to_its_end(
+                async {
+                    late().await;
+                    7
+                },
+                async {},
+                std::future::pending()
+            )
+            .await,
+            7
+        );
+        let said = std::cell::Cell::new(false);
+        let sending = async {
+            late().await;
+            said.set(true);
+            std::future::pending().await
+        };
+        let between = async {
+            while !said.get() {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(to_its_end(async { 7 }, sending, between).await, 7);
+        assert!(said.get());
+        assert_eq!(to_its_end(async { 7 }, std::future::pending(), async {}).await, 7);
+    }
 
     #[test]
     fn what_is_small_goes_first() {

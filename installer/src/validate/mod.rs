@@ -94,7 +94,11 @@ pub async fn nodes_ready(client: &Client, cluster: &Cluster, timeout: Duration) 
 }
 
 /// Waits for every Deployment, DaemonSet and StatefulSet among `documents`.
-pub async fn workloads_available(client: &Client, documents: &[Value], timeout: Duration) -> anyhow::Result<((), String)> {
+pub async fn workloads_available(
+    client: &Client,
+    documents: &[Value],
+    timeout: Duration,
+) -> anyhow::Result<((), String)> {
     let workloads: Vec<_> = documents
         .iter()
         .filter_map(|document| {
