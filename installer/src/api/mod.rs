@@ -19,6 +19,8 @@ use serde_json::Value;
 
 use apply::{Applier, Outcome};
 
+use crate::cluster::Cluster;
+
 /// A host that loses power while it is spoken to answers nothing any more, not even an end. Whoever waits for an answer is told
 /// after these two.
 const PATIENCE: Patience =
@@ -36,10 +38,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// As [`Applier::apply`]; an error says of which server.
-    pub async fn apply(&self, objects: &[Value]) -> anyhow::Result<Vec<(String, Outcome)>> {
+    /// As [`Applier::apply`]; an error says on which host the server is.
+    pub async fn apply(&self, cluster: &Cluster, objects: &[Value]) -> anyhow::Result<Vec<(String, Outcome)>> {
         let applied = Applier::new(self.client.clone()).apply(objects).await;
-        applied.with_context(|| format!("at the API server of {}", self.context))
+        applied.with_context(|| format!("the API server on {}", self.host(cluster)))
+    }
+
+    /// The only control plane has no context of its own.
+    fn host<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
+        let of_host = self.context.split_once('@').map_or("", |(name, _)| name);
+        let mut hosts = cluster.hosts.iter().filter(|host| host.control_plane).map(|host| host.name.as_str());
+        let first = hosts.clone().next().unwrap_or(of_host);
+        hosts.find(|name| *name == of_host).unwrap_or(first)
     }
 }
 

@@ -239,7 +239,7 @@ async fn apply_addons(
         super::backup::gone::forget(run, client).await?;
     }
     let underway = run.printer.cluster("addons");
-    let outcomes = server.apply(addons).await?;
+    let outcomes = server.apply(&run.cluster, addons).await?;
     drift::remember_addons(&run.state, addons)?;
     let mut changed = tell_outcomes(run, &outcomes);
     drop(underway);

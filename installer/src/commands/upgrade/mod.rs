@@ -290,7 +290,7 @@ impl<'a> Upgrading<'a> {
         run.printer.phase("addons");
         let underway = run.printer.cluster("addons");
         let addons = up::addons(&run.cluster, &inputs.bundle.version)?;
-        let outcomes = server.apply(&addons).await?;
+        let outcomes = server.apply(&run.cluster, &addons).await?;
         drift::remember_addons(&run.state, &addons)?;
         let mut changed = hosts + up::tell_outcomes(run, &outcomes);
         drop(underway);
