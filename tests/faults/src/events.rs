@@ -53,7 +53,9 @@ impl Moment {
         let field = |name: &str| event[name].as_str().unwrap_or_default();
         let is_number = |word: &&str| word.starts_with(|it: char| it.is_ascii_digit());
         let subject = ["resource", "line", "text"].map(field).join(" ");
-        let words: Vec<_> = subject.split_whitespace().filter(|word| !is_number(word)).collect();
+        // versions in paths differ between runs, too
+        let without_digits = |word: &str| word.replace(|it: char| it.is_ascii_digit(), "");
+        let words: Vec<_> = subject.split_whitespace().filter(|word| !is_number(word)).map(without_digits).collect();
         let finished = if event["finished"] == true { " (done)" } else { "" };
         Self { event: field("event").into(), host: field("host").into(), what: words.join(" ") + finished }
     }
@@ -90,10 +92,10 @@ impl Ran {
         self.told().filter(|event| is_new(event)).map(|event| Moment::of(&event)).collect()
     }
 
-    /// What it reported as errors.
+    /// What it reported as errors, and as checks that failed.
     pub fn errors(&self) -> String {
         self.told()
-            .filter(|event| event["event"] == "error")
+            .filter(|event| event["event"] == "error" || event["ok"] == false)
             .filter_map(|event| event["text"].as_str().map(str::to_owned))
             .collect()
     }
@@ -212,9 +214,8 @@ mod tests {
     #[test]
     fn a_moment_is_found_again_in_another_run() {
         let told = |millis: u32, host: &str| {
-            format!(
-                r#"echo '{{"event":"plan","millis":{millis},"host":"{host}","text":"{host}: {millis} of 62 change"}}'"#
-            )
+            let text = format!("{host}: {millis} of 62 change /opt/0.1.{millis}/bin");
+            format!(r#"echo '{{"event":"plan","millis":{millis},"host":"{host}","text":"{text}"}}'"#)
         };
         let (first, _) =
             run(&Mark::Nth(0), &format!("{}; {}; {}", told(10, "h1"), told(40, "h2"), told(80, "h1")), 10.0);

@@ -188,7 +188,8 @@ impl Struck {
             }
             (None, ..) => bail!("it ended before that step, with {:?}:\n{}", ran.code, tail(&ran.said, 10)),
             (Some(_), Some(0), _) => Ok("went on"),
-            (Some(_), Some(1), _) => {
+            // 3: the cluster is not as it should be
+            (Some(_), Some(1 | 3), _) => {
                 let errors = ran.errors();
                 ensure!(!errors.is_empty(), "it failed and told no error:\n{}", tail(&ran.said, 10));
                 let host = self.fault.host().unwrap_or_default();
