@@ -69,7 +69,11 @@ impl Fault {
     pub fn lift(self, lab: &Lab) -> Result<()> {
         match self {
             Fault::PowerOff(n) => lab.host(n).start(),
-            Fault::Cut(n) | Fault::CutFor(n, _) => lab.host(n).heal(),
+            Fault::Cut(n) | Fault::CutFor(n, _) => {
+                lab.host(n).heal()?;
+                // the kernel has it noted for seconds that nobody is there
+                lab.host(n).wait_ssh(Duration::from_secs(20))
+            }
             Fault::DiskFull(n) => lab.host(n).exec("rm -f /filler.*")?.ok().map(drop),
             Fault::Killed | Fault::SessionsDropped => Ok(()),
         }
