@@ -73,8 +73,6 @@ pub fn clean(context: Context<'_>, remains: &Remains) -> Result<(), Failure> {
     for directory in pod_cgroups() {
         remove_cgroup(&directory);
     }
-    // systemd has looked whether it can forget them when they stopped, perhaps with a process in them still; a stop makes it look again
-    let _ = command::look("systemctl", &["stop", "kubepods*.slice"]);
     Ok(())
 }
 
