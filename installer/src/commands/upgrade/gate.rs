@@ -80,10 +80,7 @@ impl Gate<'_> {
             }
             node_is_ready(self.client, &name, self.since, self.timeout).await
         };
-        tokio::select! {
-            well = well => well?,
-            () = member.session.lost() => bail!("the connection to the host ended while its components started"),
-        }
+        while_there(member, well).await?;
         if member.facts.store.joined {
             let members = member.session.members().await?;
             let peer_url = member.host.etcd_peer_url();
@@ -105,6 +102,17 @@ impl Gate<'_> {
             bail!("it is not as it was brought to be: {}", left.join("; "));
         }
         Ok(())
+    }
+}
+
+/// Work that is in vain when the host goes.
+pub async fn while_there<T>(
+    member: &mut Member<'_>,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = member.session.lost() => bail!("the connection to the host ended while its components started"),
     }
 }
 
@@ -139,6 +147,13 @@ pub async fn node_is_ready(client: &Client, name: &str, since: Since, timeout: D
         Ok(_) => Ok(()),
         Err(found) => bail!("its node is not Ready after {} s: {}", timeout.as_secs(), says(found.values().next())),
     }
+}
+
+/// Waits until the cluster hears of the node's kubelet, or the time is up.
+pub async fn heard(client: &Client, name: &str, within: Duration) {
+    let only = Config::default().fields(&format!("metadata.name={name}"));
+    let heard = |node: &Node| !wait::node_silent(node);
+    let _ = wait::until(Api::<Node>::all(client.clone()), only, within, |found| found.values().any(heard)).await;
 }
 
 /// What the node says of itself.

@@ -12,6 +12,7 @@ use super::gate::{self, Gate, Since};
 use super::plan::Step;
 use super::{Upgrading, cordon};
 use crate::api::Servers;
+use crate::api::wait::node_silent;
 use crate::cluster::Host;
 use crate::commands::fleet::Member;
 use crate::commands::membership::may_stop;
@@ -24,6 +25,9 @@ use crate::printer::HostLine;
 
 /// How long an API server may take to answer that was ready a moment ago, or has failed.
 const RELEASE: Duration = Duration::from_secs(10);
+
+/// How long a kubelet may take to be heard again: after its API server was away for a while it comes back by itself.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of a host that is not upgraded.
 #[derive(Debug)]
@@ -116,7 +120,7 @@ impl Upgrading<'_> {
         self.fleet.bounded(step.host, applying).await?;
         line.doing("waiting until it is well");
         let timeout = self.run.cluster.limits.ready_timeout;
-        let client = self.api(step.host).await?;
+        let client = gate::while_there(member, self.api(step.host)).await?;
         let gate = Gate {
             printer: self.run.printer,
             servers: self.servers().await?,
@@ -151,11 +155,15 @@ impl Upgrading<'_> {
         });
         self.fleet.bounded(step.host, rolling).await?;
         let timeout = self.run.cluster.limits.ready_timeout;
-        if step.host.control_plane {
-            self.servers().await?.on(&step.host.name).ready(timeout).await?;
-        }
-        let client = self.api(step.host).await?;
-        gate::node_is_ready(&client, &step.host.name, since, timeout).await?;
+        let well = async {
+            if step.host.control_plane {
+                self.servers().await?.on(&step.host.name).ready(timeout).await?;
+            }
+            let client = self.api(step.host).await?;
+            gate::node_is_ready(&client, &step.host.name, since, timeout).await?;
+            Ok(client)
+        };
+        let client = gate::while_there(member, well).await?;
         self.tidy_back(member, &client).await;
         Ok(())
     }
@@ -164,6 +172,9 @@ impl Upgrading<'_> {
         let client = self.api(host).await?;
         let node = Api::<Node>::all(client.clone()).get_opt(&host.name).await.context("cannot ask for the node")?;
         let Some(node) = node else { return Ok(()) };
+        if node_silent(&node) {
+            gate::heard(&client, &host.name, HEARD_WITHIN).await;
+        }
         if !cordon::cordon(&client, &node).await.context("cannot cordon the node")? {
             self.tell(host, "was cordoned before, and stays so");
         }
