@@ -7,10 +7,10 @@ mod fixture;
 use std::time::{Duration, Instant};
 
 use fixture::image::IMAGE;
-use fixture::{Cluster, NAMESPACE, condition, phase};
+use fixture::{Cluster, NAMESPACE, NODE, condition, phase};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
@@ -37,6 +37,7 @@ async fn the_life_of_a_node() {
         inits_and_sidecars(&cluster),
         projects_certificates(&cluster),
     );
+    given_up_it_says_that_it_is_there(&cluster).await;
     streams(&cluster).await;
     a_restart_leaves_containers_alone(&mut cluster).await;
     a_lost_sandbox_is_made_again(&cluster).await;
@@ -64,6 +65,15 @@ async fn simple_pods_are_quick(cluster: &Cluster) {
     let conditions = pod.status.unwrap().conditions.unwrap();
     let ready = conditions.iter().find(|c| c.type_ == "Ready").unwrap();
     assert_eq!((&ready.reason, &ready.message), (&None, &None));
+}
+
+async fn given_up_it_says_that_it_is_there(cluster: &Cluster) {
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    // what the node controller does while the API server hears nothing of the kubelet
+    let given_up = json!({"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "late"});
+    let patch = Patch::Strategic(json!({"status": {"conditions": [given_up]}}));
+    nodes.patch_status(NODE, &PatchParams::default(), &patch).await.unwrap();
+    eprintln!("node ready again after {:?}", cluster.node_ready().await);
 }
 
 async fn everything_a_container_sees(cluster: &Cluster) {

@@ -22,6 +22,9 @@ use crate::cri::Cri;
 /// While the node is not ready the runtime is asked this often: its status cannot be watched.
 const CHECK_NOT_READY: Duration = Duration::from_millis(200);
 const CHECK_READY: Duration = Duration::from_secs(5);
+/// What the API has is read this often: others write there, too. When the node was not heard of for a while its conditions are
+/// Unknown, and nobody but the kubelet says otherwise (nodeStatusUpdateFrequency, pkg/kubelet/kubelet_node_status.go).
+const READ: Duration = Duration::from_secs(10);
 /// An unchanged status is repeated this often.
 const REPORT: Duration = Duration::from_secs(300);
 
@@ -50,7 +53,14 @@ impl NodeKeeper {
         };
         self.registered.notify_one();
         let mut reported = tokio::time::Instant::now() - REPORT;
+        let mut read = tokio::time::Instant::now();
         loop {
+            if read.elapsed() >= READ
+                && let Ok(node) = self.register().await
+            {
+                known = node;
+                read = tokio::time::Instant::now();
+            }
             let previous = known.status.clone().unwrap_or_default();
             let fresh = self.current_status(&previous).await;
             let ready = status::is_ready(&fresh);
