@@ -55,11 +55,12 @@ impl NodeKeeper {
         let mut reported = tokio::time::Instant::now() - REPORT;
         let mut read = tokio::time::Instant::now();
         loop {
-            if read.elapsed() >= READ
-                && let Ok(node) = self.register().await
-            {
-                known = node;
+            if read.elapsed() >= READ {
                 read = tokio::time::Instant::now();
+                // a Node that is gone, or that lacks a label, is not made anew because it was looked at
+                if let Ok(Some(node)) = self.read().await {
+                    known = node;
+                }
             }
             let previous = known.status.clone().unwrap_or_default();
             let fresh = self.current_status(&previous).await;
@@ -104,10 +105,15 @@ impl NodeKeeper {
         sent.context("cannot patch the node's status")
     }
 
+    async fn read(&self) -> Result<Option<Node>> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        api.get_opt(&self.config.node_name).await.context("cannot read the node")
+    }
+
     async fn register(&self) -> Result<Node> {
         let api: Api<Node> = Api::all(self.client.clone());
         let labels = labels(&self.config);
-        if let Some(node) = api.get_opt(&self.config.node_name).await.context("cannot read the node")? {
+        if let Some(node) = self.read().await? {
             let missing: BTreeMap<_, _> = labels
                 .into_iter()
                 .filter(|(k, v)| node.metadata.labels.as_ref().and_then(|l| l.get(k)) != Some(v))
