@@ -95,8 +95,8 @@ fn run(args: &Args) -> Result<bool> {
         let (row, rest) = case.run(&mut site);
         println!("{row}");
         cases.extend(rest);
-        matrix.write(&args.out)?;
         matrix.add(row);
+        matrix.write(&args.out)?;
     }
     site.end()?;
     matrix.print();

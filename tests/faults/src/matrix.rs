@@ -1,6 +1,6 @@
 //! What came of it all, for people and for programs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -93,25 +93,28 @@ impl Matrix {
 
     /// A matrix without rows proves nothing, and neither does a fault that was to strike and never did.
     pub fn is_good(&self) -> bool {
-        let missed = |(command, fault)| {
-            let rows = self.0.iter().filter(|row| (&row.command, &row.fault) == (command, fault));
-            let counts: Vec<_> = rows.filter_map(|row| row.outcome.as_ref().ok()).collect();
+        let missed = |rows: &Vec<&Row>| {
+            let counts: Vec<_> = rows.iter().filter_map(|row| row.outcome.as_ref().ok()).collect();
             counts.iter().any(|outcome| outcome.missed > 0) && counts.iter().all(|outcome| outcome.blows == 0)
         };
-        let groups: BTreeSet<_> = self.0.iter().map(|row| (&row.command, &row.fault)).collect();
-        !self.0.is_empty() && self.0.iter().all(|row| row.outcome.is_ok()) && !groups.into_iter().any(missed)
+        !self.0.is_empty() && self.0.iter().all(|row| row.outcome.is_ok()) && !self.groups().values().any(missed)
+    }
+
+    /// By command and fault.
+    fn groups(&self) -> BTreeMap<(&str, &str), Vec<&Row>> {
+        let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
+        for row in &self.0 {
+            groups.entry((row.command.as_str(), row.fault.as_str())).or_default().push(row);
+        }
+        groups
     }
 
     /// One line for each command and fault: how many cases and blows, how many moments never came, and the longest times.
     pub fn summary(&self) -> String {
-        let mut groups: BTreeMap<(&str, &str), Vec<&Row>> = BTreeMap::new();
-        for row in &self.0 {
-            groups.entry((&row.command, &row.fault)).or_default().push(row);
-        }
         let mut text = String::from(
             "| command | fault | cases | struck | did not come | whole again | longest s to end | longest s to heal |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
-        for ((command, fault), rows) in groups {
+        for ((command, fault), rows) in self.groups() {
             let good: Vec<_> = rows.iter().filter_map(|row| row.outcome.as_ref().ok()).collect();
             let longest = |of: fn(&Outcome) -> f64| good.iter().map(|outcome| of(outcome)).fold(0.0, f64::max);
             let sum = |of: fn(&Outcome) -> usize| good.iter().map(|outcome| of(outcome)).sum::<usize>();

@@ -56,7 +56,10 @@ impl State {
 
     /// How many legs the way has.
     pub fn distance(self, wanted: State) -> usize {
-        let next = |state: &State| (*state != wanted).then(|| state.leg_to(wanted).ok().map(|(_, at)| at)).flatten();
+        let next = |state: &State| match *state == wanted {
+            true => None,
+            false => state.leg_to(wanted).ok().map(|(_, at)| at),
+        };
         std::iter::successors(Some(self), next).count() - 1
     }
 }

@@ -134,6 +134,9 @@ impl Struck {
         }
         let blows = outcome.blows;
         if self.marks.len() > 1 {
+            // moments are left for another case, events that are counted are not
+            let left = matches!(self.marks[..], [Mark::Moment(_), ..]);
+            ensure!(left || blows > 1, "only {blows} of its runs came as far as to be struck");
             outcome.first = format!("{blows} of {} runs struck", self.marks.len());
         }
         if blows == 0 {
