@@ -46,11 +46,16 @@ impl Server {
 
     /// The only control plane has no context of its own.
     fn host<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
-        let of_host = self.context.split_once('@').map_or("", |(name, _)| name);
+        let named = host_of(&self.context).unwrap_or_default();
         let mut hosts = cluster.hosts.iter().filter(|host| host.control_plane).map(|host| host.name.as_str());
-        let first = hosts.clone().next().unwrap_or(of_host);
-        hosts.find(|name| *name == of_host).unwrap_or(first)
+        let first = hosts.clone().next().unwrap_or(named);
+        hosts.find(|name| *name == named).unwrap_or(first)
     }
+}
+
+/// Whom a context names: the host of one of several control planes, the administrator where there is one.
+fn host_of(context: &str) -> Option<&str> {
+    context.split_once('@').map(|(host, _)| host)
 }
 
 impl Servers {
@@ -80,7 +85,7 @@ impl Servers {
 
     /// Those that run on other hosts than these; with one control plane there is one way only.
     pub fn elsewhere(mut self, hosts: &[String]) -> Self {
-        let on = |context: &str| context.split_once('@').is_some_and(|(host, _)| hosts.iter().any(|name| name == host));
+        let on = |context: &str| host_of(context).is_some_and(|host| hosts.iter().any(|name| name == host));
         self.0.retain(|(context, _)| !on(context));
         self
     }
@@ -88,7 +93,7 @@ impl Servers {
     /// The one that runs on this host; with one control plane there is one only.
     pub fn on(mut self, host: &str) -> Self {
         if self.0.len() > 1 {
-            self.0.retain(|(context, _)| context.split_once('@').is_some_and(|(name, _)| name == host));
+            self.0.retain(|(context, _)| host_of(context) == Some(host));
         }
         self
     }

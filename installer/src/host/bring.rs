@@ -233,8 +233,7 @@ impl Sender<'_> {
             peers.directly()
         } else {
             let need = if tries == 0 { Need::Blob } else { Need::Again };
-            let choosing = peers.origin(self.host, &sha256, need);
-            choosing.await
+            peers.origin(self.host, &sha256, need).await
         };
         match origin {
             Origin::Operator(_sending) => self.send(&sha256, size).await,
