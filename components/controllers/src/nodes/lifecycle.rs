@@ -109,8 +109,12 @@ impl Controller {
                 None => return Ok(()),
             },
         };
-        self.write_taints(&node).await?;
-        if ready(&node) == "True" { Ok(()) } else { self.mark_pods(&node).await }
+        // the pods are marked even while the taints cannot be written: a cache that lags has them refused until it catches up
+        let tainted = self.write_taints(&node).await;
+        if ready(&node) != "True" {
+            self.mark_pods(&node).await?;
+        }
+        tainted
     }
 
     /// How long until the node counts as stale if nothing more is heard; `None` if it is. `live` is what the API server
@@ -309,29 +313,52 @@ mod tests {
     }
 
     /// What the API server has of the node, and the marks it was sent.
-    #[derive(Default)]
     struct Server {
         renewed: &'static str,
+        ready: &'static str,
+        /// Whether its node is newer than the caches'.
+        newer: bool,
         marks: usize,
+        marked_pods: usize,
+    }
+
+    impl Default for Server {
+        fn default() -> Self {
+            Self { renewed: "", ready: "True", newer: false, marks: 0, marked_pods: 0 }
+        }
     }
 
     fn lease(renewed: &str) -> serde_json::Value {
         json!({"metadata": {"name": "n", "namespace": NODE_LEASES}, "spec": {"renewTime": renewed}})
     }
 
+    fn ready_pod() -> serde_json::Value {
+        json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "n", "containers": []}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    }
+
     fn controller(server: Arc<Mutex<Server>>) -> Controller {
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let mut server = server.lock();
+            let mut status = http::StatusCode::OK;
             let answer = match (request.method().as_str(), request.uri().path()) {
                 ("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n") => lease(server.renewed),
+                ("PATCH", "/api/v1/nodes/n" | "/api/v1/nodes/n/status") if server.newer => {
+                    status = http::StatusCode::CONFLICT;
+                    json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409, "message": "modified"})
+                }
                 (method, "/api/v1/nodes/n" | "/api/v1/nodes/n/status") => {
                     server.marks += usize::from(method == "PATCH");
-                    serde_json::to_value(node(Some("True"), json!([]), false)).unwrap()
+                    serde_json::to_value(node(Some(server.ready), json!([]), false)).unwrap()
+                }
+                ("PATCH", "/api/v1/namespaces/default/pods/p/status") => {
+                    server.marked_pods += 1;
+                    ready_pod()
                 }
                 other => panic!("{other:?}"),
             };
-            let body = kube::client::Body::from(answer.to_string().into_bytes());
-            async { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+            let mut answer = http::Response::new(kube::client::Body::from(answer.to_string().into_bytes()));
+            *answer.status_mut() = status;
+            async { Ok::<_, std::convert::Infallible>(answer) }
         });
         let client = kube::Client::new(service, "default");
         let config = json!({"clusterSigningCertFile": "", "clusterSigningKeyFile": "", "rootCaFile": ""});
@@ -349,7 +376,7 @@ mod tests {
     async fn a_silent_node_is_marked_only_when_the_api_server_has_not_heard_of_it_either() {
         const OLD: &str = "2026-01-01T00:00:00.000000Z";
         const NEW: &str = "2026-01-01T00:00:30.000000Z";
-        let server = Arc::new(Mutex::new(Server { renewed: NEW, marks: 0 }));
+        let server = Arc::new(Mutex::new(Server { renewed: NEW, ..Server::default() }));
         let it = controller(server.clone());
         it.ctx.informers.leases.apply(serde_json::from_value(lease(OLD)).unwrap());
         let key = Key::new("", "n");
@@ -363,6 +390,17 @@ mod tests {
         silence();
         it.sync(&key).await.unwrap();
         assert_eq!(server.lock().marks, 1);
+    }
+
+    #[tokio::test]
+    async fn pods_of_a_dead_node_are_marked_while_its_taints_are_refused() {
+        let server = Arc::new(Mutex::new(Server { ready: "False", newer: true, ..Server::default() }));
+        let it = controller(server.clone());
+        it.ctx.informers.nodes.apply(node(Some("False"), json!([]), false));
+        it.ctx.informers.pods.apply(serde_json::from_value(ready_pod()).unwrap());
+        let synced = it.sync(&Key::new("", "n")).await;
+        assert!(synced.is_err(), "the taints are to be tried again");
+        assert_eq!(server.lock().marked_pods, 1);
     }
 
     #[test]
