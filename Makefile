@@ -20,7 +20,7 @@ DRIVERS := $(PRODUCT) -p conformance -p clients -p faults
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$(or $(shell rustup which clippy-driver 2>/dev/null),clippy-driver) CLIPPY_ARGS=-Dwarnings
 E2E := $(notdir $(wildcard tests/e2e/tests/*))
 
-.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-install bench-api fleet vagrant vagrant-validate test-vm test-neighbours
+.PHONY: help deps space build drivers bundle bundles demo demo-ha demo-down test style lint unit stores e2e faults faults-short faults-load faults-load-short conformance conformance-cluster clients prune bench bench-install bench-api fleet vagrant vagrant-validate test-vm test-neighbours
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -63,6 +63,9 @@ lint: style ## and clippy
 unit: deps ## tests of every crate, and of the lab itself; clippy compiles them, so what it finds fails the build
 	$(CLIPPY) cargo test --workspace --no-run
 	KINSTALL_KUBECTL=$$(target/$(HOST)/debug/lab kubectl) $(CLIPPY) cargo test --workspace --exclude e2e
+
+stores: deps ## both stores' long form: 1,000 kills of each, 150,000 objects, a minute of histories with members killed; an hour
+	KINSTALL_STORE_KILLS=1000 KINSTALL_STORE_OBJECTS=150000 KINSTALL_STORE_SECONDS=60 cargo test -p store -- --nocapture $(ARGS)
 
 e2e: bundles drivers ## the whole way, on hosts of the lab; every client and the conformance suite with it
 	tests/clients/deps.sh

@@ -390,8 +390,8 @@ pub fn store_error(error: store::Error) -> ApiError {
         }
         store::Error::Corrupt(why) => ApiError::internal(why),
         store::Error::Unavailable(why) => {
-            tracing::error!(%why, "the store cannot write");
-            ApiError::service_unavailable("the store cannot write; see the API server's log")
+            tracing::error!(%why, "the store is not available");
+            ApiError::service_unavailable(format!("the store is not available: {why}"))
         }
     }
 }

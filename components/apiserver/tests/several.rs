@@ -57,6 +57,19 @@ async fn a_server_that_does_not_reach_its_store_is_not_ready() {
     server.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_every_cluster_has_is_made_though_etcd_loses_its_leader_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FaultyStore::new(EmbeddedStore::open(&dir.path().join("store")).unwrap());
+    store.doubt(200);
+    let server = Api::start_on(store.clone(), dir.path(), |_| {}).await;
+    assert_eq!(store.in_doubt(), 0);
+    for path in ["/api/v1/namespaces/kube-node-lease", "/api/v1/namespaces/default/services/kubernetes"] {
+        assert_eq!(call(&server, "GET", path, Value::Null).await.0, 200, "{path}");
+    }
+    server.shutdown().await;
+}
+
 /// A server of its own name and address; all servers of a cluster listen on the same port.
 fn at(name: &str, address: &str, port: u16) -> impl FnOnce(&mut Config) {
     let name = name.to_owned();

@@ -1,4 +1,4 @@
-//! Three real members of etcd: founded together, one loses its data, is taken out and joins again.
+//! Three real members of etcd: founded together, one's data is damaged and then lost, it is taken out and joins again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::TcpListener;
@@ -35,6 +35,27 @@ impl Member {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    /// Overwrites all that etcd holds, but for the pages that say where it is.
+    fn damage(&mut self) {
+        self.kill();
+        let file = self.config.directory.join("data/member/snap/db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[2 * 4096..].fill(0x5a);
+        std::fs::write(&file, bytes).unwrap();
+    }
+
+    /// How etcd ended by itself.
+    async fn ended(&mut self) -> std::process::ExitStatus {
+        for _ in 0..100 {
+            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+                self.process = None;
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("{} runs", self.config.name);
     }
 
     fn lose_data(&mut self) {
@@ -125,6 +146,15 @@ async fn founded_lost_taken_out_and_joined() {
     well(&all[0].config).await;
     let there = list(&all[0].config).await.unwrap();
     let id = |name: &str| there.iter().find(|member| member.name == name).unwrap().id;
+
+    // etcd does not run on a damaged file, and the others say whose it is
+    all[2].damage();
+    all[2].start().await.unwrap();
+    let status = all[2].ended().await;
+    assert!(!status.success(), "{status}");
+    let seen = list(&all[0].config).await.unwrap();
+    let ill: Vec<&str> = seen.iter().filter(|member| !member.healthy).map(|member| member.name.as_str()).collect();
+    assert_eq!(ill, ["m2"]);
 
     // its data is gone: it may not come back as the one that it was
     all[2].lose_data();

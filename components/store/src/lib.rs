@@ -105,7 +105,7 @@ pub enum Error {
     Future { requested: Revision, newest: Revision },
     #[error("the store's files cannot be used: {0}")]
     Corrupt(String),
-    #[error("the store cannot write: {0}")]
+    #[error("the store is not available: {0}")]
     Unavailable(String),
 }
 
@@ -131,7 +131,8 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets history before `revision`; the newest value of every live key stays.
     async fn compact(&self, revision: Revision) -> Result<()>;
     /// Gives disk space back when at least half of the files, and at least so many bytes, hold nothing any more; returns how
-    /// many bytes that was. Writes wait meanwhile.
+    /// many bytes that was. Writes wait meanwhile. A store that refuses writes because its space was used up takes them again
+    /// afterwards, if there is room.
     async fn defragment(&self, at_least: u64) -> Result<u64>;
     /// Fails when reads or writes cannot be served at the moment. The caller bounds how long this may take.
     async fn ready(&self) -> Result<()> {

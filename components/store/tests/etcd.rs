@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{all, delete, etcd::Cluster, open, open_at, put};
+use common::{all, delete, etcd::Cluster, number, open, open_at, put};
 use futures::StreamExt;
 use rand::Rng;
 use store::{EmbeddedStore, Error, EtcdConfig, EtcdStore, Expect, Revision, Store, WatchItem};
@@ -83,7 +83,7 @@ async fn record(store: Arc<dyn Store>) -> Acknowledged {
 /// watch misses, repeats or reorders, and all see the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_members_lose_nothing_and_watches_go_on() {
-    let rounds: usize = std::env::var("KINSTALL_STORE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let rounds = number("KINSTALL_STORE_KILLS", 4);
     let mut cluster = Cluster::start(3).await;
     let mut stores = vec![open(&cluster, None).await];
     stores.extend([open_at(&cluster, 1, None).await, open_at(&cluster, 2, None).await]);

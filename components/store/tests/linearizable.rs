@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::history::{Call, Operation, Verdict, check};
-use common::{delete, open_at, put};
+use common::{delete, number, open_at, put};
 use rand::Rng;
 use store::{Error, Expect, Store};
 
@@ -84,15 +84,20 @@ async fn judge(stores: Vec<Arc<dyn Store>>, until: Duration) -> usize {
     count
 }
 
+/// `KINSTALL_STORE_SECONDS=60` is the long form.
+fn seconds(otherwise: usize) -> Duration {
+    Duration::from_secs(number("KINSTALL_STORE_SECONDS", otherwise) as u64)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded() {
     let subject = common::embedded().await;
-    let count = judge(vec![subject.store.clone()], Duration::from_secs(1)).await;
+    let count = judge(vec![subject.store.clone()], seconds(1)).await;
     println!("{count} operations, one order");
     assert!(count > 500, "{count}");
 }
 
-/// Three clients, each with its own member first, one of which is killed and comes back.
+/// Three clients, each with its own member first; every 5 s one of them is killed and comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_whose_member_dies() {
     let mut cluster = common::etcd::Cluster::start(3).await;
@@ -101,11 +106,15 @@ async fn etcd_whose_member_dies() {
         open_at(&cluster, 1, None).await,
         open_at(&cluster, 2, None).await,
     ];
-    let judged = tokio::spawn(judge(stores, Duration::from_secs(5)));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    cluster.kill(0);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    cluster.restart(0);
+    let until = seconds(5);
+    let judged = tokio::spawn(judge(stores, until));
+    for victim in (0..3).cycle().take((until.as_secs() / 5).max(1) as usize) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.kill(victim);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        cluster.restart(victim);
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+    }
     let count = judged.await.unwrap();
     println!("{count} operations, one order");
     assert!(count > 500, "{count}");

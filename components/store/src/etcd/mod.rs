@@ -12,6 +12,7 @@ mod follower;
 mod load;
 mod origin;
 mod reads;
+mod space;
 mod translate;
 mod write;
 
@@ -146,15 +147,7 @@ impl Store for EtcdStore {
     /// looks after it.
     async fn defragment(&self, at_least: u64) -> Result<u64> {
         let (_, mut client) = self.members.current();
-        let asked = |error: etcd_client::Error| Error::Unavailable(format!("etcd: {error}"));
-        let status = client.status().await.map_err(asked)?;
-        let (size, used) = (status.db_size().max(0).cast_unsigned(), status.raft_used_db_size().max(0).cast_unsigned());
-        let unused = size.saturating_sub(used);
-        if unused * 2 < size || unused < at_least.max(1) {
-            return Ok(0);
-        }
-        client.defragment().await.map_err(asked)?;
-        Ok(unused)
+        space::give_back(&mut client, at_least).await.map_err(|error| Error::Unavailable(format!("etcd: {error}")))
     }
 
     /// Follows etcd no longer: reads of the newest state fail from now on.

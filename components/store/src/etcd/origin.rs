@@ -89,7 +89,9 @@ fn no_other(dir: &Path, offset: Offset) -> Result<()> {
     match embedded::contents(dir)? {
         Some((_, revision)) if revision == offset.0 => embedded::retire(dir),
         Some((_, revision)) => Err(Error::Unavailable(format!(
-            "etcd has this cluster's objects, and so has {} (up to revision {revision}), which a restore has put there. to bring              that one in, stop kinstall-control-plane on every control plane and remove from etcd what is below {OBJECTS} and the              key {KEY}; to stay with what etcd has, move that folder away",
+            "etcd has this cluster's objects, and so has {} (up to revision {revision}), which a restore has put there. to bring \
+             that one in, stop kinstall-control-plane on every control plane and remove from etcd what is below {OBJECTS} and the \
+             key {KEY}; to stay with what etcd has, move that folder away",
             dir.display()
         ))),
         None => Ok(()),

@@ -60,7 +60,9 @@ pub fn failure(error: etcd_client::Error) -> Failure {
     match i32::from(status.code()) {
         OUT_OF_RANGE if message.contains("compacted") => Failure::Final(Error::Compacted { requested: 0, oldest: 0 }),
         RESOURCE_EXHAUSTED if message.contains("space exceeded") => Failure::Final(Error::Unavailable(
-            "etcd's space quota is used up; compact and defragment it, then disarm its NOSPACE alarm".into(),
+            "etcd's space quota is used up. delete objects that nobody needs: deletions are still taken, their space is given back \
+             within ten minutes, and writes go on"
+                .into(),
         )),
         // too many requests
         RESOURCE_EXHAUSTED => Failure::Passing(message.to_owned()),

@@ -1,12 +1,13 @@
 //! Real etcd members on this machine, ended with the value that holds them.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 pub struct Cluster {
     members: Vec<Member>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 struct Member {
@@ -18,6 +19,11 @@ struct Member {
 impl Cluster {
     /// Members that know each other from the start; returns when a client gets answers.
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, &[]).await
+    }
+
+    /// The same with further options of etcd's.
+    pub async fn start_with(count: usize, options: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports: Vec<(u16, u16)> = free_ports(count * 2).chunks(2).map(|pair| (pair[0], pair[1])).collect();
         let peers: Vec<String> =
@@ -37,10 +43,12 @@ impl Cluster {
                 ("election-timeout", "500".into()),
                 ("log-level", "error".into()),
             ];
-            let arguments = pairs.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
+            let further = options.iter().map(|(name, value)| (*name, (*value).to_owned()));
+            let arguments =
+                pairs.into_iter().chain(further).flat_map(|(name, value)| [format!("--{name}"), value]).collect();
             Member { arguments, client, process: None }
         });
-        let mut cluster = Self { members: members.collect(), _dir: dir };
+        let mut cluster = Self { members: members.collect(), dir };
         (0..count).for_each(|n| cluster.restart(n));
         cluster.answers().await;
         cluster
@@ -60,15 +68,31 @@ impl Cluster {
 
     pub fn restart(&mut self, n: usize) {
         self.kill(n);
-        let member = &mut self.members[n];
-        let process = Command::new("etcd")
-            .args(&member.arguments)
-            .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH.replace("aarch64", "arm64"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd is installed (tests/lab/deps.sh)");
-        member.process = Some(process);
+        let process = self.command(n).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.members[n].process = Some(process.expect("etcd is installed (tests/lab/deps.sh)"));
+    }
+
+    /// Starts a member that ends by itself, and gives what it said.
+    pub async fn last_words(&mut self, n: usize) -> String {
+        self.kill(n);
+        let mut command = tokio::process::Command::from(self.command(n));
+        let ended = tokio::time::timeout(Duration::from_secs(20), command.kill_on_drop(true).output()).await;
+        let output = ended.expect("it does not run").unwrap();
+        assert!(!output.status.success(), "{}", output.status);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// The file with everything that a member holds.
+    pub fn database(&self, n: usize) -> PathBuf {
+        self.dir.path().join(format!("m{n}/member/snap/db"))
+    }
+
+    fn command(&self, n: usize) -> Command {
+        let mut command = Command::new("etcd");
+        command
+            .args(&self.members[n].arguments)
+            .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH.replace("aarch64", "arm64"));
+        command
     }
 
     async fn answers(&self) {

@@ -10,6 +10,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use store::{EmbeddedStore, EtcdConfig, EtcdStore, Expect, Op, RangeRequest, Revision, Store, Txn};
 
+/// What an environment variable says: how long a test's long form is.
+pub fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
 /// A store with what it lives from.
 pub struct Subject {
     pub store: Arc<dyn Store>,

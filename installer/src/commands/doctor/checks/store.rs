@@ -9,8 +9,9 @@ pub fn etcd(seen: &Seen<'_>) -> Vec<Found> {
     for (host, probe) in seen.probed() {
         if let Some(line) = &probe.no_space {
             let what = "etcd's space is used up: nothing can be written to the cluster any more";
-            let cure = "free some space on the disks, compact and defragment the members one after the other (`etcdctl compact`, \
-                        `etcdctl defrag`), then `etcdctl alarm disarm`";
+            let cure = "delete objects that nobody needs: that is still taken, and each control plane gives its member's space back \
+                        and takes writes again within ten minutes. by hand: `etcdctl compact`, `etcdctl defrag` on every member, \
+                        then `etcdctl alarm disarm`";
             list.push(found(Sure::Likely, &host.host.name, what, cure).signs([line.clone()]));
         }
     }
