@@ -34,6 +34,11 @@ pub fn symlink_atomic(target: &str, path: &Path) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
+/// Everything of the file system in which `directory` lies is on the disk when this returns.
+pub fn sync_file_system(directory: &Path) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(File::open(directory)?)?)
+}
+
 pub fn create_private(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     match fs::remove_file(path) {

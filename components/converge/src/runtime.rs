@@ -7,6 +7,9 @@ use crate::sink::Sink;
 
 pub const UNIT: &str = "kinstall-containerd.service";
 
+/// Where it keeps images and containers.
+pub const ROOT: &str = "/var/lib/kinstall/containerd";
+
 const CTR: &str = "/opt/kinstall/current/bin/ctr";
 /// The namespace in which the CRI keeps its images and containers.
 const CONNECTION: [&str; 4] = ["--address", "/run/kinstall/containerd.sock", "--namespace", "k8s.io"];

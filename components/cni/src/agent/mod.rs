@@ -1,5 +1,6 @@
 //! The node's network agent.
 
+mod cache;
 mod config;
 pub mod conflist;
 pub mod masquerade;

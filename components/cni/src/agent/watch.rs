@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::config::Config;
 use super::overlay::Peer;
-use super::{conflist, masquerade, overlay, policy};
+use super::{cache, conflist, masquerade, overlay, policy};
 
 /// What the kernel refused is tried again after this, unless something changes before.
 const RETRY: Duration = Duration::from_secs(2);
@@ -45,6 +45,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if !policies_are_enforced()? {
         // The runtime would start pods that no policy guards.
         conflist::remove(&config)?;
+    }
+    // the runtime is not ours to hold up
+    if let Err(error) = cache::remove_torn(cache::DIRECTORY.as_ref()) {
+        tracing::error!("cannot look through {}: {error}", cache::DIRECTORY);
     }
     masquerade::ensure(config.cluster_cidr).context("cannot write the masquerading table")?;
     let client = client::from_kubeconfig(&config.kubeconfig).await?;

@@ -51,11 +51,27 @@ pub fn down(context: Context<'_>, keep_data: bool) -> Result<Event, Failure> {
         steps.run(&entry.resource, Action::Remove, || remove_directory(context, entry, &manifest, keep_data))?;
     }
     let kept = data_directories(&manifest, keep_data);
+    // Before the manifest goes, too: it tells the next run what came back, and may lie in another file system.
+    on_disk(context.root)?;
     tree::forget_state(context.root, &kept).map_err(|error| resources::io("state", &error))?;
     if !kept.is_empty() {
         remember_data(context, manifest).map_err(|error| resources::io("manifest", &error))?;
     }
+    on_disk(context.root)?;
     Ok(Event::Done { changed, unchanged: 0 })
+}
+
+/// A host that loses its power has again what was removed in its last seconds, and nobody comes to remove it once more.
+fn on_disk(root: &Root) -> Result<(), Failure> {
+    for directory in ["/etc", "/opt", "/var/lib"] {
+        match files::sync_file_system(&root.path(directory)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(resources::io("write to the disk", &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 struct Steps<'a> {

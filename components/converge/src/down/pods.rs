@@ -51,7 +51,7 @@ pub fn clean(context: Context<'_>, remains: &Remains) -> Result<(), Failure> {
         let _ = kill(*pid, Signal::SIGKILL);
     }
     pidfd::wait_all(&left, Instant::now() + GRACE);
-    for path in ["/run/kinstall", "/var/lib/kubelet", "/var/lib/kinstall/containerd"] {
+    for path in ["/run/kinstall", "/var/lib/kubelet", runtime::ROOT] {
         let path = context.root.path(path);
         if path.exists() {
             tree::unmount_below(&path).map_err(|error| resources::io(STEP, &error))?;

@@ -1,6 +1,6 @@
 //! Images in the runtime's store, imported from archives or made here from an executable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -17,6 +17,10 @@ use crate::{Root, STATE_DIR, files, runtime};
 #[derive(Default, Serialize, Deserialize)]
 struct Imported {
     images: BTreeMap<String, String>,
+    /// Imports that were begun, by the images' names. The runtime writes down that it has a layer before the layer's files are on
+    /// the disk, so a host that loses its power meanwhile has images with empty files.
+    #[serde(default)]
+    unfinished: BTreeSet<String>,
 }
 
 fn record_path(root: &Root) -> std::path::PathBuf {
@@ -83,8 +87,7 @@ pub fn apply(context: Context<'_>, step: &str, name: &str, source: &ImageSource)
             archive
         }
     };
-    let shown = archive.display().to_string();
-    let imported_now = runtime::run(context.sink, step, &["images", "import", &shown]);
+    let imported_now = import(context, step, name, &archive);
     let removed = match source {
         ImageSource::Archive { sha256, .. } => context.blobs.used(sha256),
         ImageSource::Executable { .. } => fs::remove_file(&archive),
@@ -92,8 +95,46 @@ pub fn apply(context: Context<'_>, step: &str, name: &str, source: &ImageSource)
     removed.map_err(fail)?;
     imported_now?;
     let mut record = imported(context.root);
+    record.unfinished.remove(name);
     record.images.insert(name.to_owned(), fingerprint(context.root, source).map_err(fail)?);
     save(context.root, &record).map_err(fail)
+}
+
+/// All of it is on the disk when this returns.
+fn import(context: Context<'_>, step: &str, name: &str, archive: &Path) -> Result<(), Failure> {
+    let fail = |error: io::Error| super::io(step, &error);
+    let mut record = imported(context.root);
+    match record.unfinished.insert(name.to_owned()) {
+        true => save(context.root, &record).map_err(fail)?,
+        false => discard(context, step, name)?,
+    }
+    runtime::run(context.sink, step, &["images", "import", &archive.display().to_string()])?;
+    files::sync_file_system(Path::new(runtime::ROOT)).map_err(fail)
+}
+
+/// Takes out what an import has left that did not end: the next one would find its layers there and leave them as they are. What holds
+/// them beside the image is the lease under which they were made, and every other name of that image.
+fn discard(context: Context<'_>, step: &str, name: &str) -> Result<(), Failure> {
+    let leases = runtime::run(context.sink, step, &["leases", "list", "--quiet"])?;
+    for lease in leases.lines() {
+        runtime::run(context.sink, step, &["leases", "delete", lease])?;
+    }
+    let listed = runtime::run(context.sink, step, &["images", "list"])?;
+    match names(&listed, name).as_slice() {
+        [] => Ok(()),
+        all => runtime::run(context.sink, step, &[&["images", "remove", "--sync"], all].concat()).map(drop),
+    }
+}
+
+/// All names in a list of images that the image called `name` has: the CRI calls it by the digest of its configuration, too. A line
+/// has the name, the media type and the digest of the manifest.
+fn names<'a>(listed: &'a str, name: &str) -> Vec<&'a str> {
+    let image = |line: &'a str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?, words.nth(1)?))
+    };
+    let digest = listed.lines().filter_map(image).find(|(it, _)| *it == name).map(|(_, digest)| digest);
+    listed.lines().filter_map(image).filter(|(_, it)| Some(*it) == digest).map(|(it, _)| it).collect()
 }
 
 /// An OCI image layout (image-spec v1) of one uncompressed layer that holds the executable. The same input gives the same
@@ -158,6 +199,17 @@ fn append_dir<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32) -> io:
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_image_has_the_names_that_the_runtime_gave_it_too() {
+        let listed = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n\
+                      kinstall.local/tools:1 application/x sha256:1 1.2 MiB linux/amd64 a=b\n\
+                      kinstall.local/tools:10 application/x sha256:2 1.2 MiB linux/amd64 -\n\
+                      sha256:f application/x sha256:1 1.2 MiB linux/amd64 a=b\n";
+        assert_eq!(names(listed, "kinstall.local/tools:1"), ["kinstall.local/tools:1", "sha256:f"]);
+        assert_eq!(names(listed, "kinstall.local/tools:10"), ["kinstall.local/tools:10"]);
+        assert_eq!(names(listed, "kinstall.local/tools"), [""; 0]);
+    }
 
     #[test]
     fn the_same_executable_gives_the_same_archive() {
