@@ -19,7 +19,7 @@ pub use control_planes::{BALANCER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, Extern
 use ipnet::Ipv4Net;
 pub use registries::{Proxy, Registry};
 use serde::{Deserialize, Serialize};
-pub use ssh::{Bastion, Become, ConfigFile, Secret, Ssh};
+pub use ssh::{Bastion, Become, ConfigFile, Said, Secret, Ssh};
 
 use crate::bundle::Signer;
 use crate::inventory::substitute::{Environment, Variables};

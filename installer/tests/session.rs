@@ -89,8 +89,8 @@ async fn converge_is_brought_answers_and_leaves_nothing() {
     let changes = session.plan(&state).await.unwrap();
     assert_eq!((changes.len(), changes[0].action), (1, Action::Create));
     assert!(!Path::new(&path).exists());
-    // probe, upload, converge with facts, plan
-    assert_eq!(session.close().await, 4);
+    // probe, upload, whether it is still there, converge with facts, plan
+    assert_eq!(session.close().await, 5);
     assert!(!Path::new(STAGE).exists(), "what was staged is gone");
 }
 

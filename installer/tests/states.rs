@@ -101,7 +101,7 @@ fn state_of(inventory: &str, host: usize, facts: &Facts) -> HostState {
     let identity = ClusterRef { name: "demo".into(), id: "the-id".into() };
     let (pki, bundle) = (pki(&cluster), bundle());
     let all = cluster.hosts.iter().map(|host| (host.name.as_str(), facts)).collect();
-    let topology = Topology::of(&cluster, &all).unwrap();
+    let topology = Topology::of(&cluster, &all, true).unwrap();
     let inputs = Inputs { cluster: &cluster, identity: &identity, pki: &pki, bundle: &bundle, topology: &topology };
     host_state(inputs, &cluster.hosts[host], facts).unwrap()
 }
@@ -176,7 +176,7 @@ fn what_a_member_was_born_as_stays_and_a_host_without_data_joins() {
     let cluster = Cluster::parse(SEVERAL, "i", Path::new("/")).unwrap();
     let bare = facts();
     let known = [("h1", &later), ("h2", &bare), ("h3", &later)].into_iter().collect();
-    let topology = Topology::of(&cluster, &known).unwrap();
+    let topology = Topology::of(&cluster, &known, true).unwrap();
     let (identity, pki, bundle) = (ClusterRef::default(), pki(&cluster), bundle());
     let inputs = Inputs { cluster: &cluster, identity: &identity, pki: &pki, bundle: &bundle, topology: &topology };
     assert!(readable(&host_state(inputs, &cluster.hosts[1], &bare).unwrap()).contains("birth: join"));

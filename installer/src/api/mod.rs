@@ -41,7 +41,12 @@ impl Server {
     /// As [`Applier::apply`]; an error says on which host the server is.
     pub async fn apply(&self, cluster: &Cluster, objects: &[Value]) -> anyhow::Result<Vec<(String, Outcome)>> {
         let applied = Applier::new(self.client.clone()).apply(objects).await;
-        applied.with_context(|| format!("the API server on {}", self.host(cluster)))
+        applied.with_context(|| self.named(cluster))
+    }
+
+    /// In words: which of all it is.
+    pub fn named(&self, cluster: &Cluster) -> String {
+        format!("the API server on {}", self.host(cluster))
     }
 
     /// The only control plane has no context of its own.

@@ -77,7 +77,11 @@ fn key<K: Resource>(object: &K) -> String {
 
 /// What a node's kubelet says, and since when.
 pub fn ready_condition(node: &Node) -> Option<&NodeCondition> {
-    node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")
+    node_condition(node, "Ready")
+}
+
+pub fn node_condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
 }
 
 /// A node's Ready condition is True.

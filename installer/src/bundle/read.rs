@@ -1,13 +1,15 @@
 //! Opens a bundle: unpacks it once into the cache, verifying every blob against its name.
 //!
 //! Cache: `$KINSTALL_CACHE` or `~/.cache/kinstall`. `bundles/<key>/` holds `manifest.json` and the blobs of one bundle file;
-//! the key is made from the file's path, size, time and inode, so a replaced bundle is unpacked anew.
+//! the key is made from the file's path, size, time and inode, so a replaced bundle is unpacked anew. What nobody has opened for a
+//! week goes when another one is unpacked.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use hoststate::bundle::BundleManifest;
@@ -20,6 +22,8 @@ const MANIFEST: &str = "manifest.json";
 /// Beside the manifest: the key that had signed the file. Whoever asks for another one makes it be read again.
 const SIGNER: &str = "signed-by";
 const MANIFEST_LIMIT: u64 = 16 * 1024 * 1024;
+/// How long an unpacked bundle stays that nobody opens.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Bundle {
     /// `signer`: who has to have signed it, if somebody has to.
@@ -32,6 +36,8 @@ impl Bundle {
             .join("bundles")
             .join(key(path).with_context(|| format!("cannot read the bundle {}", path.display()))?);
         if let Some(bundle) = cached(path, signer, &directory) {
+            // a cache that cannot be written to serves as well
+            let _ = used(&directory);
             return Ok(bundle);
         }
         let parent = directory.parent().unwrap_or(cache).to_path_buf();
@@ -47,11 +53,30 @@ impl Bundle {
             }
         });
         let _ = fs::remove_dir_all(&temporary);
+        // what cannot be removed now can the next time
+        let _ = prune(&parent);
         unpacked
             .with_context(|| format!("the bundle {} cannot be used: fetch it or create it again", path.display()))?;
         cached(path, signer, &directory)
             .with_context(|| format!("the cache {} is broken: remove it and run again", directory.display()))
     }
+}
+
+/// Its time says when it was used.
+fn used(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.set_modified(SystemTime::now())
+}
+
+/// Removes what was not used for long, and what killed runs have left.
+fn prune(bundles: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(bundles)? {
+        let entry = entry?;
+        let idle = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if idle > KEPT {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Where bundles are unpacked.
@@ -247,6 +272,29 @@ mod tests {
         let before = fs::metadata(opened.blob(&components.sha256)).unwrap().ino();
         let again = Bundle::open_in(&path, None, &directory.path().join("cache")).unwrap();
         assert_eq!(fs::metadata(again.blob(&components.sha256)).unwrap().ino(), before);
+    }
+
+    #[test]
+    fn what_nobody_opens_for_long_goes_when_another_one_comes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = bundle(directory.path());
+        let cache = directory.path().join("cache");
+        let bundles = cache.join("bundles");
+        for name in ["opened-lately", "of-long-ago", "tmp-1"] {
+            fs::create_dir_all(bundles.join(name)).unwrap();
+            fs::write(bundles.join(name).join("blob"), name).unwrap();
+        }
+        let long_ago = SystemTime::now() - KEPT - Duration::from_secs(60);
+        for name in ["of-long-ago", "tmp-1"] {
+            File::open(bundles.join(name)).unwrap().set_modified(long_ago).unwrap();
+        }
+        let opened = Bundle::open_in(&path, None, &cache).unwrap();
+        assert!(bundles.join("opened-lately").exists());
+        assert_eq!(fs::read_dir(&bundles).unwrap().count(), 2, "it, and what was opened lately");
+
+        File::open(&opened.blobs).unwrap().set_modified(long_ago).unwrap();
+        let again = Bundle::open_in(&path, None, &cache).unwrap();
+        assert!(fs::metadata(&again.blobs).unwrap().modified().unwrap() > long_ago, "it is in use");
     }
 
     #[test]

@@ -30,6 +30,17 @@ pub struct Ssh {
     pub config_file: ConfigFile,
     /// In the order in which they are entered. `None`: ssh_config's; empty: none.
     pub bastion: Option<Vec<Bastion>>,
+    pub said: Said,
+}
+
+/// Where all this was said, and so is to be corrected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Said {
+    #[default]
+    InInventory,
+    /// By options of `adopt`, which has no inventory yet.
+    ByOptions,
 }
 
 /// A host on the way.
@@ -107,6 +118,7 @@ pub(super) fn resolve(own: &inventory::Ssh, defaults: &inventory::Ssh, directory
         config_file,
         bastion: bastions
             .map(|list| list.iter().map(|bastion| on_the_way(bastion, own, defaults, directory)).collect()),
+        said: Said::InInventory,
     }
 }
 

@@ -148,7 +148,7 @@ pub fn tell(printer: &Printer, error: &HostError) {
 /// How the control planes stand to each other, by what was found on those that were reached.
 pub fn topology<'a>(run: &Run<'_>, members: impl IntoIterator<Item = &'a Member<'a>>) -> anyhow::Result<Topology> {
     let facts = members.into_iter().map(|member| (member.host.name.as_str(), &member.facts)).collect();
-    Topology::of(&run.cluster, &facts)
+    Topology::of(&run.cluster, &facts, super::lost::has_served(run)?)
 }
 
 /// Runs the preflight checks and tells every finding. Whether there were errors.

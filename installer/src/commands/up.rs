@@ -16,7 +16,7 @@ use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
 use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, consent, demoted, drift, lost, plan, upgrade};
-use crate::api::apply::{Applier, Outcome, documents};
+use crate::api::apply::{Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::cli::Up;
 use crate::cluster::{Cluster, Host};
@@ -167,7 +167,7 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
     if fine && run.cluster.wordpress.is_some() {
         printer.phase("sample WordPress");
         let underway = printer.cluster("sample's objects");
-        changed += apply_sample(run, client, &bundle.manifest).await?;
+        changed += apply_sample(run, &served.server, &bundle.manifest).await?;
         drop(underway);
         let hint = "see `kubectl -n wordpress get pods,pvc -o wide` and `kubectl -n wordpress describe pods`";
         fine &= report
@@ -236,7 +236,7 @@ async fn apply_addons(
     );
     let client = &server.client;
     if run.restored {
-        super::backup::gone::forget(run, client).await?;
+        super::backup::gone::forget(run, client).await.with_context(|| server.named(cluster))?;
     }
     let underway = run.printer.cluster("addons");
     let outcomes = server.apply(&run.cluster, addons).await?;
@@ -252,8 +252,9 @@ async fn apply_addons(
     drop(underway);
     if let Some(ready) = ready {
         run.printer.event("nodesReady", &format!("  nodes Ready after {:.1} s", ready.as_secs_f64()), Value::Null);
-        changed += tell_outcomes(run, &api::node::bring(client, cluster).await?);
-        upgrade::release(client).await?;
+        let brought = api::node::bring(client, cluster).await.with_context(|| server.named(cluster))?;
+        changed += tell_outcomes(run, &brought);
+        upgrade::release(client).await.with_context(|| server.named(cluster))?;
     }
     Ok(Served { server, changed, ready })
 }
@@ -278,9 +279,9 @@ pub(super) async fn prune_addons(run: &Run<'_>, client: &kube::Client, addons: &
     }
 }
 
-async fn apply_sample(run: &Run<'_>, client: &kube::Client, bundle: &BundleManifest) -> anyhow::Result<usize> {
+async fn apply_sample(run: &Run<'_>, server: &Server, bundle: &BundleManifest) -> anyhow::Result<usize> {
     let Some(documents) = sample(&run.cluster, &run.state, bundle)? else { return Ok(0) };
-    let outcomes = Applier::new(client.clone()).apply(&documents).await?;
+    let outcomes = server.apply(&run.cluster, &documents).await?;
     Ok(tell_outcomes(run, &outcomes))
 }
 

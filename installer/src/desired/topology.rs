@@ -25,11 +25,12 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// `facts` of the hosts that could be reached, by name.
+    /// `facts` of the hosts that could be reached, by name; `served`: an API server of this cluster has answered before, so there is
+    /// a store.
     ///
     /// # Errors
     /// Where going on could lose data: says what a person has to do.
-    pub fn of(cluster: &Cluster, facts: &BTreeMap<&str, &Facts>) -> anyhow::Result<Self> {
+    pub fn of(cluster: &Cluster, facts: &BTreeMap<&str, &Facts>, served: bool) -> anyhow::Result<Self> {
         // preflight says so too, but may be ignored; this would begin with an empty store
         if !cluster.runs_etcd()
             && let Some((name, _)) = facts.iter().find(|(_, facts)| facts.store.joined)
@@ -48,7 +49,7 @@ impl Topology {
             return Ok(Self { founder: flagged(&hosts).or(appointed(&hosts)?), ..Self::default() });
         }
         if hosts.iter().any(|(_, facts)| facts.is_some_and(|facts| facts.store.joined)) {
-            return Ok(Self::grown(&hosts));
+            return Self::grown(&hosts, served);
         }
         if let Some((missing, _)) = hosts.iter().find(|(_, facts)| facts.is_none()) {
             bail!(
@@ -65,14 +66,22 @@ impl Topology {
         })
     }
 
-    /// etcd works, or did. Nobody is appointed to make a store: the one who was may be about to take over an embedded one.
-    fn grown(hosts: &[(&Host, Option<&Facts>)]) -> Self {
+    /// etcd works, or did. Who was appointed stays it. Where that was nobody, whoever was to be it has gone before it knew, and the others
+    /// wait for it: it is who has the embedded store, or any of a cluster that never had one. Not as long as one was not seen, who
+    /// may be about to take over an embedded store.
+    fn grown(hosts: &[(&Host, Option<&Facts>)], served: bool) -> anyhow::Result<Self> {
         let birth = |facts: &Facts| match facts.store.member {
             true => facts.store.birth.unwrap_or(Birth::Join),
             false => Birth::Join,
         };
-        Self {
-            founder: flagged(hosts),
+        let all_seen = hosts.iter().all(|(_, facts)| facts.is_some());
+        let has_store = hosts.iter().any(|(_, facts)| facts.is_some_and(|facts| facts.store.embedded));
+        let founder = match flagged(hosts) {
+            None if all_seen && (has_store || !served) => appointed(hosts)?,
+            flagged => flagged,
+        };
+        Ok(Self {
+            founder,
             births: hosts.iter().map(|(host, facts)| (host.name.clone(), facts.map_or(Birth::Join, birth))).collect(),
             joining: hosts
                 .iter()
@@ -80,7 +89,7 @@ impl Topology {
                 .map(|(host, _)| host.name.clone())
                 .collect(),
             founding: false,
-        }
+        })
     }
 }
 
@@ -125,10 +134,14 @@ mod tests {
     const FOUNDED: StoreFacts = StoreFacts { member: true, joined: true, birth: Some(Birth::Found), ..BARE };
 
     fn of(more: &str, stores: [Option<StoreFacts>; 3]) -> Result<Topology, String> {
+        served(more, stores, true)
+    }
+
+    fn served(more: &str, stores: [Option<StoreFacts>; 3], served: bool) -> Result<Topology, String> {
         let facts = stores.map(|store| store.map(|store| Facts { store, ..Facts::default() }));
         let names = ["h1", "h2", "h3"];
         let known = names.into_iter().zip(&facts).filter_map(|(name, facts)| Some((name, facts.as_ref()?))).collect();
-        Topology::of(&cluster(more), &known).map_err(|error| error.to_string())
+        Topology::of(&cluster(more), &known, served).map_err(|error| error.to_string())
     }
 
     fn births(topology: &Topology) -> Vec<Birth> {
@@ -172,13 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn who_was_to_found_and_was_gone_before_it_knew_does_it_when_it_is_back() {
+        let embedded = StoreFacts { embedded: true, ..BARE };
+        let back = of("", [Some(FOUNDED), Some(embedded.clone()), Some(FOUNDED)]).unwrap();
+        assert_eq!((back.founder.as_deref(), back.joining), (Some("h2"), vec!["h2".to_owned()]));
+        // one of a cluster that never had a store
+        let bare = [Some(BARE), Some(FOUNDED), Some(FOUNDED)];
+        assert_eq!(served("", bare.clone(), false).unwrap().founder.as_deref(), Some("h1"));
+        assert_eq!(served("", bare, true).unwrap().founder, None, "its store went with it");
+        // who was not seen may have the store
+        assert_eq!(served("", [None, Some(FOUNDED), Some(FOUNDED)], false).unwrap().founder, None);
+        assert_eq!(of("", [None, Some(embedded), Some(FOUNDED)]).unwrap().founder, None);
+    }
+
+    #[test]
     fn a_cluster_in_etcd_never_begins_again_with_an_empty_store() {
         let one = "cluster: c\nhosts:\n- {name: h1, address: 10.0.0.1, role: controlPlane}\n";
         let one = Cluster::parse(one, "i", std::path::Path::new("/")).unwrap();
         let facts = Facts { store: FOUNDED, ..Facts::default() };
-        let refused = Topology::of(&one, &BTreeMap::from([("h1", &facts)])).unwrap_err().to_string();
+        let refused = Topology::of(&one, &BTreeMap::from([("h1", &facts)]), true).unwrap_err().to_string();
         assert!(refused.contains("h1") && refused.contains("three or five"), "{refused}");
-        assert!(Topology::of(&one, &BTreeMap::from([("h1", &Facts::default())])).is_ok());
+        assert!(Topology::of(&one, &BTreeMap::from([("h1", &Facts::default())]), true).is_ok());
     }
 
     #[test]

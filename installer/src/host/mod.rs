@@ -1,16 +1,19 @@
 //! One host from the installer's side: reach it, bring `kinstall-components` there, converse with its `converge`.
 //!
-//! Round trips: one exec for the probe, one for the upload (only when the executable is not there), one for `converge`
-//! together with its facts, then one for the plan and one for the apply; the blobs that the plan has asked for go with it.
+//! Round trips: one exec for the probe, one for the upload (only when the executable is not there; then one more, as it may be gone
+//! again), one for `converge` together with its facts, then one for the plan and one for the apply; the blobs that the plan has asked
+//! for go with it.
 
 mod backup;
 mod bring;
 mod fetching;
 mod peers;
 mod privileged;
+mod probe;
 mod session;
 pub mod shell;
 mod speaker;
+mod stage;
 mod staging;
 mod uploads;
 

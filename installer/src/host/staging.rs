@@ -1,7 +1,6 @@
 //! Reaching a host and bringing `kinstall-components` there.
 //!
-//! It is staged in a directory of root below `/var/lib`, where nobody else can put a file of that name first, and is removed
-//! again when the session has ended well.
+//! It is staged ([`super::stage`]), and is removed again when the session has ended well.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,33 +10,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::fetching;
 use super::peers::{Fetching, Need, Origin};
+use super::probe::probe;
 use super::session::Peering;
+use super::stage::{self, STAGE};
 use super::{HostError, Onlooker, Rights, Session, Uploads, privileged};
 use crate::bundle::{Bundle, architecture};
-use crate::cluster::{Become, Host};
+use crate::cluster::Host;
 use crate::ssh::{Process, SshClient, Transport};
 
-const STAGE: &str = "/var/lib/kinstall-stage";
-const INSTALLED: &str = "/opt/kinstall/current/bin/kinstall-components";
-const MANIFEST: &str = "/var/lib/kinstall/manifest.json";
 const CHUNK: usize = 256 * 1024;
+/// How often it is sent when it is gone as soon as it is there.
+const TRIES: u32 = 3;
 const UPLOAD: &str = "upload kinstall-components";
 /// Says that another host did not give it.
 const UNFETCHED: &str = "KINSTALL unfetched";
-
-/// What the probe found.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Probe {
-    uid: Option<u32>,
-    arch: String,
-    /// What a user becomes root with.
-    elevates: Option<Become>,
-    executable: Option<String>,
-    /// kinstall was here.
-    manifest: bool,
-    /// A session that ended badly left its executable.
-    staged: bool,
-}
 
 pub async fn connect(host: &Host, timeout: Duration) -> Result<Box<dyn Transport>, HostError> {
     match SshClient::connect(host, timeout).await {
@@ -75,118 +61,111 @@ pub async fn open_session(
     let rights = Rights::of(host, probe.uid, probe.elevates);
     let same_version = |(bundle, _): &(&Bundle, _)| bundle.manifest.version == env!("CARGO_PKG_VERSION");
     let mut peers = Peering { able: exact && components.as_ref().is_some_and(same_version), ..Peering::default() };
-    let executable = match (probe.executable, components) {
-        (Some(path), _) => path,
-        (None, Some((bundle, file))) => {
-            if architecture(&probe.arch) != bundle.manifest.arch {
-                let message =
-                    format!("the host is {} but the bundle is for {}", architecture(&probe.arch), bundle.manifest.arch);
-                return Err(
-                    HostError::new(&host.name, "probe", message).hint("use a bundle made for this architecture")
-                );
+    let mut found = probe.executable;
+    let mut tries = 0..TRIES;
+    let process = loop {
+        let executable = match (found.take(), components) {
+            (Some(path), _) => path,
+            (None, Some((bundle, file))) if tries.next().is_some() => {
+                check_architecture(host, &probe.arch, bundle)?;
+                send_executable(host, transport.as_ref(), rights, bundle, file, &mut peers, uploads).await?
             }
-            uploads.onlooker().doing(&host.name, "waiting to be sent kinstall-components");
-            let origin = match peers.able {
-                true => uploads.peers().origin(&host.name, &file.sha256, Need::Executable).await,
-                false => uploads.peers().directly(),
-            };
-            let peer = match origin {
-                Origin::Peer(fetching) => Some(fetching),
-                Origin::Operator(sending) => {
-                    peers.arriving = Some(sending);
-                    None
+            (None, Some(_)) => {
+                return Err(HostError::new(
+                    &host.name,
+                    "converge",
+                    "kinstall-components is removed as soon as it is there",
+                )
+                .hint("end other installers that work on this host, then run the command again"));
+            }
+            (None, None) if !probe.manifest => {
+                if probe.staged {
+                    let script = stage::clean_up(STAGE);
+                    privileged::start(host, transport.as_ref(), rights, "clean up", &script).await?.finish().await;
                 }
-            };
-            upload(host, transport.as_ref(), rights, &bundle.blob(&file.sha256), file, peer, uploads).await?
-        }
-        (None, None) if !probe.manifest => {
-            if probe.staged {
-                privileged::start(host, transport.as_ref(), rights, "clean up", &clean_up(STAGE)).await?.finish().await;
+                transport.close().await;
+                return Ok(None);
             }
-            transport.close().await;
-            return Ok(None);
-        }
-        (None, None) => {
-            return Err(HostError::new(&host.name, "probe", "kinstall was here but its executable is gone")
-                .hint("name a bundle with --bundle, so that it can be sent again"));
+            (None, None) => {
+                return Err(HostError::new(&host.name, "probe", "kinstall was here but its executable is gone")
+                    .hint("name a bundle with --bundle, so that it can be sent again"));
+            }
+        };
+        if let Some(process) = start_converge(host, transport.as_ref(), rights, &executable, uploads).await? {
+            break process;
         }
     };
-    let script = format!("{executable} converge; s=$?; if [ $s -eq 0 ]; then {}; fi; exit $s", clean_up(STAGE));
-    uploads.onlooker().doing(&host.name, "starting converge");
-    let process = privileged::start(host, transport.as_ref(), rights, "converge", &script).await?;
     Ok(Some(Session::new(host.name.clone(), transport, process, peers)))
 }
 
-/// Removes what was staged, but not what another installer uploads at this moment: one that was killed goes on with its work on the
-/// host, and ends it while the next one has come already.
-fn clean_up(stage: &str) -> String {
-    format!(
-        "for t in {stage}/*; do case $t in */tmp.*) [ -e \"/proc/${{t##*.}}\" ] && continue;; esac; rm -f \"$t\"; done; \
-         rmdir {stage} 2>/dev/null || :"
-    )
+fn check_architecture(host: &Host, arch: &str, bundle: &Bundle) -> Result<(), HostError> {
+    if architecture(arch) == bundle.manifest.arch {
+        return Ok(());
+    }
+    let message = format!("the host is {} but the bundle is for {}", architecture(arch), bundle.manifest.arch);
+    Err(HostError::new(&host.name, "probe", message).hint("use a bundle made for this architecture"))
+}
+
+/// From here, or from another host that has it. Gives its path there.
+async fn send_executable(
+    host: &Host,
+    transport: &dyn Transport,
+    rights: Rights,
+    bundle: &Bundle,
+    file: &BundleFile,
+    peers: &mut Peering,
+    uploads: &Uploads<'_>,
+) -> Result<String, HostError> {
+    uploads.onlooker().doing(&host.name, "waiting to be sent kinstall-components");
+    let origin = match peers.able {
+        true => uploads.peers().origin(&host.name, &file.sha256, Need::Executable).await,
+        false => uploads.peers().directly(),
+    };
+    let peer = match origin {
+        Origin::Peer(fetching) => Some(fetching),
+        Origin::Operator(sending) => {
+            peers.arriving = Some(sending);
+            None
+        }
+    };
+    upload(host, transport, rights, &bundle.blob(&file.sha256), file, peer, uploads).await
+}
+
+/// `None`: what was staged is gone again, as another installer's session has just ended.
+async fn start_converge(
+    host: &Host,
+    transport: &dyn Transport,
+    rights: Rights,
+    executable: &str,
+    uploads: &Uploads<'_>,
+) -> Result<Option<Process>, HostError> {
+    uploads.onlooker().doing(&host.name, "starting converge");
+    if !executable.starts_with(STAGE) {
+        let script = stage::and_clean_up(STAGE, &format!("{executable} converge"));
+        return privileged::start(host, transport, rights, "converge", &script).await.map(Some);
+    }
+    let script = stage::run(STAGE, executable, "converge");
+    let mut process = privileged::start(host, transport, rights, "converge", &script).await?;
+    transport.round_trips().add();
+    loop {
+        match process.line().await {
+            Ok(Some(line)) if line.ends_with(stage::CLAIMED) => return Ok(Some(process)),
+            Ok(Some(line)) if line.ends_with(stage::GONE) => return Ok(None),
+            // what a login shell may print
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                let exit = process.finish().await;
+                let message = "the connection to the host ended before converge ran";
+                return Err(HostError::exit(&host.name, "converge", message, &exit));
+            }
+        }
+    }
 }
 
 /// What commands on this connection may become.
 pub(super) async fn rights(host: &Host, transport: &dyn Transport) -> Result<Rights, HostError> {
     let probe = probe(host, transport, None, true).await?;
     Ok(Rights::of(host, probe.uid, probe.elevates))
-}
-
-/// One script for all that must be known before: who we are, the architecture, which executable is there.
-async fn probe(host: &Host, transport: &dyn Transport, sha256: Option<&str>, exact: bool) -> Result<Probe, HostError> {
-    let mut script = format!(
-        "echo; echo KINSTALL uid $(id -u); echo KINSTALL arch $(uname -m); \
-         for c in sudo doas; do if command -v $c >/dev/null 2>&1; then echo KINSTALL elevates $c; break; fi; done; \
-         if [ -e {MANIFEST} ]; then echo KINSTALL manifest; fi; if [ -e {STAGE} ]; then echo KINSTALL staged; fi; "
-    );
-    if !exact {
-        script.push_str(&format!("if [ -x {INSTALLED} ]; then echo KINSTALL executable {INSTALLED}; exit 0; fi; "));
-    }
-    if let Some(sha256) = sha256 {
-        script.push_str(&finding(&[INSTALLED, &staged(STAGE, sha256)], sha256));
-    }
-    let command = format!("sh -c '{script}'");
-    let mut process = transport.start(&command).await.map_err(|error| HostError::ssh(&host.name, "probe", &error))?;
-    let mut lines = Vec::new();
-    while let Ok(Some(line)) = process.line().await {
-        lines.push(line);
-    }
-    let exit = process.finish().await;
-    let probe = parse(&lines);
-    if probe.uid.is_none() {
-        let mut error =
-            HostError::exit(&host.name, "probe", "the host did not run the probe; its user needs a shell", &exit);
-        error.command = Some(command);
-        return Err(error);
-    }
-    Ok(probe)
-}
-
-/// Says which of these is the executable of this digest. It tells its own fastest: few hosts' sha256sum uses what the processor has
-/// for that. An older one does not know how to.
-fn finding(places: &[&str], sha256: &str) -> String {
-    format!(
-        "for f in {}; do if [ -x $f ] && {{ [ \"$($f converge --digest 2>/dev/null)\" = {sha256} ] || \
-         echo \"{sha256}  $f\" | sha256sum -c >/dev/null 2>&1; }}; then echo KINSTALL executable $f; exit 0; fi; done",
-        places.join(" ")
-    )
-}
-
-fn parse(lines: &[String]) -> Probe {
-    let mut probe = Probe::default();
-    for line in lines {
-        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
-            ["KINSTALL", "uid", uid] => probe.uid = uid.parse().ok(),
-            ["KINSTALL", "arch", arch] => probe.arch = (*arch).to_owned(),
-            ["KINSTALL", "elevates", "sudo"] => probe.elevates = Some(Become::Sudo),
-            ["KINSTALL", "elevates", "doas"] => probe.elevates = Some(Become::Doas),
-            ["KINSTALL", "manifest"] => probe.manifest = true,
-            ["KINSTALL", "staged"] => probe.staged = true,
-            ["KINSTALL", "executable", path] => probe.executable = Some((*path).to_owned()),
-            _ => {}
-        }
-    }
-    probe
 }
 
 /// Brings the executable into a temporary file, from here or from another host, lets the host verify it, then renames it. What
@@ -200,7 +179,7 @@ async fn upload(
     peer: Option<Fetching>,
     uploads: &Uploads<'_>,
 ) -> Result<String, HostError> {
-    let target = staged(STAGE, &file.sha256);
+    let target = stage::whole(STAGE, &file.sha256);
     let script = receiving(STAGE, file);
     let mut process = privileged::start(host, transport, rights, UPLOAD, &script).await?;
     let sent = match peer {
@@ -224,10 +203,6 @@ async fn upload(
     })
 }
 
-fn staged(stage: &str, sha256: &str) -> String {
-    format!("{stage}/{}", &sha256[..12])
-}
-
 /// Reads one line, `-` or a [`fetching::line`]; then the executable, unless it came from where the line says.
 fn receiving(stage: &str, file: &BundleFile) -> String {
     format!(
@@ -239,7 +214,7 @@ fn receiving(stage: &str, file: &BundleFile) -> String {
         size = file.size,
         sha256 = file.sha256,
         fetch = fetching::script(&file.sha256, file.size),
-        target = staged(stage, &file.sha256),
+        target = stage::whole(stage, &file.sha256),
     )
 }
 
@@ -332,28 +307,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn cleaning_up_leaves_what_is_being_uploaded() -> std::io::Result<()> {
-        let directory = tempfile::tempdir()?;
-        let stage = directory.path().join("stage");
-        std::fs::create_dir(&stage)?;
-        let uploading = stage.join(format!("tmp.{}", std::process::id()));
-        // no process has this number
-        let left = stage.join("tmp.999999999");
-        let executable = stage.join("0123456789ab");
-        for file in [&uploading, &left, &executable] {
-            std::fs::write(file, "")?;
-        }
-        let script = clean_up(&stage.display().to_string());
-        let clean = || std::process::Command::new("sh").args(["-c", &script]).status();
-        assert!(clean()?.success());
-        assert!(uploading.exists() && !left.exists() && !executable.exists());
-        std::fs::remove_file(uploading)?;
-        assert!(clean()?.success() && !stage.exists());
-        assert!(clean()?.success(), "nothing is there");
-        Ok(())
-    }
-
     /// A host that has `blob` and gives it, or less of it, to who proves to know the token.
     fn gives(blob: &'static [u8], gives: usize) -> std::io::Result<SocketAddr> {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
@@ -383,7 +336,7 @@ mod tests {
         let stage = directory.path().join("stage").display().to_string();
         let file =
             BundleFile { path: "components".into(), mode: 0o755, sha256: sha256_hex(BLOB), size: BLOB.len() as u64 };
-        let target = staged(&stage, &file.sha256);
+        let target = stage::whole(&stage, &file.sha256);
         let script = receiving(&stage, &file);
         assert!(!script.contains('\''), "it is put in single quotes");
         // what is read, what follows it, and whether that was needed
@@ -411,53 +364,5 @@ mod tests {
             std::fs::remove_file(&target)?;
         }
         Ok(())
-    }
-
-    #[test]
-    fn the_executable_is_known_by_what_it_says_or_by_its_bytes() -> std::io::Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir()?;
-        let put = |name: &str, text: &str| -> std::io::Result<String> {
-            let path = directory.path().join(name);
-            std::fs::write(&path, text)?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
-            Ok(path.display().to_string())
-        };
-        let wanted = "ab".repeat(32);
-        let tells = put("tells", &format!("#!/bin/sh\n[ \"$*\" = \"converge --digest\" ] && echo {wanted}\n"))?;
-        let older = put("older", "#!/bin/sh\necho unexpected argument >&2; exit 2\n")?;
-        let other = put("other", "#!/bin/sh\necho 1234\n")?;
-        let older_digest = sha256_hex(b"#!/bin/sh\necho unexpected argument >&2; exit 2\n");
-        for (places, sha256, found) in [
-            (vec![tells.as_str()], &wanted, Some(&tells)),
-            (vec![other.as_str(), "/nowhere", &tells], &wanted, Some(&tells)),
-            (vec![older.as_str()], &older_digest, Some(&older)),
-            (vec![older.as_str(), &other], &wanted, None),
-        ] {
-            let script = finding(&places, sha256);
-            assert!(!script.contains('\''), "it is put in single quotes");
-            let output = std::process::Command::new("sh").args(["-c", &script]).output()?;
-            let expected = found.map(|path| format!("KINSTALL executable {path}\n")).unwrap_or_default();
-            assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{places:?}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn the_probe_is_read_through_what_a_login_shell_prints() {
-        let lines = ["Welcome to h1!", "", "KINSTALL uid 0", "KINSTALL arch x86_64", "KINSTALL executable /x/y"]
-            .map(str::to_owned);
-        assert_eq!(
-            parse(&lines),
-            Probe {
-                uid: Some(0),
-                arch: "x86_64".into(),
-                elevates: None,
-                executable: Some("/x/y".into()),
-                manifest: false,
-                staged: false
-            }
-        );
-        assert_eq!(parse(&["This account is not available".to_owned()]).uid, None);
     }
 }

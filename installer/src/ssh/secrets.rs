@@ -51,8 +51,9 @@ pub async fn value(secret: &Secret, question: &str) -> anyhow::Result<Option<Str
 pub fn at_hand(secret: &Secret) -> anyhow::Result<Option<String>> {
     match secret {
         Secret::File(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the file {} named in the inventory", path.display()))?;
+            let text = std::fs::read_to_string(path).with_context(|| {
+                format!("cannot read {}, which is to hold a password or a passphrase", path.display())
+            })?;
             Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
         }
         Secret::Environment(name) => std::env::var(name)

@@ -1,5 +1,6 @@
 //! Proves that the cluster works, from nodes up to an application with a volume behind the Ingress.
 
+mod hindered;
 mod network;
 pub mod report;
 pub mod wordpress;
@@ -15,9 +16,10 @@ use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
+pub use hindered::Patience;
 pub use report::Report;
 
-use crate::api::wait::{self, node_ready, node_silent, workload_available};
+use crate::api::wait::{self, node_ready, workload_available};
 use crate::cluster::Cluster;
 
 /// Nodes and addons.
@@ -25,46 +27,25 @@ pub async fn basics(report: &mut Report<'_>, client: &Client, cluster: &Cluster,
     let timeout = cluster.limits.ready_timeout;
     let hint = "see `kinstall status`, `kubectl describe node`, and `journalctl -u kinstall-kubelet` on the host";
     let nodes = report.check("nodes are Ready", hint, nodes_ready(client, cluster, timeout)).await.is_some();
-    let hint = "see `kubectl -n kube-system get pods -o wide` and `kubectl -n kube-system describe pod`";
-    let available = addons_available(client, addons, timeout, BACK_WITHIN);
+    let hint =
+        "see `kinstall doctor`, `kubectl -n kube-system get pods -o wide` and `kubectl -n kube-system describe pod`";
+    let available = addons_available(client, addons, timeout, Patience::default());
     nodes & report.check("addons are available", hint, available).await.is_some()
 }
 
-/// How long a node that the cluster has given up stays so before it is taken for gone.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
-
-/// Waits for every Deployment, DaemonSet and StatefulSet among `addons`; but not for pods on a host that is gone.
+/// Waits for every Deployment, DaemonSet and StatefulSet among `addons`; but not for pods on a host that is gone or full.
 ///
 /// # Errors
-/// What is not available when the time is up, or the nodes that the cluster has given up and that are not back in time.
+/// What is not available when the time is up, or the nodes that keep it from that.
 pub async fn addons_available(
     client: &Client,
     addons: &[Value],
     timeout: Duration,
-    back_within: Duration,
+    patience: Patience,
 ) -> anyhow::Result<((), String)> {
     tokio::select! {
         available = workloads_available(client, addons, timeout) => available,
-        gone = gone(client, back_within) => {
-            bail!("{} has not said a word for a minute: is the host up and reachable?", gone.join(", "))
-        }
-    }
-}
-
-/// Waits until nodes do not answer any more. Gives their names.
-async fn gone(client: &Client, back_within: Duration) -> Vec<String> {
-    let nodes = || Api::<Node>::all(client.clone());
-    let silent = |nodes: &BTreeMap<String, Node>| -> Vec<String> {
-        nodes.values().filter(|node| node_silent(node)).map(ResourceExt::name_any).collect()
-    };
-    loop {
-        let _ =
-            wait::until(nodes(), watcher::Config::default(), Duration::MAX, |nodes| !silent(nodes).is_empty()).await;
-        let back =
-            wait::until(nodes(), watcher::Config::default(), back_within, |nodes| silent(nodes).is_empty()).await;
-        if let Err(nodes) = back {
-            return silent(&nodes);
-        }
+        hindered = hindered::nodes(client, patience) => bail!("{hindered}"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! A root made of what is written of a host.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use converge::Root;
@@ -45,18 +45,18 @@ fn made(root: &Root, path: &str) -> PathBuf {
     path
 }
 
-/// A shell script: by its arguments it prints a file, and fails with others.
+/// By its arguments it prints a file, and fails with others.
 fn program_that_prints(root: &Root, program: &str, prints: &BTreeMap<String, String>) {
-    let mut script = "#!/bin/sh\ncase \"$*\" in\n".to_owned();
+    let mut cases = "case \"$*\" in\n".to_owned();
     for (index, (arguments, text)) in prints.iter().enumerate() {
         let printed = made(root, &format!("/printed/{program}.{index}"));
         fs::write(&printed, text).unwrap();
         let pattern = arguments.replace(' ', "\\ ");
-        script += &format!("{pattern}) exec /bin/cat '{}' ;;\n", printed.display());
+        cases += &format!("{pattern}) exec /bin/cat '{}' ;;\n", printed.display());
     }
-    let path = made(root, &format!("/usr/bin/{program}"));
-    fs::write(&path, script + "*) exit 1 ;;\nesac\n").unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    fs::write(made(root, &format!("/printed/{program}.sh")), cases + "*) exit 1 ;;\nesac\n").unwrap();
+    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/program.sh");
+    symlink(runs, made(root, &format!("/usr/bin/{program}"))).unwrap();
 }
 
 impl Paper {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use hoststate::sha256_hex;
-use kinstall::cluster::{Become, Host};
+use kinstall::cluster::{Become, Host, Said, Secret};
 use kinstall::host::{self, HostError, Rights};
 use kinstall::ssh::{Process, SshClient, SshError, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -117,9 +117,15 @@ async fn sudo_with_and_without_a_password() {
         none.contains("sudo asks for the password of \"sudo-asks\"") && none.contains("ssh.sudo.passwordFile"),
         "{none}"
     );
-    let wrong = user(&server, "sudo-asks", &format!("{KEY}, sudo: {{passwordCommand: 'echo wrong'}}"));
-    let wrong = refused(&wrong, Become::Sudo).await;
-    assert!(wrong.contains("sudo refused the password of \"sudo-asks\""), "{wrong}");
+    let mut host = user(&server, "sudo-asks", &format!("{KEY}, sudo: {{passwordCommand: 'echo wrong'}}"));
+    let wrong = refused(&host, Become::Sudo).await;
+    assert!(wrong.contains("sudo refused the password of \"sudo-asks\"") && wrong.contains("ssh.sudo"), "{wrong}");
+    host.ssh.said = Said::ByOptions;
+    let without_inventory = refused(&host, Become::Sudo).await;
+    host.ssh.sudo_password = Secret::None;
+    for said in [without_inventory, refused(&host, Become::Sudo).await] {
+        assert!(said.contains("--sudo-password-file") && !said.contains("inventory"), "{said}");
+    }
     let not = user(&server, "sudo-not", &format!("{KEY}, sudo: {{passwordFile: password}}"));
     let not = refused(&not, Become::Sudo).await;
     assert!(not.contains("sudo does not permit this user to become root (user \"sudo-not\")"), "{not}");

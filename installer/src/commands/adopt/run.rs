@@ -13,7 +13,7 @@ use serde_json::json;
 use super::copy::Copy;
 use crate::cli::adopt::Adopt;
 use crate::cli::{Global, Output};
-use crate::cluster::{Cluster, Host};
+use crate::cluster::{Cluster, Host, Said};
 use crate::commands::fleet::{self, Fleet};
 use crate::commands::{ADMIN_KUBECONFIG, Ended, Run};
 use crate::desired::{Inputs, Topology, admin_kubeconfig};
@@ -141,7 +141,9 @@ fn target(arguments: &Adopt) -> anyhow::Result<Host> {
         "hosts": [{"name": "control-plane", "address": address, "nodeAddress": "192.0.2.1", "role": "controlPlane"}],
     });
     let cluster = Cluster::parse(&inventory.to_string(), "the command line", Path::new("/"))?;
-    cluster.hosts.into_iter().next().context("no host is named")
+    let mut host = cluster.hosts.into_iter().next().context("no host is named")?;
+    host.ssh.said = Said::ByOptions;
+    Ok(host)
 }
 
 /// Makes anew what the copy does not hold: the administrator's kubeconfig, and the record of what was applied, from the hosts that

@@ -11,12 +11,11 @@ mod left;
 mod plan;
 mod proof;
 mod versions;
+mod width;
 
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use hoststate::{Action, BundleManifest};
 use serde_json::{Value, json};
 
@@ -252,21 +251,10 @@ impl<'a> Upgrading<'a> {
         Ok(Some(first + second))
     }
 
-    /// These hosts, so many at a time; after a failure none is begun any more. Gives what to tell of failures.
+    /// These hosts, so many at a time. Gives what to tell of failures.
     async fn some(&self, steps: &[Step<'_>], at_once: usize) -> Option<String> {
-        let mut waiting = steps.iter();
-        let mut working = FuturesUnordered::new();
-        let mut failures = Vec::new();
-        loop {
-            while working.len() < at_once && failures.is_empty() {
-                let Some(step) = waiting.next() else { break };
-                working.push(async move { (step, self.one(step).await) });
-            }
-            let Some((step, result)) = working.next().await else { break };
-            if let Err(failed) = result {
-                failures.push(explain(&step.host.name, failed));
-            }
-        }
+        let one = async |step: &Step<'_>| self.one(step).await.map_err(|failed| explain(&step.host.name, failed));
+        let failures = width::each(steps, at_once, one).await;
         if failures.is_empty() {
             return None;
         }
@@ -294,6 +282,9 @@ impl<'a> Upgrading<'a> {
         drift::remember_addons(&run.state, &addons)?;
         let mut changed = hosts + up::tell_outcomes(run, &outcomes);
         drop(underway);
+        // kubelets taint no Node that is there, and note of no label that it is the inventory's
+        let brought = crate::api::node::bring(&server.client, &run.cluster).await;
+        changed += up::tell_outcomes(run, &brought.with_context(|| server.named(&run.cluster))?);
         let mut report = Report::new(run.printer);
         let fine = validate::basics(&mut report, &server.client, &run.cluster, &addons).await;
         if fine {

@@ -6,7 +6,7 @@ mod sudo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::HostError;
-use crate::cluster::{Become, Host, Secret};
+use crate::cluster::{Become, Host, Said, Secret};
 use crate::ssh::{Exit, Process, Transport, secrets};
 
 /// Says that a command runs as root. Nothing else is written to its stdin before.
@@ -86,10 +86,16 @@ async fn password(host: &Host, transport: &dyn Transport, step: &str, tool: &str
         Ok(Some(password)) => Ok(password),
         Ok(None) => {
             let message = format!("{tool} asks for the password of {user:?} but none is given");
-            Err(HostError::new(&host.name, step, message).hint(format!(
-                "set ssh.sudo.passwordFile, passwordEnv, passwordCommand or passwordPrompt in the inventory, or let the user \
-                 run {tool} without a password"
-            )))
+            let name_one = match ssh.said {
+                Said::InInventory => {
+                    "set ssh.sudo.passwordFile, passwordEnv, passwordCommand or passwordPrompt in the inventory"
+                }
+                Said::ByOptions => {
+                    "name a file that has it with --sudo-password-file, or run this at a terminal, where it is asked for"
+                }
+            };
+            Err(HostError::new(&host.name, step, message)
+                .hint(format!("{name_one}, or let the user run {tool} without a password")))
         }
         Err(error) => Err(HostError::new(&host.name, step, format!("{error:#}"))),
     }
@@ -105,10 +111,16 @@ async fn answer(process: &mut Process, transport: &dyn Transport, password: &str
 }
 
 fn wrong_password(host: &Host, transport: &dyn Transport, step: &str, tool: &str) -> HostError {
-    HostError::new(&host.name, step, format!("{tool} refused the password of {:?}", transport.user())).hint(
-        "correct the password that ssh.sudo names in the inventory (where it names none, the one for logging in is used), then \
-         run the command again",
-    )
+    let correct = match host.ssh.said {
+        Said::InInventory => {
+            "correct the password that ssh.sudo names in the inventory (where it names none, the one for logging in is used)"
+        }
+        Said::ByOptions => {
+            "correct the password in the file that --sudo-password-file names, or, at a terminal, leave that option out to be asked"
+        }
+    };
+    HostError::new(&host.name, step, format!("{tool} refused the password of {:?}", transport.user()))
+        .hint(format!("{correct}, then run the command again"))
 }
 
 /// Why `tool` did not start a command, by what it wrote: a part of its message, what that means, and what helps.
