@@ -1,9 +1,9 @@
 #!/bin/bash
 # Makes the bundle of the release build, with Debian's container runtime and etcd and the sample application's images.
-# From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE. For another version of it: COMPONENTS, VERSION.
+# From the Makefile: LAB, RELEASE, KINSTALL_BIN, KINSTALL_BUNDLE. For another version of it: COMPONENTS, RUNTIME, VERSION.
 set -euo pipefail
 
-runtime=$("$LAB" runtime)
+runtime=${RUNTIME:-$("$LAB" runtime)}
 images=()
 while read -r reference file; do
   images+=(--image "$reference=$file")

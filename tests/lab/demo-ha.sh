@@ -1,6 +1,7 @@
 #!/bin/bash
 # A cluster's life on three control planes and two workers, with WordPress and a published post: born, one control plane dies, a new
 # machine takes its place, everything is upgraded while visitors read, backed up, destroyed, and restored on fresh hosts.
+# A page of two replicas stands beside WordPress: where one of its requests is in vain, the script fails.
 # Everything it writes is in target/demo and goes with `make demo-down`.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -31,29 +32,55 @@ post_is_there() {
   echo "WordPress shows its post: $(remembered title)"
 }
 
-# visited COMMAND…: visitors ask for the post again and again meanwhile
-visited() {
-  rm -f visited left
-  (
-    while [ ! -e left ]; do
-      if post_is_there > /dev/null 2>> failed; then echo ok; else echo failed; fi >> visited
-      sleep 0.05
-    done
-  ) &
-  local visitors=$! status=0
-  "$@" || status=$?
-  touch left
-  wait "$visitors"
-  echo "visitors asked $(wc -l < visited) times, $(grep -c failed visited || true) times in vain"
-  return "$status"
+stateless_answers() {
+  local page
+  page=$(curl -sS --fail --max-time 10 -H 'Host: stateless.lab' http://10.99.0.14/) || return
+  grep -qF '"name":"stateless-' <<< "$page" || { echo "the page is another one: $page" >&2; return 1; }
 }
 
-# The same release build as a newer version: bytes that change nothing behind the end of the executable.
+# visitor NAME COMMAND…: asks again and again, until the file `left` is there
+visitor() {
+  local name=$1
+  shift
+  while [ ! -e left ]; do
+    if "$@" > /dev/null 2>> "failed-$name"; then echo ok; else echo failed; fi >> "visited-$name"
+    sleep 0.05
+  done
+}
+
+asked() { wc -l < "visited-$1"; }
+in_vain() { grep -c failed "visited-$1" || true; }
+
+# visited COMMAND…: visitors ask for the post and for the stateless page meanwhile
+visited() {
+  local status=0 visitors=()
+  rm -f left visited-* failed-*
+  visitor wordpress post_is_there &
+  visitors+=($!)
+  visitor stateless stateless_answers &
+  visitors+=($!)
+  "$@" || status=$?
+  touch left
+  wait "${visitors[@]}"
+  echo "stateless page, two replicas and a budget: asked $(asked stateless) times, $(in_vain stateless) times in vain; none may be"
+  echo "WordPress, one pod and one database: asked $(asked wordpress) times, $(in_vain wordpress) times in vain; while its only pod is replaced, by a drain or by what up validates, it is away"
+  [ "$status" = 0 ] || return "$status"
+  if [ "$(asked stateless)" -lt 10 ] || [ "$(in_vain stateless)" -gt 0 ]; then
+    sort failed-stateless | uniq -c >&2
+    echo 'the stateless page was not there all the time' >&2
+    return 1
+  fi
+}
+
+# The same release build as a newer version, components, container runtime and etcd: bytes that change nothing behind the end of
+# the executables.
 newer_bundle() {
   cp "$RELEASE/kinstall-components" components
-  printf newer >> components
-  COMPONENTS=$PWD/components VERSION=$1 KINSTALL_BUNDLE=$PWD/newer.tar.zst "$here/bundle.sh" > /dev/null
-  rm components
+  rm -rf runtime
+  cp -r "$("$LAB" runtime)" runtime
+  for executable in components runtime/bin/containerd runtime/bin/etcd; do printf newer >> "$executable"; done
+  COMPONENTS=$PWD/components RUNTIME=$PWD/runtime VERSION=$1 KINSTALL_BUNDLE=$PWD/newer.tar.zst "$here/bundle.sh" > /dev/null
+  rm -r components runtime
 }
 
 # Five machines with nothing on them, at the addresses of those that were.
@@ -77,22 +104,33 @@ kinstall kubeconfig -i inventory.yaml --out admin.kubeconfig
 kubectl() { "$kubectl_bin" --kubeconfig admin.kubeconfig "$@"; }
 kubectl_bin=$("$LAB" kubectl)
 
+say 'A page of two replicas beside it'
+image=$(kubectl get daemonset kinstall-ingress -n kube-system -o 'jsonpath={.spec.template.spec.containers[0].image}')
+sed "s|IMAGE|$image|" "$here/../faults/src/load/stateless.yaml" > stateless.yaml
+kubectl apply -f stateless.yaml
+kubectl rollout status deployment/stateless --timeout=60s
+# the ingress hears of it a moment later
+curl -sS --fail --retry 20 --retry-delay 1 --retry-all-errors -o /dev/null -H 'Host: stateless.lab' http://10.99.0.14/
+
 act 'the first control plane dies, with its disk' "$LAB" destroy h1
 act 'the others go on' post_is_there
 kinstall kubeconfig -i inventory.yaml --out admin.kubeconfig
 kubectl get nodes
 
 act 'another machine at its address' "$LAB" add
-act 'and it is a control plane again' "$KINSTALL_BIN" up -i inventory.yaml --yes
+act 'and it is a control plane again' visited "$KINSTALL_BIN" up -i inventory.yaml --yes
 post_is_there
 kinstall kubeconfig -i inventory.yaml --out admin.kubeconfig
 kubectl get nodes -o wide
 
 version=$("$KINSTALL_BIN" --version | cut -d' ' -f2)
 newer_bundle "${version%.*}.$((${version##*.} + 1))"
+# components, container runtime and etcd are newer, so every node is drained
 act 'everything is upgraded while visitors read' visited "$KINSTALL_BIN" upgrade -i inventory.yaml --bundle newer.tar.zst --workers 1 --yes
 sed -i "s|^bundle: .*|bundle: $PWD/newer.tar.zst|" inventory.yaml
 kubectl get nodes -o wide
+# its image is of the version that was
+kubectl delete -f stateless.yaml
 
 head -c 24 /dev/urandom | base64 > passphrase
 rm -f demo.backup

@@ -64,6 +64,11 @@ impl Host {
         Disk::new(&self.dir)
     }
 
+    /// Gives the machine back what the host has deleted. A disk grows by all that is ever written to it, otherwise, up to its size.
+    pub fn trim(&self) {
+        self.disk().trim();
+    }
+
     pub(crate) fn exists(&self) -> bool {
         self.disk().exists()
     }
@@ -98,7 +103,8 @@ impl Host {
             .append(true)
             .open(self.shared.trust.known_hosts())?
             .write_all(keys.as_bytes())?;
-        Ok(())
+        // a host that loses power in its first seconds is still itself
+        disk.sync()
     }
 
     pub fn state(&self) -> Result<State> {
@@ -171,15 +177,22 @@ impl Host {
         if self.state()? == State::Running {
             let pid = self.nspawn_pid()?;
             command::sh(&["kill", "-TERM", &pid.to_string()])?;
-            let _ = self.wait_off(20);
+            if self.wait_off(20).is_err() {
+                return self.poweroff();
+            }
         }
-        self.poweroff()
+        self.off()
     }
 
-    /// Power cut: every process is gone at once, nothing is told.
+    /// Power cut: every process is gone at once, nothing is told, and what was not synced to the disk is lost.
     pub fn poweroff(&self) -> Result<()> {
         // processes that are killed would say goodbye to their peers; fine where the cable is gone already
         let _ = network::plug(&self.name, false);
+        self.disk().lose_power()?;
+        self.off()
+    }
+
+    fn off(&self) -> Result<()> {
         self.supervisor("clean")?;
         self.wait_off(10).with_context(|| format!("host {} does not lose its power", self.name))?;
         self.supervisor("clean")?;

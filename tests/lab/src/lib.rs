@@ -12,6 +12,7 @@ mod base;
 mod cgroup;
 mod command;
 mod disk;
+pub mod filler;
 mod host;
 pub mod images;
 mod lab;

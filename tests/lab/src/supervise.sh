@@ -59,6 +59,10 @@ cgroups_clean() {
 
 nspawn() {
   echo $$ > "$DIR/nspawn.pid"
+  # what this host's namespace also has mounted would live on when another host loses its power
+  for root in "${DIR%/*}"/*/root; do
+    if [ "$root" != "$DIR/root" ] && mountpoint -q "$root"; then umount --lazy "$root"; fi
+  done
   for dir in $CGROUPS; do echo 0 > "$dir/cgroup.procs"; done
   set --
   for device in /dev/fuse /dev/net/tun /dev/kmsg; do [ -e $device ] && set -- "$@" --bind=$device; done
@@ -79,14 +83,15 @@ nspawn)
   nspawn
   ;;
 run)
+  apart='unshare --mount --propagation slave'
   while :; do
     network_make || { echo "lab: cannot make the network of $HOST"; exit 1; }
     if [ "$MANAGER" = systemd ]; then
       # a scope for nspawn alone: cgroup v2 delegates no controllers where a process sits in the inner node
-      systemd-run --scope --quiet --collect --unit="klab-$HOST" --property=Delegate=yes sh "$0" nspawn </dev/null
+      systemd-run --scope --quiet --collect --unit="klab-$HOST" --property=Delegate=yes $apart sh "$0" nspawn </dev/null
     else
       cgroups_make
-      sh "$0" nspawn </dev/null
+      $apart sh "$0" nspawn </dev/null
     fi
     code=$?
     rm -f "$DIR/nspawn.pid"

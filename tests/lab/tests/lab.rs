@@ -1,8 +1,9 @@
 //! Two hosts, of two releases of Debian, through everything that the lab promises. One test: there is one lab on a machine.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lab::{Lab, Options, Release, Size, State};
+use lab::{Lab, Options, Release, Size, State, state_dir};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -92,14 +93,17 @@ fn limits(lab: &Lab) {
 
 fn power(lab: &Lab) {
     let host = lab.host(2);
-    let boot =
-        || host.ssh_ok("cat /proc/sys/kernel/random/boot_id /run/kept 2>/dev/null; cat /root/kept; true").unwrap();
-    host.ssh_ok("echo disk > /root/kept; echo memory > /run/kept; sync").unwrap();
-    assert!(boot().contains("memory"));
+    let boot = || {
+        host.ssh_ok("cat /proc/sys/kernel/random/boot_id /run/kept 2>/dev/null; cat /root/kept; cat /root/lost; true")
+            .unwrap()
+    };
+    host.ssh_ok("echo disk > /root/kept; echo memory > /run/kept; sync; echo cache > /root/lost").unwrap();
+    assert!(boot().contains("memory") && boot().contains("cache"));
     host.poweroff().unwrap();
     assert_eq!(host.state().unwrap(), State::Stopped);
     host.start().unwrap();
-    assert!(boot().ends_with("disk") && !boot().contains("memory"));
+    let said = boot();
+    assert!(said.ends_with("disk") && !said.contains("memory"), "what was not synced is gone: {said}");
     host.restart().unwrap();
     assert!(boot().ends_with("disk"));
     // asked for from inside: a reboot comes back by itself, a shutdown does not
@@ -122,6 +126,13 @@ fn disk_full(lab: &Lab) {
         .unwrap();
     assert!(out.stderr.contains("No space left on device"), "{out:?}");
     host.ssh_ok("rm -f /big /big2").unwrap();
+
+    let image = state_dir().join("h1/disk.ext4");
+    let allocated = || fs::metadata(&image).unwrap().blocks() * 512;
+    host.ssh_ok("dd if=/dev/zero of=/big bs=1M count=200 status=none; sync; rm /big; sync").unwrap();
+    let before = allocated();
+    host.trim();
+    assert!(allocated() + (150 << 20) < before, "of {before} bytes {} are still there", allocated());
 }
 
 fn second_lab_is_refused() {
