@@ -6,6 +6,7 @@
 
 pub mod load;
 pub mod operator;
+pub mod past;
 pub mod scenario;
 pub mod snapshot;
 pub mod wordpress;

@@ -227,6 +227,13 @@ impl Operator {
         })
     }
 
+    /// Makes a new ConfigMap of half a MiB.
+    pub fn writes_much(&self, name: &str) -> Result<()> {
+        let data = "x".repeat(512 << 10);
+        let object = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{it: {data}}}\n");
+        self.kubectl_with(&["create", "-f", "-"], &object).map(drop)
+    }
+
     /// With a manifest on stdin (`-f -`).
     pub fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = Command::new(&self.artifacts.kubectl)

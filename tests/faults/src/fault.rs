@@ -5,7 +5,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use anyhow::Result;
-use lab::{Host, Lab};
+use lab::{Host, Lab, filler};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -53,7 +53,7 @@ impl Fault {
                 Ok(())
             }
             Fault::SessionsDropped => lab.hosts().iter().try_for_each(drop_sessions),
-            Fault::DiskFull(n) => fill(lab.host(n)),
+            Fault::DiskFull(n) => filler::nearly_fill(lab.host(n)),
         }
     }
 
@@ -74,7 +74,7 @@ impl Fault {
                 // the kernel has it noted for seconds that nobody is there
                 lab.host(n).wait_ssh(Duration::from_secs(20))
             }
-            Fault::DiskFull(n) => lab.host(n).exec("rm -f /filler.*")?.ok().map(drop),
+            Fault::DiskFull(n) => filler::free(lab.host(n)),
             Fault::Killed | Fault::SessionsDropped => Ok(()),
         }
     }
@@ -84,13 +84,4 @@ impl Fault {
 fn drop_sessions(host: &Host) -> Result<()> {
     // 1: there was none
     host.exec("pkill -KILL -f '^sshd(-session)?: [a-z]+(@| \\[priv\\])'; [ $? -le 1 ]")?.ok().map(drop)
-}
-
-/// Some hundred KiB are left, as a log that fills a disk would leave; what is written meanwhile takes its part.
-fn fill(host: &Host) -> Result<()> {
-    let script = "for n in 1 2 3 4 5 6 7 8 9; do
-        free=$(df --output=avail -B1 / | tail -1); [ $free -gt 600000 ] || exit 0
-        fallocate -l $((free - 300000)) /filler.$n
-    done; exit 1";
-    host.exec(script)?.ok().map(drop)
 }

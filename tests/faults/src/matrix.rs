@@ -131,8 +131,42 @@ impl Matrix {
         text
     }
 
+    /// A table for each command: a line for each step, a column for each fault, in each cell how long the struck run went on and how long
+    /// it took until all was whole, in seconds.
+    fn grid(&self) -> String {
+        let mut commands: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+        for Row { command, step, fault, .. } in &self.0 {
+            let (steps, faults) = commands.entry(command).or_default();
+            for (known, name) in [(steps, step), (faults, fault)] {
+                if !known.contains(&name.as_str()) {
+                    known.push(name);
+                }
+            }
+        }
+        let mut text = String::new();
+        for (command, (steps, mut faults)) in commands {
+            faults.sort_unstable();
+            text += &format!("| {command} | {} |\n| --- |{}\n", faults.join(" | "), " --- |".repeat(faults.len()));
+            for step in steps {
+                let cells: Vec<_> = faults.iter().map(|fault| self.cell(command, step, fault)).collect();
+                text += &format!("| {step} | {} |\n", cells.join(" | "));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn cell(&self, command: &str, step: &str, fault: &str) -> String {
+        let row = self.0.iter().find(|row| row.command == command && row.step == step && row.fault == fault);
+        match row.map(|row| &row.outcome) {
+            Some(Ok(Outcome { ended, healed, .. })) => format!("{ended:.1} / {healed:.1}"),
+            Some(Err(_)) => "FAILED".into(),
+            None => String::new(),
+        }
+    }
+
     pub fn print(&self) {
-        println!("\n{}", self.summary());
+        println!("\n{}{}", self.grid(), self.summary());
         for row in self.0.iter().filter(|row| row.outcome.is_err()) {
             println!("{row}");
         }
@@ -177,6 +211,10 @@ mod tests {
         assert!(matrix.is_good());
         assert!(matrix.summary().contains("| up | killed | 2 | 4 | 2 | 2 | 0.5 | 7.2 |"), "{}", matrix.summary());
         matrix.add(row("3", Err("a node is gone".into())));
+        assert_eq!(
+            matrix.grid(),
+            "| up | killed |\n| --- | --- |\n| 1 | 0.5 / 3.0 |\n| 2 | 0.5 / 7.2 |\n| 3 | FAILED |\n\n"
+        );
         assert!(!matrix.is_good());
         let file = tempfile::NamedTempFile::new().unwrap();
         matrix.write(file.path()).unwrap();

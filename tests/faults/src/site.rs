@@ -27,6 +27,8 @@ pub enum State {
     Newest,
     /// All of it, every host a control plane.
     Grown,
+    /// The same, with newer components.
+    GrownNewer,
     /// A case failed half-way.
     Unknown,
 }
@@ -36,6 +38,7 @@ pub enum State {
 enum Leg {
     StartOver,
     Up,
+    Grow,
     Remove,
     Upgrade,
     Down,
@@ -45,13 +48,19 @@ impl State {
     /// The next leg of the way from here to another state, and where it ends.
     fn leg_to(self, wanted: State) -> Result<(Leg, State)> {
         Ok(match (self, wanted) {
-            (_, State::Newest | State::Grown | State::Unknown) => bail!("nothing begins with {wanted:?}"),
+            (_, State::Newest | State::GrownNewer | State::Unknown) => bail!("nothing begins with {wanted:?}"),
             (State::Unknown, _) => (Leg::StartOver, State::Bare),
+            (State::Bare | State::Whole, State::Grown) => (Leg::Grow, State::Grown),
             (State::Whole, State::Smaller) => (Leg::Remove, State::Smaller),
             (State::Whole, State::Newer) => (Leg::Upgrade, State::Newer),
             (State::Bare, _) | (State::Smaller, State::Whole | State::Newer) => (Leg::Up, State::Whole),
             _ => (Leg::Down, State::Bare),
         })
+    }
+
+    /// Every host is a control plane.
+    pub fn is_grown(self) -> bool {
+        matches!(self, State::Grown | State::GrownNewer)
     }
 
     /// How many legs the way has.
@@ -117,7 +126,7 @@ impl Site {
 
     pub fn version_of(&self, state: State) -> Result<String> {
         let newer = match state {
-            State::Newer => 1,
+            State::Newer | State::GrownNewer => 1,
             State::Newest => 2,
             _ => 0,
         };
@@ -125,10 +134,10 @@ impl Site {
         Ok(format!("{minor}.{}", patch.parse::<u32>()? + newer))
     }
 
-    /// Every host is a control plane.
+    /// Every host is a control plane, and has the pods that it had.
     pub fn grown(&self) -> Inventory {
         let mut grown = self.inventory.clone();
-        grown.hosts.iter_mut().for_each(|(.., roles)| *roles = "controlPlane");
+        grown.hosts.iter_mut().for_each(|(.., roles)| *roles = "controlPlane, worker");
         grown
     }
 
@@ -157,13 +166,22 @@ impl Site {
                     self.operator.ok(&UP)?;
                     self.is_whole()?;
                 }
+                Leg::Grow => {
+                    self.operator.write(&self.grown())?;
+                    self.operator.ok(&UP)?;
+                    self.becomes(State::Grown)?;
+                }
                 Leg::Down => {
                     self.operator.ok(&DOWN)?;
                     self.is_bare()?;
                 }
             }
         }
-        self.operator.write(&self.inventory)
+        self.lab.hosts().iter().for_each(lab::Host::trim);
+        match self.state.is_grown() {
+            true => self.operator.write(&self.grown()),
+            false => self.operator.write(&self.inventory),
+        }
     }
 
     /// Another machine at a host's address.
@@ -250,6 +268,7 @@ mod tests {
             (State::Bare, State::Newer, 2),
             (State::Smaller, State::Bare, 1),
             (State::Grown, State::Whole, 2),
+            (State::Smaller, State::Grown, 2),
             (State::Newest, State::Newer, 3),
             (State::Unknown, State::Smaller, 3),
         ] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::site::{Site, State};
+use crate::site::Site;
 
 /// What a cluster is used for: two servers behind a Service and an Ingress, and an object that must not change.
 const OBJECTS: &str = "apiVersion: v1
@@ -73,7 +73,7 @@ fn uid(site: &Site) -> Result<String> {
 pub fn check(site: &Site) -> Result<()> {
     nodes(site)?;
     workloads(site)?;
-    if site.state == State::Grown {
+    if site.state.is_grown() {
         control_planes(site)?;
     }
     if let Some(made) = &site.made {

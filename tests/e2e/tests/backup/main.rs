@@ -62,13 +62,14 @@ fn begin() -> Result<Story> {
 }
 
 /// Each needs those before it.
-const SCENARIOS: [(&str, Scenario<Story>); 8] = [
+const SCENARIOS: [(&str, Scenario<Story>); 9] = [
     ("a backup is made, with its volumes, and verified", archive::made_and_verified),
     ("a backup is nothing without its key, and damage is told", archive::unreadable_and_damaged),
     ("a restore of another cluster's backup is refused", archive::of_another_cluster),
     ("the cluster comes back on new hosts, with its post", moving::to_new_hosts),
     ("the working directory is lost and comes back from a control plane", adopting::into_an_empty_directory),
+    ("and so it does for those whom sudo makes root", adopting::as_sudo_users),
     ("a timer makes backups by itself and keeps so many", timer::makes_archives_and_keeps_two),
     ("one control plane's backup comes back on three", several::from_one_to_three),
-    ("three control planes' backup comes back on one", several::from_three_to_one),
+    ("three control planes' backup comes back on one, from nothing but the archive", several::from_three_to_one),
 ];

@@ -1,18 +1,21 @@
 //! From one control plane to three and back, by nothing but backups.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::operator::Inventory;
+use e2e::operator::{Artifacts, Inventory, Operator};
 use e2e::scenario::until_ok;
 
 use crate::Story;
 
+const INVENTORY: &str = "inventory.yaml";
 const ONE: &str = "one.kinstall-backup";
 const THREE: &str = "three.kinstall-backup";
 
 fn backup(story: &Story, file: &str) -> Result<()> {
-    std::fs::write(story.heir.path("passphrase"), "correct horse battery staple\n")?;
+    fs::write(story.heir.path("passphrase"), "correct horse battery staple\n")?;
     story.heir.ok(&["backup", "--passphrase-file", "passphrase", "--out", file])?;
     Ok(())
 }
@@ -49,25 +52,38 @@ pub fn from_one_to_three(story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// Onto the same hosts, of which two are left out.
+/// Onto the same hosts, of which two are left out. The inventory in the archive says so already: who restores has the archive and
+/// what opens it, and an empty directory.
 pub fn from_three_to_one(story: &Story) -> Result<()> {
-    let newest = |name: &str| -> Result<u64> {
+    let newest = |operator: &Operator, name: &str| -> Result<u64> {
         let path = "jsonpath={.metadata.resourceVersion}";
-        let text = story.heir.kubectl(&["get", "configmap", name, "-o", path])?;
+        let text = operator.kubectl(&["get", "configmap", name, "-o", path])?;
         text.parse().with_context(|| text.clone())
     };
-    backup(story, THREE)?;
-    let before = newest("in-etcd")?;
-    story.heir.ok(&["down", "-i", "inventory.yaml", "--yes", "--keep-data"])?;
+    let three = fs::read(story.heir.path(INVENTORY))?;
     let mut one = Inventory::with_control_planes(&story.lab, story.heir.artifacts(), 1);
     one.wordpress = false;
     one.hosts.truncate(1);
-    restore(story, THREE, &one)?;
-    story.heir.kubectl(&["get", "configmap", "before", "new", "in-etcd"])?;
-    let nodes = story.heir.kubectl(&["get", "nodes", "--no-headers"])?;
+    story.heir.write(&one)?;
+    let one = fs::read(story.heir.path(INVENTORY))?;
+    backup(story, THREE)?;
+    let before = newest(&story.heir, "in-etcd")?;
+    fs::write(story.heir.path(INVENTORY), three)?;
+    story.heir.ok(&["down", "-i", INVENTORY, "--yes", "--keep-data"])?;
+
+    let survivor = Operator::new(&story.lab, "survivor", Artifacts::from_env()?)?;
+    let path = |name: &str| story.heir.path(name).display().to_string();
+    let started = std::time::Instant::now();
+    survivor.ok(&["restore", &path(THREE), "--passphrase-file", &path("passphrase"), "--yes", "-i", INVENTORY])?;
+    println!("        restored in {:.1} s", started.elapsed().as_secs_f64());
+    let file = survivor.path(INVENTORY);
+    ensure!(fs::read(&file)? == one, "the inventory is not the archive's");
+    ensure!(fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600, "others read the inventory");
+    survivor.kubectl(&["get", "configmap", "before", "new", "in-etcd"])?;
+    let nodes = survivor.kubectl(&["get", "nodes", "--no-headers"])?;
     ensure!(nodes.lines().count() == 1, "{nodes}");
-    story.heir.kubectl(&["create", "configmap", "last", "--from-literal=a=1"])?;
-    ensure!(newest("last")? > before, "a revision was handed out twice");
-    story.heir.ok(&["down", "-i", "inventory.yaml", "--yes"])?;
+    survivor.kubectl(&["create", "configmap", "last", "--from-literal=a=1"])?;
+    ensure!(newest(&survivor, "last")? > before, "a revision was handed out twice");
+    survivor.ok(&["down", "-i", INVENTORY, "--yes"])?;
     Ok(())
 }

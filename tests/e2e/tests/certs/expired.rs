@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use e2e::past;
 use e2e::scenario::until;
 
-use crate::{HOSTS, Story, past};
+use crate::{HOSTS, Story};
 
 pub fn all_are_good(story: &Story) -> Result<()> {
     let (rows, code) = story.check()?;
@@ -56,7 +57,7 @@ pub fn one_kind(story: &Story) -> Result<()> {
 
 pub fn renewed_after_400_days(story: &Story) -> Result<()> {
     let before = containers(story)?;
-    past::issue_400_days_ago(story)?;
+    past::issue(&story.operator, &story.lab, |_| Some(365 - 400))?;
     for host in story.lab.hosts() {
         host.ssh_ok("systemctl restart --no-block kinstall-etcd kinstall-control-plane kinstall-balancer kinstall-kubelet kinstall-proxy kinstall-cni-agent 2>&1; true")?;
     }

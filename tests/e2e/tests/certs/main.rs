@@ -2,7 +2,6 @@
 
 mod expired;
 mod load;
-mod past;
 mod renewed;
 mod rotated;
 

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use e2e::past::{self, Place};
 use e2e::scenario::until;
 use serde_json::Value;
 
-use crate::past::{self, Place};
 use crate::{HOSTS, Story, load};
 
 const SERVICE: &str = "kinstall-certs.service";
@@ -36,7 +36,7 @@ fn on_all(story: &Story, command: &str) -> Result<()> {
 
 pub fn by_themselves(story: &Story) -> Result<()> {
     on_all(story, "systemctl is-enabled kinstall-certs.timer && systemctl is-active kinstall-certs.timer")?;
-    past::issue(story, months_later)?;
+    past::issue(&story.operator, &story.lab, months_later)?;
     let load = load::start(story)?;
     let started = Instant::now();
     let renewed = on_all(

@@ -1,9 +1,13 @@
 //! Several control planes: they come up together, lose one and get it back or another in its place, and grow out of one.
 
 mod external;
+mod full;
 mod growing;
+mod leading;
 mod losing;
 mod replacing;
+mod strangers;
+mod writing;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -77,13 +81,14 @@ fn begin() -> Result<Story> {
 }
 
 /// Three at once. What follows a failed birth would only fail again.
-const TOGETHER: [(&str, Scenario<Story>); 8] = [
+const TOGETHER: [(&str, Scenario<Story>); 9] = [
     ("three control planes are born together, and every one serves", losing::born_together),
     ("a second up changes nothing on three control planes", losing::up_again),
     ("the first control plane loses power and nothing stops", losing::first_loses_power),
     ("the first control plane comes back and all is well", losing::first_comes_back),
-    ("the leader is cut off from the network, another one follows", losing::leader_is_cut_off),
-    ("a control plane whose disk is gone is replaced by up", losing::replaced),
+    ("a control plane's disk is full and nothing stops; with room it has all again", full::one_of_three),
+    ("the leader is cut off from the network, others follow", losing::leader_is_cut_off),
+    ("the founder, whose disk is gone, is replaced by up while others are written through", losing::replaced),
     ("node replace puts another host in the place of a control plane that lives", replacing::replaced_alive),
     ("down takes three control planes back", losing::down),
 ];

@@ -3,6 +3,7 @@
 mod behind;
 mod coming;
 mod ending;
+mod full;
 mod meddling;
 mod registry;
 
@@ -101,10 +102,11 @@ fn installed(story: &Story) -> Result<()> {
 }
 
 /// What follows a failed one would only fail again.
-const SCENARIOS: [(&str, Scenario<Story>); 12] = [
+const SCENARIOS: [(&str, Scenario<Story>); 13] = [
     ("a cluster of two hosts comes up", installed),
     ("limits of pods stay when systemd reads its units anew", meddling::limits_stay),
     ("routes that something takes away are back at once", meddling::routes_come_back),
+    ("a full disk under the store refuses writes, and takes them when there is room again", full::refuses_and_goes_on),
     ("images come through a private mirror", registry::pulled),
     (
         "node add makes a node of one host, behind another as bastion and by passwords, and touches no other",

@@ -68,7 +68,7 @@ const BIRTH: [(&str, Scenario<Story>); 2] = [
     ("up on a finished cluster changes nothing", using::up_again),
 ];
 
-const LIFE: [(&str, Scenario<Story>); 22] = [
+const LIFE: [(&str, Scenario<Story>); 23] = [
     ("everything is Running and Ready", using::everything_is_ready),
     ("kubectl reads, writes, watches and describes", using::kubectl_basics),
     ("a Deployment rolls out, scales and rolls on", using::deployments),
@@ -91,6 +91,7 @@ const LIFE: [(&str, Scenario<Story>); 22] = [
     ("a killed control plane comes back by itself", accidents::control_plane_killed),
     ("a killed kubelet leaves containers running", accidents::kubelet_killed),
     ("a worker loses power and comes back", accidents::worker_power_cut),
+    ("an image whose import was cut short is imported anew", accidents::import_cut_short),
 ];
 
 const END: [(&str, Scenario<Story>); 5] = [

@@ -1,7 +1,8 @@
 //! Hooks around an upgrade, and around each host of it.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
-use e2e::operator::Inventory;
 
 use crate::Story;
 
@@ -13,12 +14,13 @@ const HOOKS: &str = "hooks:
 - {name: mark, stage: upgradeHost, when: after, on: hosts, run: 'basename $(readlink /opt/kinstall/current) > /root/hook'}
 ";
 
-/// They stand in the inventory for as long as this takes.
+/// They stand in the inventory, as it is, for as long as this takes.
 pub fn with<T>(story: &Story, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let more = format!("{}{HOOKS}", story.inventory.more);
-    story.operator.write(&Inventory { more, ..story.inventory.clone() })?;
+    let file = story.operator.path("inventory.yaml");
+    let without = fs::read_to_string(&file)?;
+    fs::write(&file, format!("{without}{HOOKS}"))?;
     let done = work();
-    story.operator.write(&story.inventory)?;
+    fs::write(&file, without)?;
     done
 }
 

@@ -1,8 +1,11 @@
 //! From one version to the next: refusals, a broken version and its way back, components alone, the container runtime too; under
 //! load, and cut off half-way.
 
+mod budget;
+mod cordons;
 mod forth;
 mod hooks;
+mod migrated;
 mod refused;
 mod workload;
 
@@ -94,7 +97,7 @@ fn begin() -> Result<Story> {
 }
 
 /// What follows a failed one would only fail again.
-const STORY: [(&str, Scenario<Story>); 9] = [
+const STORY: [(&str, Scenario<Story>); 11] = [
     ("a cluster with a budgeted application stands", workload::stands),
     ("what must not follow is refused, and nothing is touched", refused::refusals),
     ("a version whose kubelet does not start goes back by itself", refused::broken),
@@ -102,6 +105,8 @@ const STORY: [(&str, Scenario<Story>); 9] = [
     ("components are upgraded under load, cut off half-way, and nobody notices", forth::components_alone),
     ("an upgrade to what is there changes nothing, one to what was is refused", forth::again),
     ("the runtime is upgraded under load by draining, cut off half-way", forth::runtime_too),
-    ("a worker without power is left behind, and follows later", forth::follows_later),
+    ("a worker without power is left behind", forth::left_behind_without_power),
+    ("a budget that lets no pod go stops the worker's drained upgrade, and it stays as it was", budget::stops),
+    ("the worker follows with --force, which goes over the budget", budget::overruled),
     ("down takes back what was upgraded", forth::down),
 ];

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use e2e::operator::both;
 
-use crate::{Story, hooks, workload};
+use crate::{Story, cordons, hooks, migrated, workload};
 
 /// When each host was last applied to, and with what.
 fn manifests(story: &Story) -> Result<Vec<String>> {
@@ -77,9 +77,11 @@ pub fn refusals(story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// The first control plane finds out; it is brought back, and nobody else is touched.
+/// The first control plane finds out; it is brought back, also to what configured it before, and nobody else is touched.
 pub fn broken(story: &Story) -> Result<()> {
     let (before, containers) = (manifests(story)?, workload::containers(story)?);
+    let configuration = migrated::configuration(story.lab.host(1))?;
+    migrated::label(story)?;
     let started = Instant::now();
     let said = hooks::with(story, || {
         story.operator.fails_saying(
@@ -91,12 +93,16 @@ pub fn broken(story: &Story) -> Result<()> {
     ensure!(!said.contains("h2: upgraded"), "{said}");
     // it is not after an upgrade
     hooks::ran(story, &["upgrade before h1 h2 h3 h4", "before h1 controlPlane"], [""; 4])?;
+    let now = migrated::configuration(story.lab.host(1))?;
+    ensure!(now == configuration, "h1 is not configured as before:\n{configuration}\nand now:\n{now}");
+    story.operator.write(&story.inventory)?;
     story.all_have("0.1.0")?;
     ensure!(manifests(story)?[1..] == before[1..], "another host was touched");
     ensure!(story.cordoned()?.is_empty(), "a node is cordoned");
     ensure!(workload::containers(story)? == containers, "a container was restarted");
     story.operator.kubectl_at("h1", &["get", "--raw", "/readyz"])?;
-    let said = story.operator.ok(&["up", "-i", "inventory.yaml", "--yes", "--no-validate"])?;
+    let up = || story.operator.ok(&["up", "-i", "inventory.yaml", "--yes", "--no-validate"]);
+    let said = cordons::found_by(story, up)?;
     ensure!(said.contains("nothing changed"), "the way back has left something:\n{said}");
     Ok(())
 }

@@ -73,7 +73,7 @@ const DOWN: [(&str, When); 8] = [
 fn of(command: Command) -> &'static [(&'static str, When)] {
     match command {
         Command::Up => &UP,
-        Command::Upgrade => &UPGRADE,
+        Command::Upgrade | Command::UpgradeThree => &UPGRADE,
         Command::Drained => &DRAINED,
         Command::Grow => &GROW,
         Command::Remove => &REMOVE,
@@ -91,7 +91,7 @@ fn struck(command: Command, (step, when): &(&'static str, When), fault: Fault, h
 
 /// The fault in every stage of the command; stages of hosts are those of `host`.
 pub fn all(command: Command, fault: Fault, host: u32) -> Vec<Struck> {
-    let has = |step: &str| step != "the control plane restarts" || host == 1;
+    let has = |step: &str| step != "the control plane restarts" || host == 1 || command == Command::UpgradeThree;
     of(command).iter().filter(|(step, _)| has(step)).map(|stage| struck(command, stage, fault, host)).collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use e2e::operator::both;
+use e2e::operator::{Operator, both};
 
 use crate::events::{Mark, Moment, Ran, follow, tail};
 use crate::fault::Fault;
@@ -16,7 +16,7 @@ use crate::site::{self, Site, State};
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// What `node remove` says of a node that is gone.
-const GONE: &str = "nor a node of the cluster";
+pub const GONE: &str = "nor a node of the cluster";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Command {
@@ -27,12 +27,21 @@ pub enum Command {
     Upgrade,
     /// The container runtime too, where components are newer already: every node is drained.
     Drained,
+    /// Components alone, of three control planes.
+    UpgradeThree,
     Remove,
     Down,
 }
 
-pub const ALL: [Command; 6] =
-    [Command::Up, Command::Remove, Command::Upgrade, Command::Drained, Command::Grow, Command::Down];
+pub const ALL: [Command; 7] = [
+    Command::Up,
+    Command::Remove,
+    Command::Upgrade,
+    Command::Drained,
+    Command::Grow,
+    Command::UpgradeThree,
+    Command::Down,
+];
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +50,7 @@ impl fmt::Display for Command {
             Command::Grow => "up, 1 to 3",
             Command::Upgrade => "upgrade",
             Command::Drained => "upgrade, drained",
+            Command::UpgradeThree => "upgrade of three",
             Command::Remove => "node remove",
             Command::Down => "down",
         })
@@ -48,10 +58,10 @@ impl fmt::Display for Command {
 }
 
 impl Command {
-    fn args(self, site: &Site) -> Vec<&str> {
+    pub fn args(self, site: &Site) -> Vec<&str> {
         match self {
             Command::Up | Command::Grow => site::UP.to_vec(),
-            Command::Upgrade | Command::Drained => site.upgrade(self.ends()),
+            Command::Upgrade | Command::Drained | Command::UpgradeThree => site.upgrade(self.ends()),
             Command::Remove => site::REMOVE.to_vec(),
             Command::Down => site::DOWN.to_vec(),
         }
@@ -61,19 +71,16 @@ impl Command {
     pub fn begins(self, state: State) -> State {
         match (self, state) {
             // newer or more, it is all the same to what is taken down
-            (Command::Down, State::Newer | State::Newest | State::Grown) => state,
+            (Command::Down, State::Newer | State::Newest | State::Grown | State::GrownNewer) => state,
             (Command::Up, _) => State::Bare,
             (Command::Drained, _) => State::Newer,
+            (Command::UpgradeThree, _) => State::Grown,
             (Command::Upgrade | Command::Remove | Command::Down | Command::Grow, _) => State::Whole,
         }
     }
 
     fn begin(self, site: &mut Site) -> Result<()> {
-        let begins = self.begins(site.state);
-        // it has an inventory of its own
-        if begins != State::Grown {
-            site.bring(begins)?;
-        }
+        site.bring(self.begins(site.state))?;
         if self == Command::Grow { site.operator.write(&site.grown()) } else { Ok(()) }
     }
 
@@ -83,6 +90,7 @@ impl Command {
             Command::Grow => State::Grown,
             Command::Upgrade => State::Newer,
             Command::Drained => State::Newest,
+            Command::UpgradeThree => State::GrownNewer,
             Command::Remove => State::Smaller,
             Command::Down => State::Bare,
         }
@@ -96,8 +104,19 @@ impl Command {
         }
     }
 
+    /// In peace, by this operator, after a run that was not. A node that was taken out to the end is unknown now, and that is a clear
+    /// word, too.
+    pub fn again(self, site: &Site, operator: &Operator) -> Result<()> {
+        let args = self.args(site);
+        let output = operator.run(&args)?;
+        let said = both(&output);
+        let gone = self == Command::Remove && said.contains(GONE);
+        ensure!(output.status.success() || gone, "kinstall {} ended with {}:\n{said}", args.join(" "), output.status);
+        Ok(())
+    }
+
     /// It did all that it is for.
-    fn is_done(self, site: &mut Site) -> Result<()> {
+    pub fn is_done(self, site: &mut Site) -> Result<()> {
         match self.ends() {
             State::Bare => site.is_bare(),
             State::Smaller => site.is_smaller(),
@@ -145,7 +164,7 @@ impl Struck {
             left.remove(0);
         }
         let started = Instant::now();
-        self.again(site).context("run again")?;
+        self.command.again(site, &site.operator).context("run again")?;
         self.command.is_done(site).context("after it was run again")?;
         outcome.healed = started.elapsed().as_secs_f64();
         Ok((outcome, self.rest(left)))
@@ -166,16 +185,6 @@ impl Struck {
         outcome.first = self.judge(mark, &ran)?.to_owned();
         outcome.ended = ran.struck.unwrap_or_default();
         Ok(ran)
-    }
-
-    /// In peace. A node that the struck run has taken out to the end is unknown now, and that is a clear word, too.
-    fn again(&self, site: &Site) -> Result<()> {
-        let args = self.command.args(site);
-        let output = site.operator.run(&args)?;
-        let said = both(&output);
-        let gone = self.command == Command::Remove && said.contains(GONE);
-        ensure!(output.status.success() || gone, "kinstall {} ended with {}:\n{said}", args.join(" "), output.status);
-        Ok(())
     }
 
     /// What the struck run did; an error where it said too little.

@@ -1,5 +1,5 @@
 //! Issues a cluster's leaves at another time: the same subjects and names, signed by the same authorities, in the operator's
-//! state directory and on every host.
+//! state directory and on hosts.
 
 use std::fs;
 
@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::{Ca, CertificateInfo, Issued, Leaf, Usage};
 use hoststate::certificates::{in_kubeconfig, with_credentials};
-use lab::Host;
+use lab::{Host, Lab};
 use time::{Duration, OffsetDateTime};
 
-use crate::Story;
+use crate::operator::Operator;
 
 const AUTHORITIES: [&str; 3] = ["ca", "etcd-ca", "front-proxy-ca"];
 const KUBELETS: [&str; 2] =
@@ -26,8 +26,8 @@ pub enum Place<'a> {
 }
 
 /// `left` says how many of its 365 days each leaf has left; None leaves it as it is.
-pub fn issue(story: &Story, left: impl Fn(Place<'_>) -> Option<i64> + Sync) -> Result<()> {
-    let folder = story.operator.path(".kinstall/lab/pki");
+pub fn issue(operator: &Operator, lab: &Lab, left: impl Fn(Place<'_>) -> Option<i64>) -> Result<()> {
+    let folder = operator.path(".kinstall/lab/pki");
     let authorities = authorities(&folder)?;
     for entry in fs::read_dir(&folder)? {
         let file = entry?.path();
@@ -40,16 +40,12 @@ pub fn issue(story: &Story, left: impl Fn(Place<'_>) -> Option<i64> + Sync) -> R
         fs::write(&file, &new.cert_pem)?;
         fs::write(file.with_extension("key"), &new.key_pem)?;
         if name == "admin" {
-            let kubeconfig = story.operator.kubeconfig();
+            let kubeconfig = operator.kubeconfig();
             let text = with_credentials(&fs::read_to_string(&kubeconfig)?, &new.cert_pem, &new.key_pem);
             fs::write(&kubeconfig, text.context("admin.kubeconfig holds no certificate")?)?;
         }
     }
-    story.lab.hosts().iter().try_for_each(|host| on_host(host, &authorities, &left))
-}
-
-pub fn issue_400_days_ago(story: &Story) -> Result<()> {
-    issue(story, |_| Some(-35))
+    lab.hosts().iter().try_for_each(|host| on_host(host, &authorities, &left))
 }
 
 fn authorities(folder: &std::path::Path) -> Result<Vec<Ca>> {
