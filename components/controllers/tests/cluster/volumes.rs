@@ -116,6 +116,10 @@ async fn a_volume_whose_reservation_was_taken_away_is_not_released_for_it() {
     eventually("binding", || async { cluster.get::<PersistentVolumeClaim>("default", "data").await.filter(bound) })
         .await;
     assert_eq!(phase().await.as_deref(), Some("Bound"));
+    // whoever has heard of this one has heard of what came before it
+    cluster.create_global::<PersistentVolume>(volume("later", "1Gi", json!({"storageClassName": "other"}))).await;
+    let available = |it: &PersistentVolume| it.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Available");
+    eventually("the later one", || async { Some(volumes.get("later").await.unwrap()).filter(available) }).await;
 
     lag.begin();
     let free = json!({"spec": {"claimRef": null}});
