@@ -43,6 +43,16 @@ pub enum Said {
     ByOptions,
 }
 
+impl Said {
+    /// The words for where it is to be corrected.
+    pub fn either<'a>(self, in_inventory: &'a str, by_options: &'a str) -> &'a str {
+        match self {
+            Said::InInventory => in_inventory,
+            Said::ByOptions => by_options,
+        }
+    }
+}
+
 /// A host on the way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

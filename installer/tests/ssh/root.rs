@@ -163,12 +163,15 @@ async fn doas_with_and_without_a_password() {
 async fn a_host_without_a_terminal_for_doas_and_one_without_either() {
     let _alone = PIPES.lock().await;
     let server = server("PermitTTY no\n");
-    let host = user(&server, "doas-asks", &format!("{KEY}, sudo: {{passwordFile: password}}"));
+    let mut host = user(&server, "doas-asks", &format!("{KEY}, sudo: {{passwordFile: password}}"));
     let error = refused(&host, Become::Doas).await;
     assert!(error.contains("PermitTTY"), "{error}");
     let client = SshClient::connect(&host, TIMEOUT).await.unwrap();
-    let error = host::start_as_root(&host, &client, Rights::None, "test", "id").await.err().unwrap().to_string();
-    assert!(error.contains("neither sudo nor doas") && error.contains("ssh.user"), "{error}");
+    for (said, root) in [(Said::InInventory, "ssh.user"), (Said::ByOptions, "root@HOST")] {
+        host.ssh.said = said;
+        let error = host::start_as_root(&host, &client, Rights::None, "test", "id").await.err().unwrap().to_string();
+        assert!(error.contains("neither sudo nor doas") && error.contains(root), "{error}");
+    }
     let mut process = host::start_as_root(&host, &client, Rights::Root, "test", "id -un").await.unwrap();
     assert_eq!(process.line().await.unwrap().as_deref(), Some("doas-asks"));
 }

@@ -6,7 +6,7 @@ mod sudo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::HostError;
-use crate::cluster::{Become, Host, Said, Secret};
+use crate::cluster::{Become, Host, Secret};
 use crate::ssh::{Exit, Process, Transport, secrets};
 
 /// Says that a command runs as root. Nothing else is written to its stdin before.
@@ -56,7 +56,10 @@ pub async fn start(
             step,
             format!("{:?} is not root, and neither sudo nor doas is on the host", transport.user()),
         )
-        .hint("log in as root (ssh.user), or install sudo or doas there and permit this user to use it")),
+        .hint(format!(
+            "log in as root ({}), or install sudo or doas there and permit this user to use it",
+            host.ssh.said.either("ssh.user", "root@HOST")
+        ))),
     }
 }
 
@@ -84,21 +87,22 @@ async fn password(host: &Host, transport: &dyn Transport, step: &str, tool: &str
     };
     match found {
         Ok(Some(password)) => Ok(password),
-        Ok(None) => {
-            let message = format!("{tool} asks for the password of {user:?} but none is given");
-            let name_one = match ssh.said {
-                Said::InInventory => {
-                    "set ssh.sudo.passwordFile, passwordEnv, passwordCommand or passwordPrompt in the inventory"
-                }
-                Said::ByOptions => {
-                    "name a file that has it with --sudo-password-file, or run this at a terminal, where it is asked for"
-                }
-            };
-            Err(HostError::new(&host.name, step, message)
-                .hint(format!("{name_one}, or let the user run {tool} without a password")))
-        }
+        Ok(None) => Err(no_password(host, transport, step, tool)),
         Err(error) => Err(HostError::new(&host.name, step, format!("{error:#}"))),
     }
+}
+
+fn no_password(host: &Host, transport: &dyn Transport, step: &str, tool: &str) -> HostError {
+    let name_one = host.ssh.said.either(
+        "set ssh.sudo.passwordFile, passwordEnv, passwordCommand or passwordPrompt in the inventory",
+        "name a file that has it with --sudo-password-file, or run this at a terminal, where it is asked for",
+    );
+    HostError::new(
+        &host.name,
+        step,
+        format!("{tool} asks for the password of {:?} but none is given", transport.user()),
+    )
+    .hint(format!("{name_one}, or let the user run {tool} without a password"))
 }
 
 /// Gives it to who asks for it. A command that is gone is reported when its output ends.
@@ -111,14 +115,10 @@ async fn answer(process: &mut Process, transport: &dyn Transport, password: &str
 }
 
 fn wrong_password(host: &Host, transport: &dyn Transport, step: &str, tool: &str) -> HostError {
-    let correct = match host.ssh.said {
-        Said::InInventory => {
-            "correct the password that ssh.sudo names in the inventory (where it names none, the one for logging in is used)"
-        }
-        Said::ByOptions => {
-            "correct the password in the file that --sudo-password-file names, or, at a terminal, leave that option out to be asked"
-        }
-    };
+    let correct = host.ssh.said.either(
+        "correct the password that ssh.sudo names in the inventory (where it names none, the one for logging in is used)",
+        "correct the password in the file that --sudo-password-file names, or, at a terminal, leave that option out to be asked",
+    );
     HostError::new(&host.name, step, format!("{tool} refused the password of {:?}", transport.user()))
         .hint(format!("{correct}, then run the command again"))
 }
@@ -138,7 +138,10 @@ fn not_started(
     let known = reasons.iter().find(|(part, ..)| exit.stderr.contains(part));
     let (message, hint) = match known {
         Some((_, message, hint)) => (*message, (*hint).to_owned()),
-        None if exit.status == Some(127) => ("is not on the host", "install it, or correct ssh.sudo.command".into()),
+        None if exit.status == Some(127) => {
+            let other = host.ssh.said.either("install it, or correct ssh.sudo.command", "install it there");
+            ("is not on the host", other.into())
+        }
         None => ("did not start the command", format!("log in as {user:?} and check that it may run `{tool} sh`")),
     };
     HostError::exit(&host.name, step, &format!("{tool} {message} (user {user:?})"), exit).hint(hint)

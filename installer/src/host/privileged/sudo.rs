@@ -4,7 +4,7 @@
 //! time means that it was wrong. Nothing else is written to stdin before the command itself has said that it runs, so a wrong
 //! password never makes sudo take other data for passwords, and the password never reaches the command.
 
-use super::{HostError, READY, Reason, answer, not_started, password, wrong_password};
+use super::{HostError, READY, Reason, answer, no_password, not_started, password, wrong_password};
 use crate::cluster::Host;
 use crate::ssh::{Process, Transport};
 
@@ -23,7 +23,6 @@ const REASONS: &[Reason] = &[
         "let it go without one: remove `requiretty` from /etc/sudoers, or exempt the user with `Defaults:USER !requiretty`",
     ),
     ("account validation failure", "finds the account locked or expired", "unlock the user's account on the host"),
-    ("no password was provided", "wants a password", "set ssh.sudo.passwordFile in the inventory"),
 ];
 
 pub(super) async fn start(
@@ -75,6 +74,9 @@ async fn ended(host: &Host, transport: &dyn Transport, step: &str, process: Proc
     let exit = process.finish().await;
     if answered && (exit.stderr.contains("try again") || exit.stderr.contains("incorrect password")) {
         return wrong_password(host, transport, step, SUDO);
+    }
+    if exit.stderr.contains("no password was provided") {
+        return no_password(host, transport, step, SUDO);
     }
     not_started(host, transport, step, SUDO, &exit, REASONS)
 }

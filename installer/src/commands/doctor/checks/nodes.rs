@@ -9,8 +9,16 @@ const KUBELET: &str = "kinstall-kubelet.service";
 
 /// Conditions that are bad when they are true, what they mean, and what helps.
 const PRESSURES: [(&str, &str, &str); 4] = [
-    ("MemoryPressure", "its memory is nearly used up: pods are evicted", "give pods limits, or the host more memory"),
-    ("DiskPressure", "its disk is nearly full: pods are evicted and images removed", "free some space on that host"),
+    (
+        "MemoryPressure",
+        "its memory is nearly used up: no pod that asks for none comes to it, and the kernel may end processes",
+        "give pods limits, or the host more memory",
+    ),
+    (
+        "DiskPressure",
+        "its disk is nearly full: no new pods come to it, and images that no pod uses are removed",
+        "free some space on that host",
+    ),
     ("PIDPressure", "it has nearly no process ids left", "look for a pod that starts processes without end"),
     ("NetworkUnavailable", "its pod network is not there", "restart kinstall-cni-agent.service on that host"),
 ];
