@@ -1,5 +1,6 @@
 //! The person at the keyboard: a working directory with an inventory, and the `kinstall` executable.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -232,6 +233,14 @@ impl Operator {
         let data = "x".repeat(512 << 10);
         let object = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{it: {data}}}\n");
         self.kubectl_with(&["create", "-f", "-"], &object).map(drop)
+    }
+
+    /// Which of these ConfigMaps are not there; as one of several control planes has it, or the only one.
+    pub fn lacks(&self, at: Option<&str>, names: &[String]) -> Result<Vec<String>> {
+        let get = ["get", "configmaps", "-o", "name"];
+        let there = at.map_or_else(|| self.kubectl(&get), |host| self.kubectl_at(host, &get))?;
+        let there: BTreeSet<&str> = there.lines().filter_map(|line| line.strip_prefix("configmap/")).collect();
+        Ok(names.iter().filter(|name| !there.contains(name.as_str())).cloned().collect())
     }
 
     /// With a manifest on stdin (`-f -`).

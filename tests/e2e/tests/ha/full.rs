@@ -33,8 +33,7 @@ pub fn one_of_three(story: &Story) -> Result<()> {
     let all: Vec<String> = written.names.into_iter().chain((0..WRITES).map(|n| format!("much-{n}"))).collect();
     for at in ["h1", "h2", "h3"] {
         until(Duration::from_secs(60), &format!("{at} has what was written"), || {
-            let there = story.operator.kubectl_at(at, &["get", "configmaps", "-o", "name"]).unwrap_or_default();
-            all.iter().all(|name| there.lines().any(|line| line == format!("configmap/{name}")))
+            story.operator.lacks(Some(at), &all).is_ok_and(|lost| lost.is_empty())
         })?;
     }
     let delete: Vec<&str> = ["delete", "configmap"].into_iter().chain(all.iter().map(String::as_str)).collect();

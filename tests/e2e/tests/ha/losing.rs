@@ -1,6 +1,5 @@
 //! Three control planes from the first moment; one of them is lost.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -160,10 +159,9 @@ pub fn replaced(story: &Story) -> Result<()> {
     ensure!(written.names.len() > 10, "only {:?} were written", written.names);
     ensure!(written.pause < LONGEST_PAUSE, "nothing was confirmed for {:.1} s", written.pause.as_secs_f64());
     story.all_members_are_well(2)?;
-    let there = story.operator.kubectl_at("h1", &["get", "configmaps", "-o", "name"])?;
-    let there: BTreeSet<_> = there.lines().filter_map(|line| line.strip_prefix("configmap/")).collect();
-    let written = written.names.iter().map(String::as_str).chain(["written-at-h2", "written-at-h3"]);
-    let lost: Vec<_> = written.filter(|name| !there.contains(name)).collect();
+    let written: Vec<String> =
+        written.names.into_iter().chain(["written-at-h2", "written-at-h3"].map(str::to_owned)).collect();
+    let lost = story.operator.lacks(Some("h1"), &written)?;
     ensure!(lost.is_empty(), "h1 does not have what was confirmed: {lost:?}");
     up_again(story)
 }
