@@ -5,6 +5,7 @@
 //! installer and strikes at a mark, `fault` is what strikes, `whole` judges the cluster afterwards, `cases` are the tables;
 //! `load` is the same for applications that are in use.
 
+mod bundles;
 mod cases;
 mod events;
 mod fault;

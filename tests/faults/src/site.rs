@@ -8,6 +8,7 @@ use e2e::scenario::until_ok;
 use e2e::snapshot::Snapshot;
 use lab::Lab;
 
+use crate::bundles::Bundles;
 use crate::whole;
 
 /// One control plane and two workers.
@@ -21,14 +22,14 @@ pub enum State {
     Whole,
     /// All but [`LEAVING`].
     Smaller,
-    /// All of it, with newer components.
-    Newer,
+    /// All of it, with newer components, for the n-th time.
+    Newer(u32),
     /// All of it, with a newer container runtime too.
     Newest,
     /// All of it, every host a control plane.
     Grown,
-    /// The same, with newer components.
-    GrownNewer,
+    /// The same, with newer components, for the n-th time.
+    GrownNewer(u32),
     /// A case failed half-way.
     Unknown,
 }
@@ -48,19 +49,21 @@ impl State {
     /// The next leg of the way from here to another state, and where it ends.
     fn leg_to(self, wanted: State) -> Result<(Leg, State)> {
         Ok(match (self, wanted) {
-            (_, State::Newest | State::GrownNewer | State::Unknown) => bail!("nothing begins with {wanted:?}"),
+            (_, State::Newest | State::GrownNewer(_) | State::Newer(2..) | State::Unknown) => {
+                bail!("there is no way to {wanted:?} without its case")
+            }
             (State::Unknown, _) => (Leg::StartOver, State::Bare),
             (State::Bare | State::Whole, State::Grown) => (Leg::Grow, State::Grown),
             (State::Whole, State::Smaller) => (Leg::Remove, State::Smaller),
-            (State::Whole, State::Newer) => (Leg::Upgrade, State::Newer),
-            (State::Bare, _) | (State::Smaller, State::Whole | State::Newer) => (Leg::Up, State::Whole),
+            (State::Whole, State::Newer(_)) => (Leg::Upgrade, wanted),
+            (State::Bare, _) | (State::Smaller, State::Whole | State::Newer(_)) => (Leg::Up, State::Whole),
             _ => (Leg::Down, State::Bare),
         })
     }
 
     /// Every host is a control plane.
     pub fn is_grown(self) -> bool {
-        matches!(self, State::Grown | State::GrownNewer)
+        matches!(self, State::Grown | State::GrownNewer(_))
     }
 
     /// How many legs the way has.
@@ -82,11 +85,7 @@ pub struct Site {
     pub lab: Lab,
     pub operator: Operator,
     pub inventory: Inventory,
-    /// The bundle with newer components, and the one with a newer runtime too.
-    next: String,
-    runtime: String,
-    /// Of the bundle that clusters are made with; the newer ones' last number is one and two higher.
-    version: String,
+    bundles: Bundles,
     pub state: State,
     /// The hosts before kinstall was ever there.
     before: Vec<Snapshot>,
@@ -97,16 +96,13 @@ pub struct Site {
 impl Site {
     pub fn new() -> Result<Self> {
         let artifacts = artifacts()?;
-        let bundle = |name: &str| artifact(name).map(|path| path.display().to_string());
-        let (next, runtime) = (bundle("KINSTALL_BUNDLE_NEXT")?, bundle("KINSTALL_BUNDLE_RUNTIME")?);
         let lab = Lab::up(HOSTS)?;
+        let bundles = Bundles::new(&artifacts, lab.state_dir().join("bundles"))?;
         let inventory = Inventory { wordpress: false, ..Inventory::of(&lab, &artifacts) };
         let operator = Operator::new(&lab, "faults", artifacts)?;
         operator.write(&inventory)?;
         let before = lab.hosts().iter().map(Snapshot::take).collect::<Result<_>>()?;
-        let said = operator.ok(&["--version"])?;
-        let version = said.trim().rsplit(' ').next().context("kinstall has no version")?.to_owned();
-        Ok(Self { lab, operator, inventory, next, runtime, version, state: State::Bare, before, made: None })
+        Ok(Self { lab, operator, inventory, bundles, state: State::Bare, before, made: None })
     }
 
     pub fn end(self) -> Result<()> {
@@ -115,23 +111,21 @@ impl Site {
 
     /// To newer components, or from there to a newer runtime.
     pub fn upgrade(&self, to: State) -> Vec<&str> {
-        let bundle = if to == State::Newest { self.runtime.as_str() } else { self.next.as_str() };
-        [&UPGRADE[..], &["--bundle", bundle]].concat()
+        [&UPGRADE[..], &["--bundle", self.bundles.to(to)]].concat()
+    }
+
+    /// Has what [`Site::upgrade`] to this state needs.
+    pub fn prepare(&mut self, to: State) -> Result<()> {
+        self.bundles.have(to)
     }
 
     /// What every host has to have.
-    pub fn version(&self) -> Result<String> {
+    pub fn version(&self) -> String {
         self.version_of(self.state)
     }
 
-    pub fn version_of(&self, state: State) -> Result<String> {
-        let newer = match state {
-            State::Newer | State::GrownNewer => 1,
-            State::Newest => 2,
-            _ => 0,
-        };
-        let (minor, patch) = self.version.rsplit_once('.').context("a version of one number")?;
-        Ok(format!("{minor}.{}", patch.parse::<u32>()? + newer))
+    pub fn version_of(&self, state: State) -> String {
+        self.bundles.version(state)
     }
 
     /// Every host is a control plane, and has the pods that it had.
@@ -157,8 +151,8 @@ impl Site {
                     self.is_smaller()?;
                 }
                 Leg::Upgrade => {
-                    self.operator.ok(&self.upgrade(State::Newer))?;
-                    self.becomes(State::Newer)?;
+                    self.operator.ok(&self.upgrade(wanted))?;
+                    self.becomes(wanted)?;
                 }
                 Leg::Up => {
                     // a removal struck its node out of it, or it has grown
@@ -265,11 +259,14 @@ mod tests {
         for (from, to, legs) in [
             (State::Whole, State::Whole, 0),
             (State::Bare, State::Whole, 1),
-            (State::Bare, State::Newer, 2),
+            (State::Bare, State::Newer(1), 2),
             (State::Smaller, State::Bare, 1),
             (State::Grown, State::Whole, 2),
             (State::Smaller, State::Grown, 2),
-            (State::Newest, State::Newer, 3),
+            (State::Newest, State::Newer(1), 3),
+            (State::Newer(2), State::Newer(2), 0),
+            (State::Newer(2), State::Newer(1), 3),
+            (State::GrownNewer(2), State::Grown, 2),
             (State::Unknown, State::Smaller, 3),
         ] {
             assert_eq!(from.distance(to), legs, "{from:?} to {to:?}");

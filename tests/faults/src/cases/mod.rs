@@ -75,8 +75,13 @@ impl Case {
 
 /// Takes the case whose beginning is nearest to this state. What takes a cluster down waits until nobody else has a use for it.
 pub fn take_nearest(cases: &mut Vec<Case>, state: State) -> Option<Case> {
-    let is_down = |case: &Case| matches!(case, Case::Struck(Struck { command: Command::Down, .. }));
-    let costs = |case: &Case| (state.distance(case.begins(state)), is_down(case));
+    let waits = |case: &Case| match case {
+        Case::Struck(Struck { command: Command::Down, .. }) => 2,
+        // a drained upgrade begins with what one of components has left, and with nothing newer
+        Case::Struck(Struck { command: Command::Upgrade, .. }) if state == State::Newer(1) => 1,
+        _ => 0,
+    };
+    let costs = |case: &Case| (state.distance(case.begins(state)), waits(case));
     let nearest = cases.iter().enumerate().min_by_key(|(_, case)| costs(case))?.0;
     Some(cases.remove(nearest))
 }
@@ -167,6 +172,7 @@ fn in_stages(commands: &[Command]) -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundles::CHAIN;
 
     #[test]
     fn no_two_cases_have_one_line() {
@@ -183,12 +189,27 @@ mod tests {
             let Case::Struck(struck) = case else { unreachable!() };
             legs += state.distance(struck.command.begins(state));
             order.push(struck.command.to_string());
-            state = struck.command.ends();
+            state = struck.command.ends(state);
         }
         assert_eq!(
             order,
             ["up", "up, 1 to 3", "upgrade of three", "down", "upgrade", "upgrade, drained", "node remove"]
         );
         assert_eq!(legs, 3);
+    }
+    #[test]
+    fn upgrades_follow_each_other_until_a_cluster_is_made_anew() {
+        for (command, anew, newer) in [
+            (Command::Upgrade, State::Whole, State::Newer as fn(u32) -> State),
+            (Command::UpgradeThree, State::Grown, State::GrownNewer),
+        ] {
+            let mut state = anew;
+            for n in 1..=CHAIN {
+                assert_eq!(command.begins(state), state);
+                state = command.ends(state);
+                assert_eq!(state, newer(n));
+            }
+            assert_eq!(command.begins(state), anew);
+        }
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use e2e::operator::{Operator, both};
 
+use crate::bundles::CHAIN;
 use crate::events::{Mark, Moment, Ran, follow, tail};
 use crate::fault::Fault;
 use crate::matrix::Outcome;
@@ -61,7 +62,7 @@ impl Command {
     pub fn args(self, site: &Site) -> Vec<&str> {
         match self {
             Command::Up | Command::Grow => site::UP.to_vec(),
-            Command::Upgrade | Command::Drained | Command::UpgradeThree => site.upgrade(self.ends()),
+            Command::Upgrade | Command::Drained | Command::UpgradeThree => site.upgrade(self.ends(site.state)),
             Command::Remove => site::REMOVE.to_vec(),
             Command::Down => site::DOWN.to_vec(),
         }
@@ -71,9 +72,11 @@ impl Command {
     pub fn begins(self, state: State) -> State {
         match (self, state) {
             // newer or more, it is all the same to what is taken down
-            (Command::Down, State::Newer | State::Newest | State::Grown | State::GrownNewer) => state,
+            (Command::Down, State::Newer(_) | State::Newest | State::Grown | State::GrownNewer(_)) => state,
+            // and what is newer already can become so once more
+            (Command::Upgrade, State::Newer(1..CHAIN)) | (Command::UpgradeThree, State::GrownNewer(1..CHAIN)) => state,
             (Command::Up, _) => State::Bare,
-            (Command::Drained, _) => State::Newer,
+            (Command::Drained, _) => State::Newer(1),
             (Command::UpgradeThree, _) => State::Grown,
             (Command::Upgrade | Command::Remove | Command::Down | Command::Grow, _) => State::Whole,
         }
@@ -81,18 +84,22 @@ impl Command {
 
     fn begin(self, site: &mut Site) -> Result<()> {
         site.bring(self.begins(site.state))?;
+        site.prepare(self.ends(site.state))?;
         if self == Command::Grow { site.operator.write(&site.grown()) } else { Ok(()) }
     }
 
-    pub fn ends(self) -> State {
-        match self {
-            Command::Up => State::Whole,
-            Command::Grow => State::Grown,
-            Command::Upgrade => State::Newer,
-            Command::Drained => State::Newest,
-            Command::UpgradeThree => State::GrownNewer,
-            Command::Remove => State::Smaller,
-            Command::Down => State::Bare,
+    /// What it leads to, from what it has begun with.
+    pub fn ends(self, begun: State) -> State {
+        match (self, begun) {
+            (Command::Up, _) => State::Whole,
+            (Command::Grow, _) => State::Grown,
+            (Command::Upgrade, State::Newer(n)) => State::Newer(n + 1),
+            (Command::Upgrade, _) => State::Newer(1),
+            (Command::Drained, _) => State::Newest,
+            (Command::UpgradeThree, State::GrownNewer(n)) => State::GrownNewer(n + 1),
+            (Command::UpgradeThree, _) => State::GrownNewer(1),
+            (Command::Remove, _) => State::Smaller,
+            (Command::Down, _) => State::Bare,
         }
     }
 
@@ -117,7 +124,7 @@ impl Command {
 
     /// It did all that it is for.
     pub fn is_done(self, site: &mut Site) -> Result<()> {
-        match self.ends() {
+        match self.ends(site.state) {
             State::Bare => site.is_bare(),
             State::Smaller => site.is_smaller(),
             state => site.becomes(state),
