@@ -1,6 +1,6 @@
 #!/bin/bash
 # A lab beside others on one machine, for long runs: `beside.sh 2 make faults` works in lab 2, `beside.sh 2` ends it.
-# Each has its own network, its own mounts and its own cgroups, so all of them can have a host h1 at 10.99.0.11; what it keeps is in
+# Each has its own network, mounts, /run and cgroups, so all of them can have a host h1 at 10.99.0.11; what it keeps is in
 # /var/tmp/kinstall-lab2. More hosts than one lab's want more inotify instances than a kernel has by default; see the first line below.
 # Only where cgroup v1 is by hand (cgroup.rs): under systemd, a second lab's scopes would have the first one's names.
 set -euo pipefail
@@ -8,7 +8,7 @@ set -euo pipefail
 number=${1:?usage: beside.sh NUMBER [COMMAND…]}
 shift
 state=/var/tmp/kinstall-lab$number
-holder=/run/kinstall-lab$number.pid
+holder=$state.pid
 [[ $number =~ ^[0-9]+$ ]] || { echo "beside: $number is no number" >&2; exit 2; }
 [ ! -d /run/systemd/system ] || { echo "beside: not on a machine that runs systemd" >&2; exit 2; }
 
@@ -48,8 +48,8 @@ enter_cgroups() {
 begin() {
   unshare --mount --net --propagation private bash -c '
     grep -o " /var/tmp/kinstall-lab[^ ]*/root " /proc/self/mountinfo | while read -r root; do umount --recursive --lazy "$root"; done
-    mkdir -p /run/netns
-    mount -t tmpfs tmpfs /run/netns
+    mount -t tmpfs tmpfs /run
+    mkdir /run/netns
     ip link set lo up
     echo $$ > "$0"
     exec sleep infinity' "$holder" </dev/null >/dev/null 2>&1 &
