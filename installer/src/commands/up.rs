@@ -82,7 +82,7 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
     }
     let settled = async {
         demoted::refuse(&members)?;
-        lost::refuse(run, &members)?;
+        lost::refuse(run, &members).await?;
         let topology = fleet::topology(run, &members)?;
         let membership = Membership::ask(run, &mut members, &topology).await?;
         anyhow::Ok((topology, membership))
@@ -118,6 +118,7 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
             return Ok(Ended::Failed);
         }
     };
+    lost::remember_moving(run, &topology, &members)?;
     let work: Vec<_> =
         members.into_iter().zip(planned).filter_map(|(member, planned)| Some(Work::new(member, planned?))).collect();
     if work.is_empty() {

@@ -133,6 +133,11 @@ impl StateDir {
         write_private(&self.path.join(name), bytes)
     }
 
+    /// It need not be there.
+    pub fn remove(&self, name: &str) -> anyhow::Result<()> {
+        remove(&self.path.join(name))
+    }
+
     /// Forgets a host that was taken out of the cluster: one of the same name gets keys of its own.
     pub fn forget_host(&self, name: &str) -> anyhow::Result<()> {
         self.forget_keys(name)?;
@@ -151,9 +156,16 @@ impl StateDir {
 
     /// Forgets the cluster after `down`: keys and passwords of what no longer is. Logs and the lock stay.
     pub fn forget(&self) -> anyhow::Result<()> {
-        for name in ["cluster.json", "wordpress.json", "applied.json", "addons.json", "served.json", "admin.kubeconfig"]
-        {
-            remove(&self.path.join(name))?;
+        for name in [
+            "cluster.json",
+            "wordpress.json",
+            "applied.json",
+            "addons.json",
+            "served.json",
+            "moving.json",
+            "admin.kubeconfig",
+        ] {
+            self.remove(name)?;
         }
         match fs::remove_dir_all(self.path.join("pki")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -41,7 +41,7 @@ const ONE_DIRECTORY: &str = "two operators, one directory";
 const TWO_COPIES: &str = "two operators, two copies";
 const MOVED: &str = "goes on from another machine";
 
-pub const ALL: [Special; 20] = [
+pub const ALL: [Special; 21] = [
     special(Command::Up, "after it", ONE_DIRECTORY, State::Whole, one_directory),
     special(Command::Up, "after it", "the state directory is elsewhere", State::Whole, without_state),
     special(Command::Up, "after it", "another machine at h2's address", State::Whole, swapped_worker),
@@ -62,6 +62,7 @@ pub const ALL: [Special; 20] = [
     special(Command::Down, "before it", "another machine at h2's address", State::Whole, swapped_before_down),
     special(Command::Up, "hosts work", "killed, then taken down", State::Bare, half_installed),
     special(Command::Up, "after it", "another machine at h1's address", State::Whole, swapped_control_plane),
+    special(Command::Grow, "etcd starts", "another machine at h1's address", State::Whole, swapped_founder),
 ];
 
 /// That with this fault.
@@ -165,6 +166,20 @@ fn swapped_control_plane(site: &mut Site, _: Command) -> Result<Outcome> {
     let outcome = swap(site, 1, &UP)?;
     site.operator.fails_saying(&UP, &["h1", "store", "nothing was changed"])?;
     finish(site, Command::Down, outcome)
+}
+
+/// It goes when the others know that they get the store from it, and before they have: `up` does not wait for what is gone.
+fn swapped_founder(site: &mut Site, command: Command) -> Result<Outcome> {
+    site.operator.write(&site.grown())?;
+    let started = Instant::now();
+    let mark = Mark::Step("h1".into(), "unit kinstall-etcd");
+    let ran = follow(site.operator.start(&command.args(site))?, &mark, LIMIT, |_| site.lab.host(1).poweroff())?;
+    ensure!(ran.struck.is_some() && ran.code != Some(0), "it ended with {:?}:\n{}", ran.code, tail(&ran.said, 10));
+    let ended = started.elapsed().as_secs_f64();
+    site.swap(1)?;
+    let words = ["h1 had this cluster's store", "kinstall restore", "kinstall down", "nothing was changed"];
+    site.operator.fails_saying(&UP, &words)?;
+    finish(site, Command::Down, Outcome { first: "refused, with the way out".into(), ended, ..Outcome::default() })
 }
 
 /// This host's container runtime does not start while this version is the current one.
