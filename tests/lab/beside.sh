@@ -53,8 +53,12 @@ begin() {
     ip link set lo up
     echo $$ > "$0"
     exec sleep infinity' "$holder" </dev/null >/dev/null 2>&1 &
+  local pid=$!
   disown
-  until [ -s "$holder" ]; do sleep 0.05; done
+  until [ -s "$holder" ]; do
+    kill -0 "$pid" 2>/dev/null || { echo "beside: lab $number gets no namespaces of its own (is this root?)" >&2; exit 1; }
+    sleep 0.05
+  done
 }
 
 [ $# != 0 ] || { end; exit 0; }
