@@ -256,7 +256,7 @@ async fn through_again(stage: &Stage, name: &str) -> Client {
         if client.ask().await.as_deref() == Some(name) {
             return client;
         }
-        assert!(begun.elapsed() < 10 * SECOND, "{name} is not found again");
+        assert!(begun.elapsed() < 4 * SECOND, "{name} is not found again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -281,7 +281,7 @@ async fn a_host_that_takes_no_connection_costs_a_second_once() {
     for _ in 0..10 {
         let begun = Instant::now();
         assert_eq!(stage.who().await.as_deref(), Some("a"));
-        assert!(begun.elapsed() < 9 * SECOND / 10, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < SECOND / 2, "{:?}", begun.elapsed());
     }
 }
 
