@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use hoststate::Facts;
 
+use super::Run;
 use super::fleet::Member;
-use super::{ADMIN_KUBECONFIG, Run};
 use crate::api::Servers;
 use crate::cluster::Cluster;
 use crate::desired::Topology;
@@ -69,10 +69,7 @@ fn is_without(holder: &str, facts: &BTreeMap<&str, &Facts>) -> bool {
 
 /// Whether an API server does: then etcd has the store, whatever became of the host that brought it there.
 async fn answers(run: &Run<'_>) -> bool {
-    let ready = async {
-        let admin = std::fs::read_to_string(run.state.path().join(ADMIN_KUBECONFIG))?;
-        Servers::open(&admin).await?.ready(PATIENCE).await
-    };
+    let ready = async { Servers::open(&run.kubeconfig()?).await?.ready(PATIENCE).await };
     ready.await.is_ok()
 }
 

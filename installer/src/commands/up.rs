@@ -106,7 +106,11 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
         return Ok(Ended::Failed);
     }
     let reached: Vec<&Host> = members.iter().map(|member| member.host).collect();
-    if let Err(error) = hooks.run(Point { stage: Stage::Converge, when: When::Before, hosts: &reached }).await {
+    let begun = async {
+        lost::remember_moving(run, &topology, &members)?;
+        hooks.run(Point { stage: Stage::Converge, when: When::Before, hosts: &reached }).await
+    };
+    if let Err(error) = begun.await {
         fleet::close(members).await;
         return Err(error.context("nothing was changed"));
     }
@@ -118,7 +122,6 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
             return Ok(Ended::Failed);
         }
     };
-    lost::remember_moving(run, &topology, &members)?;
     let work: Vec<_> =
         members.into_iter().zip(planned).filter_map(|(member, planned)| Some(Work::new(member, planned?))).collect();
     if work.is_empty() {
