@@ -235,6 +235,12 @@ impl Operator {
         self.kubectl_with(&["create", "-f", "-"], &object).map(drop)
     }
 
+    pub fn deletes(&self, configmaps: &[String]) -> Result<()> {
+        let delete: Vec<&str> =
+            ["delete", "configmap"].into_iter().chain(configmaps.iter().map(String::as_str)).collect();
+        self.kubectl(&delete).map(drop)
+    }
+
     /// Which of these ConfigMaps are not there; as one of several control planes has it, or the only one.
     pub fn lacks(&self, at: Option<&str>, names: &[String]) -> Result<Vec<String>> {
         let get = ["get", "configmaps", "-o", "name"];

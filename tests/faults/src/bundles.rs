@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
-use e2e::operator::{Artifacts, artifact};
+use anyhow::{Context as _, Result};
+use e2e::operator::{Operator, artifact};
 
 use crate::site::State;
 
@@ -17,7 +16,6 @@ pub const CHAIN: u32 = 8;
 const GAP: u32 = 10;
 
 pub struct Bundles {
-    kinstall: PathBuf,
     /// Of the bundle that clusters are made with: major and minor, and patch.
     minor: String,
     patch: u32,
@@ -30,14 +28,12 @@ pub struct Bundles {
 
 impl Bundles {
     /// Further ones are made in this directory.
-    pub fn new(artifacts: &Artifacts, directory: PathBuf) -> Result<Self> {
+    pub fn new(operator: &Operator, directory: PathBuf) -> Result<Self> {
         let file = |name: &str| artifact(name).map(|path| path.display().to_string());
-        let said = Command::new(&artifacts.kinstall).arg("--version").output()?;
-        let said = String::from_utf8(said.stdout)?;
+        let said = operator.ok(&["--version"])?;
         let version = said.trim().rsplit(' ').next().context("kinstall has no version")?;
         let (minor, patch) = version.rsplit_once('.').context("a version of one number")?;
         Ok(Self {
-            kinstall: artifacts.kinstall.clone(),
             minor: minor.to_owned(),
             patch: patch.parse()?,
             components: vec![file("KINSTALL_BUNDLE_NEXT")?],
@@ -66,19 +62,19 @@ impl Bundles {
     }
 
     /// Makes what leads to this state, if nobody has yet.
-    pub fn have(&mut self, state: State) -> Result<()> {
+    pub fn have(&mut self, operator: &Operator, state: State) -> Result<()> {
         let (State::Newer(wanted) | State::GrownNewer(wanted)) = state else { return Ok(()) };
         while self.components.len() < wanted as usize {
             let n = self.components.len() + 1;
             let version = self.version(State::Newer(u32::try_from(n)?));
-            let bundle = self.create(n, &version)?;
-            self.components.push(bundle.display().to_string());
+            let bundle = self.create(operator, n, &version)?;
+            self.components.push(bundle);
         }
         Ok(())
     }
 
     /// As tests/lab/bundles.sh makes the first: bytes behind the end of an executable change nothing.
-    fn create(&self, n: usize, version: &str) -> Result<PathBuf> {
+    fn create(&self, operator: &Operator, n: usize, version: &str) -> Result<String> {
         let release = std::env::var("RELEASE").context("RELEASE is not set: run `make faults`")?;
         fs::create_dir_all(&self.directory)?;
         let components = self.directory.join("components");
@@ -86,13 +82,13 @@ impl Bundles {
         bytes.extend_from_slice(format!("next{n}").as_bytes());
         fs::write(&components, bytes)?;
         fs::set_permissions(&components, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let bundle = self.directory.join(format!("next-{n}.tar.zst"));
-        let mut command = Command::new(&self.kinstall);
-        command.args(["bundle", "create", "--kubernetes-version", "1.37.0", "--bundle-version", version]);
-        command.arg("--components").arg(&components).arg("--pause").arg(Path::new(&release).join("pause"));
-        command.arg("--runtime-dir").arg(lab::tools::runtime()?).arg("--out").arg(&bundle);
-        let output = command.output()?;
-        ensure!(output.status.success(), "no bundle {version}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = |path: &Path| path.display().to_string();
+        let (components, pause) = (text(&components), text(&Path::new(&release).join("pause")));
+        let (runtime, bundle) =
+            (text(&lab::tools::runtime()?), text(&self.directory.join(format!("next-{n}.tar.zst"))));
+        let from = ["--components", &components, "--pause", &pause, "--runtime-dir", &runtime];
+        let versions = ["--kubernetes-version", "1.37.0", "--bundle-version", version];
+        operator.ok(&[&["bundle", "create", "--out", &bundle][..], &from, &versions].concat())?;
         Ok(bundle)
     }
 }

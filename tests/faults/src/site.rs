@@ -97,10 +97,10 @@ impl Site {
     pub fn new() -> Result<Self> {
         let artifacts = artifacts()?;
         let lab = Lab::up(HOSTS)?;
-        let bundles = Bundles::new(&artifacts, lab.state_dir().join("bundles"))?;
         let inventory = Inventory { wordpress: false, ..Inventory::of(&lab, &artifacts) };
         let operator = Operator::new(&lab, "faults", artifacts)?;
         operator.write(&inventory)?;
+        let bundles = Bundles::new(&operator, lab.state_dir().join("bundles"))?;
         let before = lab.hosts().iter().map(Snapshot::take).collect::<Result<_>>()?;
         Ok(Self { lab, operator, inventory, bundles, state: State::Bare, before, made: None })
     }
@@ -116,7 +116,7 @@ impl Site {
 
     /// Has what [`Site::upgrade`] to this state needs.
     pub fn prepare(&mut self, to: State) -> Result<()> {
-        self.bundles.have(to)
+        self.bundles.have(&self.operator, to)
     }
 
     /// What every host has to have.

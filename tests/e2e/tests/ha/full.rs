@@ -36,8 +36,7 @@ pub fn one_of_three(story: &Story) -> Result<()> {
             story.operator.lacks(Some(at), &all).is_ok_and(|lost| lost.is_empty())
         })?;
     }
-    let delete: Vec<&str> = ["delete", "configmap"].into_iter().chain(all.iter().map(String::as_str)).collect();
-    story.operator.kubectl(&delete)?;
+    story.operator.deletes(&all)?;
     until(Duration::from_secs(90), "every node is Ready and takes pods", || {
         let nodes = story.operator.kubectl_at("h1", &["get", "nodes", "--no-headers"]);
         nodes.is_ok_and(|nodes| ready(&nodes).len() == 4)

@@ -45,6 +45,5 @@ pub fn refuses_and_goes_on(story: &Story) -> Result<()> {
         ensure!(!taints.contains("disk-pressure"), "{taints}");
         Ok(())
     })?;
-    let delete: Vec<&str> = ["delete", "configmap"].into_iter().chain(written.iter().map(String::as_str)).collect();
-    operator.kubectl(&delete).map(drop)
+    operator.deletes(&written)
 }
