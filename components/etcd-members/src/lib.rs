@@ -7,8 +7,10 @@
 
 mod files;
 mod joined;
+mod passing;
 mod place;
 mod prepare;
+mod remove;
 mod speaker;
 
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use serde::Deserialize;
 pub use joined::joined;
 pub use place::{Here, Place, place};
 pub use prepare::prepare;
+pub use remove::remove;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -95,15 +98,6 @@ pub async fn run(args: Args) -> Result<()> {
 /// Every member, as one that sees the majority knows them.
 pub async fn list(config: &Config) -> Result<Vec<members::Member>> {
     speaker::Speakers::new(config)?.list().await.map(|(_, members)| members)
-}
-
-/// Takes a member out of etcd. Gives those that are left.
-pub async fn remove(config: &Config, id: u64) -> Result<Vec<members::Member>> {
-    let speakers = speaker::Speakers::new(config)?;
-    let (mut speaker, members) = speakers.list().await?;
-    members::may_remove(&members, id).map_err(anyhow::Error::msg)?;
-    speaker.member_remove(id).await.with_context(|| format!("etcd does not remove the member {id:x}"))?;
-    speakers.list().await.map(|(_, members)| members)
 }
 
 fn print(members: &[members::Member]) -> Result<()> {

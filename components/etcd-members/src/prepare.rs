@@ -9,21 +9,12 @@ use hoststate::facts::Birth;
 
 use crate::Config;
 use crate::files::Files;
+use crate::passing::is_passing;
 use crate::place::{Place, place};
-use crate::speaker::{ELECTION, Speakers};
+use crate::speaker::{AGAIN, ELECTION, Speakers};
 
 /// Members come one after another; this one waits for those before it. systemd allows the whole start 300 s.
 const PATIENCE: Duration = Duration::from_secs(200);
-const AGAIN: Duration = Duration::from_millis(500);
-/// What etcd says as long as another member is on its way, or is not connected to all the others yet. "Not found" is its
-/// word for an id that was removed: it makes the id out of the address and the second, so a member that was added and taken
-/// out within this second has to wait for the next one (etcd's `membership.computeMemberId`).
-const PASSING: &[&str] = &[
-    "too many learner members",
-    "unhealthy cluster",
-    "re-configuration failed due to not enough",
-    "etcdserver: member not found",
-];
 
 pub async fn prepare(config: &Config) -> Result<()> {
     let files = Files(config);
@@ -82,13 +73,9 @@ async fn add(config: &Config, client: &mut Client, started: Instant) -> Result<b
     let options = MemberAddOptions::new().with_is_learner();
     match client.member_add([config.peer_url.as_str()], Some(options)).await {
         Ok(_) => Ok(true),
-        Err(error) if started.elapsed() < PATIENCE && is_passing(&error.to_string()) => Ok(false),
+        Err(error) if started.elapsed() < PATIENCE && is_passing(&error) => Ok(false),
         Err(error) => Err(error).with_context(|| format!("etcd does not add the member {}", config.name)),
     }
-}
-
-fn is_passing(message: &str) -> bool {
-    PASSING.iter().any(|passing| message.contains(passing))
 }
 
 fn founding(config: &Config) -> String {

@@ -14,7 +14,7 @@ use crate::Config;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// When a leader is lost nobody answers until there is another one: some 2 s, more where members also restart.
 pub const ELECTION: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(500);
+pub const AGAIN: Duration = Duration::from_millis(500);
 
 pub struct Speakers {
     options: ConnectOptions,

@@ -37,6 +37,12 @@ impl Member {
         }
     }
 
+    /// It runs, and says nothing any more to those that it is connected to.
+    fn freeze(&self) {
+        let process = self.process.as_ref().unwrap().id();
+        assert!(Command::new("kill").args(["-STOP", &process.to_string()]).status().unwrap().success());
+    }
+
     /// Overwrites all that etcd holds, but for the pages that say where it is.
     fn damage(&mut self) {
         self.kill();
@@ -178,10 +184,13 @@ async fn founded_lost_taken_out_and_joined() {
     joined(&all[2].config).await.unwrap();
     well(&all[2].config).await;
 
-    // while it was off it was taken out: what it has is put aside, and it joins anew
-    all[2].kill();
+    // its host stands still, which etcd notices only after a while: taking it out waits for that
     let id = list(&all[0].config).await.unwrap().into_iter().find(|member| member.name == "m2").unwrap().id;
+    all[2].freeze();
     remove(&all[0].config, id).await.unwrap();
+
+    // what it has is of the past now: it is put aside, and it joins anew
+    all[2].kill();
     all[2].start().await.unwrap();
     joined(&all[2].config).await.unwrap();
     assert!(all[2].config.directory.join("data.stale").exists());
