@@ -144,38 +144,44 @@ impl<K: Object> Informer<K> {
 
     /// Takes one change, as the watch does.
     pub fn apply(&self, object: K) {
-        let key = Key::of(&object);
-        self.change(key, Some(object));
+        self.offer(object, |_, _| true);
     }
 
     /// Takes the answer to our own write before the watch delivers it, unless the watch was faster. What is not there any more does not
     /// come back.
     pub fn note(&self, object: K) {
-        if self.get_key(&Key::of(&object)).is_some_and(|cached| is_older(cached.as_ref(), &object)) {
-            self.apply(strip(object));
-        }
+        self.offer(object, |cached, new| cached.is_some_and(|it| is_older(it, new)));
     }
 
     /// The same for what we have made; the caller knows what to do when its end was told already.
     pub fn note_new(&self, object: K) {
-        match self.get_key(&Key::of(&object)) {
-            None => self.apply(strip(object)),
-            Some(_) => self.note(object),
-        }
+        self.offer(object, |cached, new| cached.is_none_or(|it| is_older(it, new)));
     }
 
     pub fn remove(&self, key: Key) {
-        self.change(key, None);
+        let old = self.store.write().put(key, None);
+        if old.is_some() {
+            self.tell(old.as_ref(), None);
+        }
     }
 
-    fn change(&self, key: Key, object: Option<K>) {
-        let new = object.map(Arc::new);
-        let old = self.store.write().put(key, new.clone());
-        if old.is_none() && new.is_none() {
-            return;
-        }
+    /// Takes the object if that is right with what is cached. Nothing comes in between: who notes an answer and the watch do not wait
+    /// for each other.
+    fn offer(&self, object: K, is_right: fn(Option<&K>, &K) -> bool) {
+        let (key, new) = (Key::of(&object), Arc::new(strip(object)));
+        let old = {
+            let mut store = self.store.write();
+            if !is_right(store.objects.get(&key).map(Arc::as_ref), &new) {
+                return;
+            }
+            store.put(key, Some(new.clone()))
+        };
+        self.tell(old.as_ref(), Some(&new));
+    }
+
+    fn tell(&self, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
         for handler in self.handlers.read().iter() {
-            handler(old.as_ref(), new.as_ref());
+            handler(old, new);
         }
     }
 
@@ -209,7 +215,7 @@ impl<K: Object> Informer<K> {
                 if let Some(listed) = listed {
                     listed.insert(Key::of(&object));
                 }
-                self.apply(strip(object));
+                self.apply(object);
             }
             watcher::Event::InitDone => {
                 let listed = listed.take().unwrap_or_default();
@@ -218,13 +224,8 @@ impl<K: Object> Informer<K> {
                 gone.into_iter().for_each(|key| self.remove(key));
                 self.synced.send_replace(true);
             }
-            watcher::Event::Apply(object) => {
-                // after `note` the watch may bring what was before
-                let cached = self.get_key(&Key::of(&object));
-                if !cached.is_some_and(|cached| is_older(&object, cached.as_ref())) {
-                    self.apply(strip(object));
-                }
-            }
+            // after `note` the watch may bring what was before
+            watcher::Event::Apply(object) => self.offer(object, |cached, new| !cached.is_some_and(|it| is_older(new, it))),
             watcher::Event::Delete(object) => self.remove(Key::of(&object)),
         }
     }
@@ -246,6 +247,7 @@ fn strip<K: Resource>(mut object: K) -> K {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use k8s_openapi::api::core::v1::Pod;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -285,6 +287,32 @@ mod tests {
         informer.note_new(at("15", "two"));
         informer.note(at("12", "one"));
         assert_eq!(cached().as_deref(), Some("15"));
+    }
+
+    #[test]
+    fn who_notes_and_the_watch_never_put_back_what_was_before() {
+        let version = |pod: &Pod| pod.metadata.resource_version.as_ref().and_then(|it| it.parse::<usize>().ok());
+        let informer = Informer::<Pod>::new();
+        let put_back = Arc::new(AtomicUsize::new(0));
+        let count = put_back.clone();
+        informer.on_change(move |old, new| {
+            if old.and_then(|it| version(it)) > new.and_then(|it| version(it)) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let next = AtomicUsize::new(0);
+        let newer = || {
+            let version = next.fetch_add(1, Ordering::Relaxed);
+            let mut pod = pod("x", "n");
+            pod.metadata.resource_version = Some(version.to_string());
+            (version < 100_000).then_some(pod)
+        };
+        informer.apply(newer().unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::iter::from_fn(newer).for_each(|pod| informer.note(pod)));
+            std::iter::from_fn(newer).for_each(|pod| informer.take(watcher::Event::Apply(pod), &mut None));
+        });
+        assert_eq!(put_back.load(Ordering::Relaxed), 0);
     }
 
     #[test]
