@@ -225,7 +225,9 @@ impl<K: Object> Informer<K> {
                 self.synced.send_replace(true);
             }
             // after `note` the watch may bring what was before
-            watcher::Event::Apply(object) => self.offer(object, |cached, new| !cached.is_some_and(|it| is_older(new, it))),
+            watcher::Event::Apply(object) => {
+                self.offer(object, |cached, new| !cached.is_some_and(|it| is_older(new, it)))
+            }
             watcher::Event::Delete(object) => self.remove(Key::of(&object)),
         }
     }

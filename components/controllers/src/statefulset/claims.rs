@@ -42,6 +42,15 @@ async fn unchanged(ctx: &Ctx, set: &StatefulSet) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Its name is that of a claim of one of the set's pods.
+pub fn may_be_of(claim: &ObjectMeta, set: &StatefulSet) -> bool {
+    let of = |template: &PersistentVolumeClaim| {
+        let pod = meta::name(claim).strip_prefix(meta::name(&template.metadata))?.strip_prefix('-')?;
+        plan::ordinal(meta::name(&set.metadata), pod)
+    };
+    set.spec.volume_claim_templates.iter().flatten().any(|template| of(template).is_some())
+}
+
 /// The claim is about to be collected together with an earlier pod of this name.
 pub fn is_stale(claim: &ObjectMeta, pod: &str) -> bool {
     claim.owner_references.iter().flatten().any(|it| it.kind == "Pod" && it.name == pod)
@@ -112,6 +121,23 @@ mod tests {
             let set = set(when_deleted, when_scaled);
             assert_eq!(owners(&[], &set, &kept), of_kept, "{when_deleted} {when_scaled}");
             assert_eq!(owners(&[], &set, &condemned), of_condemned, "{when_deleted} {when_scaled}");
+        }
+    }
+
+    #[test]
+    fn a_claims_name_says_whose_it_may_be() {
+        let mut set = set("Retain", "Retain");
+        let template = |name: &str| serde_json::from_value(json!({"metadata": {"name": name}, "spec": {}})).unwrap();
+        set.spec.volume_claim_templates = Some(vec![template("data"), template("data-db")]);
+        for (name, expected) in [
+            ("data-db-0", true),
+            ("data-db-db-12", true),
+            ("data-dbs-0", false),
+            ("data-db-x", false),
+            ("log-db-0", false),
+        ] {
+            let claim = ObjectMeta { name: Some(name.into()), ..Default::default() };
+            assert_eq!(may_be_of(&claim, &set), expected, "{name}");
         }
     }
 

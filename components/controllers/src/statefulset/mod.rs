@@ -46,6 +46,14 @@ pub fn start(ctx: &Ctx, tasks: &mut JoinSet<()>) {
             }
         }
     });
+    let (to, sets) = (queue.clone(), ctx.informers.stateful_sets.clone());
+    ctx.informers.claims.on_change(move |old, new| {
+        // one that has come gets its owners, and one that has gone may be made anew
+        let ((None, Some(claim)) | (Some(claim), None)) = (old, new) else { return };
+        let sets = sets.in_namespace(meta::namespace(&claim.metadata));
+        let of_claim = sets.iter().filter(|set| claims::may_be_of(&claim.metadata, set));
+        of_claim.for_each(|it| to.add(Key::of(it.as_ref())));
+    });
     let informers = ctx.informers.clone();
     let ready = async move {
         informers.stateful_sets.wait_synced().await;
@@ -214,6 +222,8 @@ impl Controller {
             );
             return Ok(());
         }
+        // of a set that is gone the pod is collected, but a claim that the set did not come to own stays for ever
+        claim::live_owner(&self.ctx.client, set.as_ref()).await?;
         match self.ctx.api::<PersistentVolumeClaim>(ns).create(&PostParams::default(), claim).await {
             Ok(_) => {
                 let set_name = meta::name(&set.metadata);

@@ -139,7 +139,7 @@ pub fn client_with_certificate(server: &ApiServer, user: &str) -> Client {
     Client::new(server.handler_as(identity), "default")
 }
 
-/// Waits for `what`, at most twenty seconds.
+/// Waits for `what`, at most a minute.
 pub async fn eventually<T, F, Fut>(what: &str, mut probe: F) -> T
 where
     F: FnMut() -> Fut,
@@ -150,7 +150,7 @@ where
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "waited too long for {what}");
+        assert!(started.elapsed() < Duration::from_secs(60), "waited too long for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -44,7 +44,7 @@ impl Trap {
         let (sender, receiver) = oneshot::channel();
         *self.0.lock() = Some(Set { method, path: path.to_owned(), caught: sender });
         async move {
-            let caught = tokio::time::timeout(Duration::from_secs(20), receiver).await;
+            let caught = tokio::time::timeout(Duration::from_secs(60), receiver).await;
             caught.unwrap_or_else(|_| panic!("waited too long for {told}")).unwrap()
         }
     }

@@ -1,10 +1,10 @@
 //! Deployments, StatefulSets, DaemonSets and Jobs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Endpoints, Event, PersistentVolumeClaim, Pod, Service};
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -94,6 +94,18 @@ async fn a_replica_set_adopts_and_releases() {
     let mut lonely = template("web", "one");
     lonely["metadata"]["name"] = json!("lonely");
     cluster.create::<Pod>("default", lonely).await;
+    // A set that is heard of before the pod would make one of its own. All controllers share one sight of the pods: an address of
+    // a Service shows that the pod has come into it.
+    cluster
+        .create::<Service>(
+            "default",
+            json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}),
+        )
+        .await;
+    eventually("the pod's address", || async {
+        cluster.get::<Endpoints>("default", "web").await.filter(|it| it.subsets.iter().flatten().count() == 1)
+    })
+    .await;
     cluster.create::<ReplicaSet>("default", json!({"metadata": {"name": "rs"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "one")}})).await;
     eventually("adoption", || async {
         cluster
@@ -374,4 +386,65 @@ async fn a_pod_of_an_earlier_job_of_the_same_name_is_let_go() {
     lag.end();
     eventually("the end of the first", || async { Some(earlier().await).filter(Option::is_none) }).await;
     assert!(later().await.is_some_and(|it| it.metadata.finalizers.is_some()));
+}
+
+fn set_with_claims(name: &str) -> serde_json::Value {
+    json!({"metadata": {"name": name}, "spec": {"serviceName": name, "replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template(name, "one"),
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}})
+}
+
+async fn until_owned(cluster: &Cluster, claim: &str) {
+    eventually(&format!("the owner of {claim}"), || async {
+        let claim = cluster.get::<PersistentVolumeClaim>("default", claim).await?;
+        claim.metadata.owner_references.filter(|it| it[0].kind == "StatefulSet")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_heard_of_late_gets_its_owner() {
+    let lag = Lag::default();
+    let cluster = Cluster::with_controllers(|server| {
+        lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/api/v1/persistentvolumeclaims")
+    })
+    .await;
+    cluster.create::<StatefulSet>("default", set_with_claims("earlier")).await;
+    until_owned(&cluster, "data-earlier-0").await;
+    lag.begin();
+    cluster.create::<StatefulSet>("default", set_with_claims("db")).await;
+    eventually("the pod", || async {
+        let status = cluster.get::<StatefulSet>("default", "db").await?.status?;
+        (status.replicas == 1).then_some(())
+    })
+    .await;
+    // nothing is left for the set to hear of but its claim
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    lag.end();
+    until_owned(&cluster, "data-db-0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_whose_end_is_heard_of_late_makes_no_claims() {
+    let lag = Lag::default();
+    let cluster = Cluster::with_controllers(|server| {
+        lag.client(client_of(server, CONTROLLERS, &[]), Of::Objects, "/apis/apps/v1/statefulsets")
+    })
+    .await;
+    cluster.create::<StatefulSet>("default", set_with_claims("db")).await;
+    until_owned(&cluster, "data-db-0").await;
+    lag.begin();
+    cluster.api::<StatefulSet>("default").delete("db", &DeleteParams::background()).await.unwrap();
+    eventually("the claim's end", || async {
+        Some(cluster.get::<PersistentVolumeClaim>("default", "data-db-0").await).filter(Option::is_none)
+    })
+    .await;
+    // so long it takes the set for alive: what it makes in this time is collected, or is not made at all
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    lag.end();
+    eventually("the end of all its pods", || async {
+        Some(cluster.list::<Pod>("default").await).filter(Vec::is_empty)
+    })
+    .await;
+    assert_eq!(cluster.list::<PersistentVolumeClaim>("default").await, []);
 }
