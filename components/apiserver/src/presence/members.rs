@@ -17,13 +17,13 @@ const FORGOTTEN: Duration = Duration::from_secs(3600);
 #[derive(Default)]
 pub struct Members {
     seen: BTreeMap<String, Seen>,
-    /// Those that were alive when last looked at.
-    alive: usize,
 }
 
 struct Seen {
     revision: Revision,
     end: Instant,
+    /// It was when last looked at.
+    alive: bool,
 }
 
 impl Members {
@@ -37,26 +37,28 @@ impl Members {
     ) -> BTreeSet<IpAddr> {
         let mut before = std::mem::take(&mut self.seen);
         let mut addresses = BTreeSet::new();
-        self.alive = 0;
         for other in others {
-            let seen = match before.remove(&other.server) {
-                Some(seen) if seen.revision == other.revision => seen,
-                None if believed.is_some_and(|it| !it.contains(&other.address)) => {
-                    Seen { revision: other.revision, end: now }
-                }
-                _ => Seen { revision: other.revision, end: now + other.lasts },
+            let end = match before.remove(&other.server) {
+                Some(seen) if seen.revision == other.revision => seen.end,
+                None if believed.is_some_and(|it| !it.contains(&other.address)) => now,
+                _ => now + other.lasts,
             };
-            if seen.end > now {
+            let alive = end > now;
+            if alive {
                 addresses.insert(other.address);
-                self.alive += 1;
             }
-            self.seen.insert(other.server, seen);
+            self.seen.insert(other.server, Seen { revision: other.revision, end, alive });
         }
         addresses
     }
 
+    /// Gives those that were alive more time: what kept this server from renewing may have kept them from it, too.
+    pub fn postpone(&mut self, by: Duration) {
+        self.seen.values_mut().filter(|seen| seen.alive).for_each(|seen| seen.end += by);
+    }
+
     pub fn is_alone(&self) -> bool {
-        self.alive == 0
+        !self.seen.values().any(|seen| seen.alive)
     }
 
     /// Servers that went without a goodbye, long ago, and the revision of each one's Lease.
@@ -118,6 +120,16 @@ mod tests {
         assert_eq!(live(4, &[other("a", 3), other("bb", 2)]), ("10.0.0.1".into(), false, seconds(3)));
         assert_eq!(live(4, &[other("a", 3), other("bb", 4)]), ("10.0.0.1 10.0.0.2".into(), false, seconds(3)));
         assert_eq!(live(4, &[other("bb", 4)]), ("10.0.0.2".into(), false, seconds(4)), "who leaves is gone at once");
+
+        let mut members = Members::default();
+        let mut live = |second: u64, list: &[Other], late: u64| {
+            members.postpone(Duration::from_secs(late));
+            members.live(list.iter().cloned(), None, begin + Duration::from_secs(second)).len()
+        };
+        assert_eq!(live(0, &[other("a", 1), other("bb", 1)], 0), 2);
+        assert_eq!(live(9, &[other("a", 1), other("bb", 2)], 6), 2, "nobody could renew for six seconds");
+        assert_eq!(live(10, &[other("a", 1), other("bb", 3)], 0), 1, "a has had its time");
+        assert_eq!(live(20, &[other("a", 1), other("bb", 4)], 20), 1, "and is not called alive again");
 
         let believed = BTreeSet::from(["10.0.0.2".parse().unwrap()]);
         let mut members = Members::default();

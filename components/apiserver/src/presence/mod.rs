@@ -3,7 +3,8 @@
 //!
 //! Every server writes the same endpoints from the same Leases, so it does not matter who does. Whether a Lease is alive is
 //! judged by the clock of who looks, from when it was last seen to change: clocks of hosts are never compared. What is there is
-//! read anew before anything is concluded from its age: a server that is cut off from the store removes nobody.
+//! read anew before anything is concluded from its age, and who could not renew for a while gives the others as much more time: a server
+//! that is cut off from the store removes nobody, nor does the first that is back after the store was away.
 
 mod endpoints;
 mod lease;
@@ -43,13 +44,16 @@ pub struct Presence {
     members: Members,
     /// When to renew next.
     due: Instant,
+    /// When this server renewed last.
+    renewed: Instant,
 }
 
 impl Presence {
     /// Announces this server and takes it into the endpoints.
     pub async fn join(core: &Arc<Core>, port: u16) -> anyhow::Result<Self> {
         let holder = format!("{}_{}", core.name, uuid::Uuid::new_v4());
-        let mut presence = Presence { holder, port, members: Members::default(), due: Instant::now() };
+        let now = Instant::now();
+        let mut presence = Presence { holder, port, members: Members::default(), due: now, renewed: now };
         presence.addresses(core, true, Some(&endpoints::published(core).await?)).await?;
         presence.renew(core).await?;
         presence.publish(core, true).await?;
@@ -88,6 +92,7 @@ impl Presence {
         loop {
             if self.due <= Instant::now() {
                 self.renew(core).await?;
+                self.allow_for_delay();
             }
             self.publish(core, true).await?;
             self.forget(core).await?;
@@ -130,6 +135,12 @@ impl Presence {
         }
     }
 
+    /// So much later than it should have been is this renewal, and theirs may be.
+    fn allow_for_delay(&mut self) {
+        let since = std::mem::replace(&mut self.renewed, Instant::now());
+        self.members.postpone(since.elapsed().saturating_sub(self.pace().renew));
+    }
+
     /// Makes the endpoints what they have to be, with this server or without it.
     async fn publish(&mut self, core: &Arc<Core>, staying: bool) -> anyhow::Result<()> {
         let addresses = self.addresses(core, staying, None).await?;
@@ -167,6 +178,7 @@ impl Presence {
     }
 
     async fn leave(&mut self, core: &Arc<Core>) -> anyhow::Result<()> {
+        self.allow_for_delay();
         if self.addresses(core, false, None).await?.is_empty() {
             return Ok(());
         }
