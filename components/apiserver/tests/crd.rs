@@ -286,7 +286,7 @@ async fn versions_are_converted_by_a_webhook() {
     (crd["spec"]["versions"][0]["storage"], crd["spec"]["versions"][1]["storage"]) = (false.into(), true.into());
     let (status, crd) = api.call("PUT", &name, crd).await;
     assert_eq!((status, &crd["status"]["storedVersions"]), (200, &json!(["v1", "v2"])));
-    assert!(tokio::time::timeout(std::time::Duration::from_secs(2), watch.line()).await.unwrap().is_none());
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(60), watch.line()).await.unwrap().is_none());
     api.create(&path("v2"), json!({"metadata": {"name": "three"}, "spec": {"host": "c.example", "port": "82"}})).await;
     let list = api.get(&path("v2")).await;
     let hosts: Vec<&str> =
@@ -330,7 +330,7 @@ async fn kubectl_uses_custom_resources() {
     let api = Api::start().await;
     api.kubectl_ok(&["apply", "--validate=false", "-f", "-"], &crontabs().to_string()).await;
     let text = api
-        .kubectl_ok(&["wait", "--for=condition=Established", "crd/crontabs.stable.example.com", "--timeout=5s"], "")
+        .kubectl_ok(&["wait", "--for=condition=Established", "crd/crontabs.stable.example.com", "--timeout=60s"], "")
         .await;
     assert!(text.contains("condition met"), "{text}");
     api.kubectl_ok(&["apply", "--validate=false", "-f", "-"], &cron("k", json!({"cronSpec": "x"})).to_string()).await;
@@ -350,7 +350,7 @@ async fn kubectl_uses_custom_resources() {
     let published = api.get("/openapi/v3/apis/stable.example.com/v1").await;
     let schema = &published["components"]["schemas"]["com.example.stable.v1.CronTab"];
     assert_eq!(schema["properties"]["spec"]["properties"]["replicas"]["maximum"].as_f64(), Some(10.0), "{schema}");
-    api.kubectl_ok(&["delete", "crd", "crontabs.stable.example.com", "--timeout=5s"], "").await;
+    api.kubectl_ok(&["delete", "crd", "crontabs.stable.example.com", "--timeout=60s"], "").await;
     assert!(!api.kubectl("admin", &["get", "cr"], "").await.0);
 }
 

@@ -42,7 +42,7 @@ async fn eventually(mut holds: impl AsyncFnMut() -> bool, what: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), trying).await.expect(what);
+    tokio::time::timeout(Duration::from_secs(60), trying).await.expect(what);
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ impl Frames {
                     return event(&frame);
                 }
             }
-            let frame = tokio::time::timeout(std::time::Duration::from_secs(2), self.body.frame());
+            let frame = tokio::time::timeout(std::time::Duration::from_secs(60), self.body.frame());
             self.buffer.extend_from_slice(&frame.await.expect("no event").unwrap().unwrap().into_data().unwrap());
         }
     }

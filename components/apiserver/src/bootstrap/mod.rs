@@ -117,14 +117,14 @@ async fn ensure_all(core: &Arc<Core>, objects: Vec<Value>) -> anyhow::Result<()>
 
 /// Creates the object, or brings what is there up to date. Another server may be about to do the same: whoever comes second
 /// looks again. A Service's address is taken before the Service is there, so what is refused may be made right now. Whether a write was
-/// done nobody may know: etcd's leader went meanwhile, as it may while its members begin.
+/// done nobody may know: etcd's leader went meanwhile, as it may while its members begin, or it took longer than a request may.
 pub(crate) async fn ensure(core: &Arc<Core>, object: Value) -> anyhow::Result<()> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
         match ensure_once(core, &object).await {
             Err(error) if attempts > 0 => match refusal(&error) {
-                Some(StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE) => {}
+                Some(StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => {}
                 Some(StatusCode::UNPROCESSABLE_ENTITY) => tokio::time::sleep(REFUSED).await,
                 _ => return Err(error),
             },

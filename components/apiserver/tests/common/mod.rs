@@ -206,9 +206,9 @@ impl Watch {
         Watch { body: response.into_body(), buffer: Vec::new() }
     }
 
-    /// The next event, as (type, object); panics after two seconds.
+    /// The next event, as (type, object); panics after a minute.
     pub async fn next(&mut self) -> (String, Value) {
-        tokio::time::timeout(Duration::from_secs(2), self.line())
+        tokio::time::timeout(Duration::from_secs(60), self.line())
             .await
             .expect("no event came")
             .expect("the watch ended")
