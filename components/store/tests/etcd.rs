@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{all, delete, etcd::Cluster, number, open, open_at, put};
 use futures::StreamExt;
@@ -94,10 +94,21 @@ async fn killed_members_lose_nothing_and_watches_go_on() {
         tokio::time::sleep(Duration::from_millis(400)).await;
         let victim = round % 3;
         cluster.kill(victim);
+        let (killed, before) = (Instant::now(), stores[0].revision());
         tokio::time::sleep(Duration::from_millis(800)).await;
+        // however slow the disk is: what is acknowledged is counted below
+        while stores[0].revision() < before + 20 {
+            assert!(killed.elapsed() < Duration::from_secs(60), "two of three members take no writes");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         cluster.restart(victim);
         // quorum needs this one before the next one goes
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        let mut member = etcd_client::Client::connect([&cluster.endpoints()[victim]], None).await.unwrap();
+        let restarted = Instant::now();
+        while !matches!(tokio::time::timeout(Duration::from_secs(1), member.get("x", None)).await, Ok(Ok(_))) {
+            assert!(restarted.elapsed() < Duration::from_secs(60), "member {victim} does not come back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     stop.store(true, Ordering::Relaxed);
     let (mut acknowledged, mut failed) = (Acknowledged::new(), 0);
@@ -111,7 +122,7 @@ async fn killed_members_lose_nothing_and_watches_go_on() {
     stores[0].txn(put("/pods/end", "", Expect::Absent)).await.unwrap();
     let mut histories = Vec::new();
     for watcher in watchers {
-        let seen = tokio::time::timeout(Duration::from_secs(20), watcher).await.expect("the watch goes on").unwrap();
+        let seen = tokio::time::timeout(Duration::from_secs(60), watcher).await.expect("the watch goes on").unwrap();
         histories.push(seen);
     }
     assert!(histories.iter().all(|seen| *seen == histories[0]), "every client saw the same history");
@@ -120,7 +131,8 @@ async fn killed_members_lose_nothing_and_watches_go_on() {
     }
     println!("{rounds} kills, {} acknowledged writes, none lost; {failed} requests failed", acknowledged.len());
     assert!(acknowledged.len() > rounds * 10, "{} writes", acknowledged.len());
-    assert!(failed <= rounds * 2, "losing one of three members stops nothing, but {failed} requests failed");
+    // how a request ended that was under way with the member may stay unknown, and each of the six clients has one
+    assert!(failed <= rounds * 6, "losing one of three members stops nothing, but {failed} requests failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

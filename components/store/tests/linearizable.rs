@@ -13,13 +13,17 @@ use rand::Rng;
 use store::{Error, Expect, Store};
 
 const KEYS: usize = 4;
+/// So many operations of each client are enough to judge, however slow the store is.
+const ENOUGH: usize = 100;
+/// After so long in vain it does not work at all.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One client: reads, then writes what expects what was read, now or a while ago.
 async fn client(store: Arc<dyn Store>, id: usize, begun: Instant, until: Duration) -> Vec<(String, Operation)> {
     let mut history = Vec::new();
     let mut known: HashMap<String, (String, u64)> = HashMap::new();
     let mut n = 0;
-    while begun.elapsed() < until {
+    while begun.elapsed() < until || (history.len() < ENOUGH && begun.elapsed() < until + PATIENCE) {
         n += 1;
         let key = format!("/k/{}", rand::rng().random_range(0..KEYS));
         let started = begun.elapsed();

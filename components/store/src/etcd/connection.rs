@@ -10,7 +10,7 @@ use super::EtcdConfig;
 use super::translate::{Failure, failure};
 use crate::{Error, Result};
 
-/// How long one member may take to answer: longer than an election.
+/// How long one member may take to answer where another can be asked: longer than an election.
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a request goes on with other members before it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,10 +98,12 @@ impl Members {
         F: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
         let (index, client) = self.current();
-        let failed = match tokio::time::timeout(ATTEMPT, call(client)).await {
+        // where nobody else can be asked, an end before its time only makes of a slow write one of which nobody knows
+        let longest = if self.clients.len() == 1 { PATIENCE } else { ATTEMPT };
+        let failed = match tokio::time::timeout(longest, call(client)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => failure(error),
-            Err(_) => Failure::Passing(format!("no answer for {} s", ATTEMPT.as_secs())),
+            Err(_) => Failure::Passing(format!("no answer for {} s", longest.as_secs())),
         };
         if let Failure::Passing(why) = failed {
             self.leave(index);
@@ -127,5 +129,27 @@ impl Members {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_only_member_may_take_its_time() {
+        let took = |endpoints: Vec<String>| async move {
+            let members = Members::new(&EtcdConfig { endpoints, ..EtcdConfig::default() }).await.unwrap();
+            let slow = |_| async {
+                tokio::time::sleep(ATTEMPT + Duration::from_millis(500)).await;
+                Ok(())
+            };
+            members.attempt(slow).await
+        };
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let (alone, among_others) = tokio::join!(took(vec![url(1)]), took(vec![url(1), url(2)]));
+        assert!(alone.is_ok());
+        assert!(matches!(among_others, Err(Failure::Passing(why)) if why.contains("no answer for 3 s")));
     }
 }
