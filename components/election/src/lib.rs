@@ -278,15 +278,24 @@ impl Candidate {
         }
     }
 
-    /// Gives the Lease back; if that fails, it runs out.
+    /// Gives the Lease back, for as long as it is ours; if that fails, it runs out.
     async fn release(&self, held: Held) {
-        let lease = lease::released(&held.lease);
-        let replaced = timeout(self.terms.renew, self.leases.replace(&self.name, &PostParams::default(), &lease)).await;
-        match replaced {
-            Ok(Ok(_)) => tracing::info!(lease = self.name, "given back"),
+        match timeout_at(held.since + self.terms.lease, self.give_back(held.lease)).await {
+            Ok(Ok(())) => tracing::info!(lease = self.name, "given back"),
             Ok(Err(error)) => tracing::debug!(lease = self.name, "cannot give back: {error}"),
             Err(_) => tracing::debug!(lease = self.name, "cannot give back: no answer"),
         }
+    }
+
+    async fn give_back(&self, mut lease: Lease) -> kube::Result<()> {
+        while lease::holder(&lease) == self.identity {
+            match self.leases.replace(&self.name, &PostParams::default(), &lease::released(&lease)).await {
+                // a renewal came through that nobody waited for any more
+                Err(error) if refusal(&error) == Some(409) => lease = self.leases.get(&self.name).await?,
+                replaced => return replaced.map(drop),
+            }
+        }
+        Ok(())
     }
 }
 
