@@ -27,6 +27,8 @@ use crate::tunnel;
 const PERIOD: Duration = Duration::from_secs(1);
 /// For an answer, and for TLS: longer than the API server waits for its store before it says no.
 const ANSWER: Duration = Duration::from_secs(2);
+/// A host that falls silent just after an answer is asked after the one and given up after the other: within three seconds.
+const _: () = assert!(PERIOD.as_millis() + ANSWER.as_millis() <= 3000);
 /// Most of an answer's body.
 const BODY: usize = 64 * 1024;
 

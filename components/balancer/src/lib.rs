@@ -52,6 +52,8 @@ pub async fn serve(listener: TcpListener, file: &Path, config: Config) -> anyhow
     let changed = Arc::new(Notify::new());
     let notify = changed.clone();
     files::watch([file.to_owned()], stop.clone(), move || notify.notify_one())?;
+    // it may have changed since it was read
+    changed.notify_one();
     let pool = Pool::new(config, stop);
     loop {
         tokio::select! {
