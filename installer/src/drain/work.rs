@@ -108,8 +108,14 @@ const LAST: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Asked {
     Going,
-    Waits { budget: String },
-    Busy { until: Instant },
+    /// A budget forbade it; `again`: budgets have changed since.
+    Waits {
+        budget: String,
+        again: bool,
+    },
+    Busy {
+        until: Instant,
+    },
 }
 
 struct Work<'a, T> {
@@ -181,7 +187,7 @@ impl<T: Fn(&str)> Work<'_, T> {
             return Err(Stopped::Held(decision.held.iter().map(|(pod, why)| (name(pod), *why)).collect()));
         }
         for pod in &decision.go {
-            if self.asked.contains_key(&uid(pod)) {
+            if !matches!(self.asked.get(&uid(pod)), None | Some(Asked::Waits { again: true, .. })) {
                 continue;
             }
             let asked = if is_going(pod) { Asked::Going } else { self.ask(pod).await? };
@@ -200,20 +206,21 @@ impl<T: Fn(&str)> Work<'_, T> {
             }
             Answer::Budget(budget) => {
                 (self.tell)(&format!("{} waits: {budget}", name(pod)));
-                Ok(Asked::Waits { budget })
+                Ok(Asked::Waits { budget, again: false })
             }
             Answer::Busy(seconds) => Ok(Asked::Busy { until: Instant::now() + Duration::from_secs(seconds) }),
             Answer::Refused(why) => Err(anyhow::anyhow!("cannot evict {}: {why}", name(pod)).into()),
         }
     }
 
-    /// A budget has changed: who waited in its namespace asks again.
+    /// A budget has changed: who waited in its namespace asks again. Until there is an answer, the last one holds.
     fn ask_again(&mut self, namespace: Option<&str>) {
-        let pods = &self.pods;
-        self.asked.retain(|uid, asked| {
-            let there = pods.get(uid).is_some_and(|pod| pod.metadata.namespace.as_deref() == namespace);
-            !(there && matches!(asked, Asked::Waits { .. }))
-        });
+        for (uid, asked) in &mut self.asked {
+            let there = self.pods.get(uid).is_some_and(|pod| pod.metadata.namespace.as_deref() == namespace);
+            if let Asked::Waits { again, .. } = asked {
+                *again |= there;
+            }
+        }
     }
 
     fn gone(&mut self, pod: &Pod) {
@@ -245,7 +252,7 @@ impl<T: Fn(&str)> Work<'_, T> {
 
     fn budget_of(&self, pod: &Pod) -> Option<&str> {
         match self.asked.get(&uid(pod)) {
-            Some(Asked::Waits { budget }) => Some(budget),
+            Some(Asked::Waits { budget, .. }) => Some(budget),
             _ => None,
         }
     }
@@ -253,7 +260,7 @@ impl<T: Fn(&str)> Work<'_, T> {
     fn time_out(&self) -> Stopped {
         let decision = decide(self.pods.values(), self.options);
         let reason = |pod: &Pod| match self.asked.get(&uid(pod)) {
-            Some(Asked::Waits { budget }) => budget.clone(),
+            Some(Asked::Waits { budget, .. }) => budget.clone(),
             Some(Asked::Going) => "it was told to end and does not, or its kubelet does not say so".to_owned(),
             Some(Asked::Busy { .. }) => "the API server has too much to do".to_owned(),
             None => "the API server did not answer".to_owned(),
@@ -272,4 +279,33 @@ fn uid(pod: &Pod) -> String {
 
 fn name(pod: &Pod) -> String {
     format!("{}/{}", pod.metadata.namespace.as_deref().unwrap_or("default"), pod.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_budget_holds_is_known_until_it_has_said_something_else() {
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let mut pod = Pod::default();
+        pod.metadata.namespace = Some("default".into());
+        pod.metadata.uid = Some("u".into());
+        let waits = Asked::Waits { budget: "the budget db".into(), again: false };
+        let mut work = Work {
+            client: &client,
+            options: &Options { force: true, delete_empty_dir_data: false, timeout: Duration::ZERO },
+            tell: &|_: &str| {},
+            pods: BTreeMap::from([(uid(&pod), pod.clone())]),
+            asked: BTreeMap::from([(uid(&pod), waits.clone())]),
+            deleted: 0,
+        };
+        work.ask_again(Some("other"));
+        assert_eq!(work.asked[&uid(&pod)], waits);
+        work.ask_again(Some("default"));
+        assert!(matches!(work.asked[&uid(&pod)], Asked::Waits { again: true, .. }));
+        // no answer yet, and the time is up: `--force` means this pod
+        assert_eq!(work.budget_of(&pod), Some("the budget db"));
+    }
 }
