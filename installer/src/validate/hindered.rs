@@ -39,8 +39,10 @@ pub async fn nodes(client: &Client, patience: Patience) -> String {
         let seen = seen.unwrap_or_else(|nodes| nodes);
         let Some((is, within, what)) = hindrances.iter().find(|(is, ..)| seen.values().any(is)) else { continue };
         let over = wait::until(nodes(), watcher::Config::default(), *within, |nodes| !nodes.values().any(is)).await;
-        if let Err(nodes) = over {
-            let names: Vec<_> = nodes.values().filter(|node| is(node)).map(ResourceExt::name_any).collect();
+        let Err(nodes) = over else { continue };
+        let names: Vec<_> = nodes.values().filter(|node| is(node)).map(ResourceExt::name_any).collect();
+        // none: nobody could look for so long
+        if !names.is_empty() {
             return format!("{} {what}", names.join(", "));
         }
     }
