@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
 
 use super::SshError;
 use super::config::Family;
@@ -63,16 +65,25 @@ pub struct Proxy {
     _child: Child,
     stdin: ChildStdin,
     stdout: ChildStdout,
-    said: Said,
+    said: LastWords,
 }
 
 /// The last of what a proxy command wrote to its stderr.
 #[derive(Clone, Default)]
-pub struct Said(Arc<Mutex<String>>);
+pub struct LastWords {
+    text: Arc<Mutex<String>>,
+    /// Nothing more will come.
+    ended: CancellationToken,
+}
 
-impl Said {
-    pub fn last_line(&self) -> Option<String> {
-        self.0.lock().trim().lines().last().map(str::to_owned)
+/// How long they may take after the command has ended.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl LastWords {
+    /// Of a command that has ended, or is about to.
+    pub async fn last_line(&self) -> Option<String> {
+        let _ = tokio::time::timeout(PATIENCE, self.ended.cancelled()).await;
+        self.text.lock().trim().lines().last().map(str::to_owned)
     }
 }
 
@@ -91,12 +102,13 @@ impl Proxy {
         let piped = || io::Error::other("its streams are not there");
         let (stdin, stdout) = (child.stdin.take().ok_or_else(piped)?, child.stdout.take().ok_or_else(piped)?);
         let mut stderr = child.stderr.take().ok_or_else(piped)?;
-        let said = Said::default();
+        let said = LastWords::default();
         let kept = said.clone();
         tokio::spawn(async move {
+            let _ended = kept.ended.drop_guard();
             let mut bytes = [0; 1024];
             while let Ok(read @ 1..) = stderr.read(&mut bytes).await {
-                let mut text = kept.0.lock();
+                let mut text = kept.text.lock();
                 // enough for its last words
                 if text.len() > 4096 {
                     text.clear();
@@ -107,7 +119,7 @@ impl Proxy {
         Ok(Self { _child: child, stdin, stdout, said })
     }
 
-    pub fn said(&self) -> Said {
+    pub fn said(&self) -> LastWords {
         self.said.clone()
     }
 }

@@ -66,10 +66,12 @@ async fn directly(hop: &Hop) -> Result<Handle<HostKeyCheck>, SshError> {
     let failed = |reason| SshError::ProxyCommand { target: hop.target(), command: command.clone(), reason };
     let proxy = dial::Proxy::start(command).map_err(|error| failed(error.to_string()))?;
     let said = proxy.said();
-    enter(proxy, hop).await.map_err(|error| match error {
-        SshError::Handshake { source, .. } => failed(said.last_line().unwrap_or_else(|| source.to_string())),
-        other => other,
-    })
+    match enter(proxy, hop).await {
+        Err(SshError::Handshake { source, .. }) => {
+            Err(failed(said.last_line().await.unwrap_or_else(|| source.to_string())))
+        }
+        result => result,
+    }
 }
 
 fn not_forwarded(bastion: &Hop, hop: &Hop, error: Error) -> SshError {
