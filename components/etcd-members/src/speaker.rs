@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// When a leader is lost nobody answers until there is another one: some 2 s, more where members also restart.
 pub const ELECTION: Duration = Duration::from_secs(10);
 pub const AGAIN: Duration = Duration::from_millis(500);
+/// What a member says that is as well as before: the read has to be asked for once more.
+const ANOTHER_LEADER: &str = "etcdserver: leader changed";
 
 pub struct Speakers {
     options: ConnectOptions,
@@ -86,7 +88,11 @@ impl Speakers {
     async fn confirmed(&self, url: &str) -> Result<Client> {
         let ask = async {
             let mut client = Client::connect([url], Some(self.options.clone())).await?;
-            client.get("health", None).await?;
+            while let Err(error) = client.get("health", None).await {
+                if !error.to_string().contains(ANOTHER_LEADER) {
+                    return Err(error.into());
+                }
+            }
             anyhow::Ok(client)
         };
         match tokio::time::timeout(PATIENCE, ask).await {
