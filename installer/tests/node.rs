@@ -184,7 +184,7 @@ async fn a_node_goes_when_its_pods_and_their_budgets_let_it() {
         .await;
     let allow = |number: u32| json!({"disruptionsAllowed": number, "observedGeneration": 1, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1});
     status_of(&budgets, "keep-web", allow(0)).await;
-    let (good, said) = world.run(&["node", "remove", "h2", "--yes", "--timeout", "2s"]).await;
+    let (good, said) = world.run(&["node", "remove", "h2", "--yes", "--timeout", "10s"]).await;
     assert!(!good && said.contains("default/web") && said.contains("budget keep-web needs 1"), "{said}");
     assert!(said.contains("--force deletes these pods against their budgets"), "{said}");
     assert_eq!(world.pods().await, ["agent", "web"]);
@@ -313,7 +313,7 @@ async fn force_goes_over_budgets_when_the_time_is_up_and_over_hosts_that_are_off
     assert!(!good && said.contains("nothing was changed") && said.contains("--force"), "{said}");
     assert!(world.h2().await.unwrap().spec.unwrap_or_default().unschedulable.is_none());
 
-    let (good, said) = world.run(&["node", "remove", "h2", "--yes", "--force", "--timeout", "1s"]).await;
+    let (good, said) = world.run(&["node", "remove", "h2", "--yes", "--force", "--timeout", "10s"]).await;
     assert!(good && said.contains("deleted default/alone against its budget"), "{said}");
     kubelet.abort();
     // the way to its host is still known

@@ -81,12 +81,13 @@ mod tests {
             fs::create_dir_all(directory.path().join(folder)).unwrap();
         }
         std::os::unix::fs::symlink("0.1.0", root.path("/opt/kinstall/current")).unwrap();
-        crate::files::write_atomic(
-            &root.path("/usr/sbin/restorecon"),
-            0o755,
-            b"#!/bin/sh\necho \"$@\" >> \"${0%/*}/labelled\"\n".as_slice(),
-        )
-        .unwrap();
+        let program = b"#!/bin/sh\necho \"$@\" >> \"${0%/*}/labelled\"\n".as_slice();
+        fs::write(root.path("/restorecon"), program).unwrap();
+        // Not by this process: a program that is open for writing cannot be run, and what another test's thread forks in that
+        // moment holds it open, too.
+        let path = |path: &str| root.path(path).into_os_string();
+        let install = ["-m".into(), "755".into(), path("/restorecon"), path("/usr/sbin/restorecon")];
+        assert!(std::process::Command::new("install").args(install).status().unwrap().success());
         assert_eq!(paths(&root, &state), Vec::<String>::new(), "no policy is loaded");
 
         fs::write(root.path(LOADED), "0").unwrap();

@@ -45,6 +45,8 @@ pub enum Outcome {
 
 pub struct Forwarder {
     upstream: Vec<SocketAddr>,
+    /// How long one of them may take: [`PATIENCE`], but in tests.
+    pub patience: Duration,
     kept: Mutex<HashMap<Question, Kept>>,
     /// (id, question) of what was asked and not answered yet, to know own questions when they come back.
     outstanding: Mutex<HashSet<(u16, Query)>>,
@@ -52,7 +54,7 @@ pub struct Forwarder {
 
 impl Forwarder {
     pub fn new(upstream: Vec<SocketAddr>) -> Self {
-        Self { upstream, kept: Mutex::default(), outstanding: Mutex::default() }
+        Self { upstream, patience: PATIENCE, kept: Mutex::default(), outstanding: Mutex::default() }
     }
 
     /// The answer to a client's request; its id and flags are the caller's business.
@@ -95,11 +97,11 @@ impl Forwarder {
         self.outstanding.lock().insert(entry.clone());
         let _forget = Forget { outstanding: &self.outstanding, entry };
         let bytes = message.to_vec()?;
-        let answer = tokio::time::timeout(PATIENCE, by_udp(upstream, &bytes, &message)).await??;
+        let answer = tokio::time::timeout(self.patience, by_udp(upstream, &bytes, &message)).await??;
         if !answer.metadata.truncation {
             return Ok(answer);
         }
-        tokio::time::timeout(PATIENCE, by_tcp(upstream, &bytes, &message)).await?
+        tokio::time::timeout(self.patience, by_tcp(upstream, &bytes, &message)).await?
     }
 
     fn recall(&self, question: &Question) -> Option<Message> {

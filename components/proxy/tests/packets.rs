@@ -135,12 +135,21 @@ impl World {
     }
 }
 
+/// For an answer that has to come: this process may be paused meanwhile.
+const LONG: Duration = Duration::from_secs(10);
+/// To see that none comes.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// `server client`, as the server sees them.
 fn ask(netns: &NetNs, to: impl Into<SocketAddr>) -> std::io::Result<String> {
+    ask_for(netns, to, LONG)
+}
+
+fn ask_for(netns: &NetNs, to: impl Into<SocketAddr>, patience: Duration) -> std::io::Result<String> {
     let to = to.into();
     netns.run(|| {
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let mut stream = TcpStream::connect_timeout(&to, patience)?;
+        stream.set_read_timeout(Some(patience))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
@@ -159,7 +168,7 @@ fn cluster_ip_and_node_port_reach_endpoints_with_the_right_source() {
     assert_eq!(ask(&w.pod, (HOST, 30080)).unwrap(), format!("{POD} 10.244.0.1"));
     assert_eq!(ask(&w.host, (VIP, 80)).unwrap(), format!("{POD} 10.244.0.1"));
     assert_eq!(ask(&w.host, (HOST, 30080)).unwrap(), format!("{POD} 10.244.0.1"));
-    assert!(ask(&w.host, (Ipv4Addr::LOCALHOST, 30080)).is_err(), "not on the loopback");
+    assert!(ask_for(&w.host, (Ipv4Addr::LOCALHOST, 30080), SHORT).is_err(), "not on the loopback");
 
     let mut local = service();
     local.external_local = true;
@@ -170,7 +179,8 @@ fn cluster_ip_and_node_port_reach_endpoints_with_the_right_source() {
         "policy Local keeps the client's address"
     );
     w.set(&state(local, vec![endpoint(POD, "elsewhere")]));
-    assert_eq!(ask(&w.client, (HOST, 30080)).unwrap_err().kind(), ErrorKind::TimedOut, "no endpoint here: dropped");
+    let dropped = ask_for(&w.client, (HOST, 30080), SHORT).unwrap_err();
+    assert_eq!(dropped.kind(), ErrorKind::TimedOut, "no endpoint here: dropped");
     assert_eq!(ask(&w.host, (HOST, 30080)).unwrap(), format!("{POD} 10.244.0.1"), "from this node it may go anywhere");
 }
 
@@ -218,7 +228,7 @@ fn load_balancer_addresses_obey_source_ranges() {
     balanced.source_ranges = vec![net(CLIENT, 32)];
     w.set(&state(balanced.clone(), vec![endpoint(POD, "here")]));
     assert!(ask(&w.client, (address, 80)).is_ok());
-    assert!(ask(&w.pod, (address, 80)).is_err());
+    assert!(ask_for(&w.pod, (address, 80), SHORT).is_err());
     balanced.source_ranges.clear();
     w.set(&state(balanced, vec![endpoint(POD, "here")]));
     assert!(ask(&w.pod, (address, 80)).is_ok());
@@ -230,7 +240,7 @@ fn udp_is_translated_both_ways() {
     w.set(&state(service(), vec![endpoint(POD, "here")]));
     let server = w.pod.run(|| UdpSocket::bind((POD, 8080)).unwrap()).unwrap();
     let client = w.client.run(|| UdpSocket::bind((CLIENT, 0)).unwrap()).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    client.set_read_timeout(Some(LONG)).unwrap();
     client.send_to(b"question", (VIP, 80)).unwrap();
     let mut buf = [0; 32];
     let (len, from) = server.recv_from(&mut buf).unwrap();

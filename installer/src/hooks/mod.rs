@@ -278,9 +278,10 @@ mod tests {
     #[tokio::test]
     async fn one_that_takes_too_long_is_ended_with_what_it_started() {
         let directory = tempfile::tempdir().unwrap();
-        let hooks = "- {name: a, stage: up, when: before, timeout: 1s, run: 'sleep 63 & echo $! > pid; wait'}\n";
+        // long enough for `sh` to say whom it has started
+        let hooks = "- {name: a, stage: up, when: before, timeout: 5s, run: 'sleep 63 & echo $! > pid; wait'}\n";
         let error = run(hooks, directory.path()).await.unwrap_err().to_string();
-        assert!(error.contains("within 1 s"), "{error}");
+        assert!(error.contains("within 5 s"), "{error}");
         let pid = std::fs::read_to_string(directory.path().join("pid")).unwrap();
         let lives = || {
             let cmdline = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim()));

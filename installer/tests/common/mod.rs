@@ -1,7 +1,7 @@
 //! A real OpenSSH server on the loopback, with its own keys and configuration.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use kinstall::cluster::{Cluster, Host};
 use kinstall::ssh::{SshClient, SshError};
 
 const SSHD: &str = "/usr/sbin/sshd";
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Key pairs: name, type, passphrase.
 const KEYS: [(&str, &str, &str); 9] = [
     ("host_ed25519", "ed25519", ""),
@@ -86,7 +86,8 @@ impl Server {
     pub fn prepared(address: IpAddr, config: &str, prepare: impl FnOnce(&Path) -> Command) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: apt-get install openssh-server (`make deps` does)");
         let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
+        let root = directory.path().to_owned();
+        let path = |name: &str| root.join(name);
         let mode = |path: PathBuf, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
         // the server reads authorized keys as who logs in
         mode(directory.path().into(), 0o755);
@@ -102,25 +103,35 @@ impl Server {
         }
         std::fs::write(path("authorized"), authorized).unwrap();
         mode(path("authorized"), 0o644);
-        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
-        let d = directory.path().display().to_string();
-        let config = format!(
-            "{}\nPort {port}\nListenAddress {address}\nHostKey {d}/host_ed25519\nHostKey {d}/host_ecdsa\nHostKey {d}/host_rsa\n\
-             PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nAuthorizedKeysFile {d}/authorized\nMaxAuthTries 3\n",
-            config.replace("@D@", &d)
-        );
-        std::fs::write(path("config"), config).unwrap();
         // its privilege separation wants this directory, which a package's service makes at boot
         std::fs::create_dir_all("/run/sshd").unwrap();
-        let log = std::fs::File::create(path("log")).unwrap();
         let mut command = prepare(directory.path());
-        let child =
-            command.args(["-D", "-e", "-f"]).arg(path("config")).stdin(Stdio::null()).stderr(log).spawn().unwrap();
-        let server = Self { directory, address, port, child };
+        command.args(["-D", "-e", "-f"]).arg(path("config")).stdin(Stdio::null());
+        let d = directory.path().display().to_string();
+        let config = config.replace("@D@", &d);
+        // on a port that is free when it is asked for; the server ends where somebody takes it before
+        let mut start = || {
+            let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+            let config = format!(
+                "{config}\nPort {port}\nListenAddress {address}\nHostKey {d}/host_ed25519\nHostKey {d}/host_ecdsa\n\
+                 HostKey {d}/host_rsa\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n\
+                 PasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+                 AuthorizedKeysFile {d}/authorized\nMaxAuthTries 3\n"
+            );
+            std::fs::write(path("config"), config).unwrap();
+            let log = std::fs::File::create(path("log")).unwrap();
+            (port, command.stderr(log).spawn().unwrap())
+        };
+        let (port, child) = start();
+        let mut server = Self { directory, address, port, child };
         let started = Instant::now();
-        while TcpStream::connect((address, port)).is_err() {
+        // by its own words: whoever took the port would be connected to as well
+        while !server.log().contains("Server listening on") {
             assert!(started.elapsed() < TIMEOUT, "sshd does not listen: {}", server.log());
+            if server.child.try_wait().unwrap().is_some() {
+                assert!(server.log().contains("Address already in use"), "sshd ends: {}", server.log());
+                (server.port, server.child) = start();
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         server

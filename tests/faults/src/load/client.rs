@@ -112,14 +112,10 @@ async fn send_to(
     mut stopped: watch::Receiver<bool>,
 ) -> Vec<Sample> {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / target.rate);
-    let mut addresses = target.addresses.clone().into_iter().cycle();
     let (mut running, mut samples) = (JoinSet::new(), Vec::new());
-    loop {
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => break,
-            _ = ticks.tick() => {}
-        }
-        let Some(address) = addresses.next() else { break };
+    // comes at once: something is sent also where the end comes at once
+    ticks.tick().await;
+    for address in target.addresses.iter().copied().cycle() {
         let (clients, target) = (clients.clone(), target.clone());
         running.spawn(async move {
             let (sent, mut again) = (Instant::now(), false);
@@ -131,6 +127,10 @@ async fn send_to(
         });
         while let Some(Ok(sample)) = running.try_join_next() {
             samples.push(sample);
+        }
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => break,
+            _ = ticks.tick() => {}
         }
     }
     while let Some(Ok(sample)) = running.join_next().await {
@@ -171,24 +171,32 @@ fn is_ended(error: &hyper_util::client::legacy::Error) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::{Read as _, Write as _};
+    use std::iter::{once, repeat};
     use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use tokio::net::TcpSocket;
 
     use super::*;
 
+    /// For an answer to come: this process may be paused meanwhile.
+    const LONG: Duration = Duration::from_secs(60);
     const WELL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nI am fine";
 
-    /// Answers so many requests with each of these, one connection a request.
-    fn server(answers: &'static [&'static str]) -> SocketAddr {
+    /// Answers with these, one connection a request, and tells of each.
+    fn server(answers: impl Iterator<Item = &'static str> + Send + 'static) -> (SocketAddr, Receiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let (tell, told) = channel();
         std::thread::spawn(move || {
-            for answer in answers.iter().cycle() {
+            for answer in answers {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(answer.as_bytes());
+                let _ = tell.send(());
             }
         });
-        address
+        (address, told)
     }
 
     fn target(address: SocketAddr) -> Target {
@@ -205,13 +213,16 @@ mod tests {
 
     #[test]
     fn every_answer_is_checked() {
-        let address = server(&[
+        let answers = [
             WELL,
             "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmeh!",
             "HTTP/1.1 503 Gone\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine",
-        ]);
+        ];
+        let (address, told) = server(answers.into_iter().cycle());
         let load = Load::start(vec![target(address)]);
-        std::thread::sleep(Duration::from_millis(400));
+        for _ in 0..15 {
+            told.recv_timeout(LONG).unwrap();
+        }
         let samples = load.stop().unwrap();
         assert!(samples.len() >= 15, "{}", samples.len());
         for words in ["is not in the answer", "status 503"] {
@@ -222,11 +233,13 @@ mod tests {
 
     #[test]
     fn what_an_ended_connection_did_not_answer_is_asked_once_more() {
-        let (once, always) = (server(&["", WELL]), server(&[""]));
-        for (address, well) in [(once, true), (always, false)] {
-            // one request alone: connections of several would come in any order
+        // whichever request gets the first answer, should a pause make several of them
+        let (at_first, always) = (server(once("").chain(repeat(WELL))), server(repeat("")));
+        for ((address, told), well) in [(at_first, true), (always, false)] {
             let load = Load::start(vec![Target { rate: 1, ..target(address) }]);
-            std::thread::sleep(Duration::from_millis(500));
+            for _ in 0..2 {
+                told.recv_timeout(LONG).unwrap();
+            }
             let samples = load.stop().unwrap();
             assert!(samples.iter().any(|sample| sample.again));
             assert!(samples.iter().all(|sample| sample.error.is_none() == well), "{samples:?}");
@@ -235,9 +248,10 @@ mod tests {
 
     #[test]
     fn nobody_there_is_a_failure() {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let load = Load::start(vec![target(address)]);
-        std::thread::sleep(Duration::from_millis(60));
+        // nobody listens there, and nobody else gets the port
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let load = Load::start(vec![target(socket.local_addr().unwrap())]);
         let samples = load.stop().unwrap();
         assert!(!samples.is_empty() && samples.iter().all(|sample| sample.error.is_some()));
     }
