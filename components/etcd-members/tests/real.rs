@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use certs::{Ca, Leaf, Subject, Usage};
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use etcd_members::{Config, joined, list, prepare, remove};
 use hoststate::facts::Birth;
 
@@ -139,6 +140,23 @@ async fn well(config: &Config) {
     panic!("{seen:?}");
 }
 
+/// Lets one member lead after the other, for ever.
+async fn move_leader(config: &Config) {
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let tls = TlsOptions::new()
+        .ca_certificate(Certificate::from_pem(read(&config.ca_file)))
+        .identity(Identity::from_pem(read(&config.cert_file), read(&config.key_file)));
+    let options = ConnectOptions::new().with_tls(tls);
+    let ids: Vec<u64> = list(config).await.unwrap().iter().map(|member| member.id).collect();
+    for id in ids.into_iter().cycle() {
+        // only who leads can hand it on
+        for member in &config.members {
+            let mut client = Client::connect([&member.client_url], Some(options.clone())).await.unwrap();
+            client.move_leader(id).await.ok();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn founded_lost_taken_out_and_joined() {
     let root = tempfile::tempdir().unwrap();
@@ -152,6 +170,16 @@ async fn founded_lost_taken_out_and_joined() {
     well(&all[0].config).await;
     let there = list(&all[0].config).await.unwrap();
     let id = |name: &str| there.iter().find(|member| member.name == name).unwrap().id;
+
+    // who is asked while another begins to lead is none the worse for it
+    let moving = move_leader(&all[0].config);
+    let listing = async {
+        for _ in 0..200 {
+            let seen = list(&all[0].config).await.unwrap();
+            assert!(seen.iter().all(|member| member.healthy), "{seen:?}");
+        }
+    };
+    tokio::select! { () = moving => {}, () = listing => {} }
 
     // etcd does not run on a damaged file, and the others say whose it is
     all[2].damage();
