@@ -217,10 +217,13 @@ fn waiting(pod: Option<&Pod>) -> Option<&str> {
 async fn probes_restart_and_gate(cluster: &Cluster) {
     let mut container = shell("c", &format!("touch /tmp/live /tmp/ready 2>/dev/null; {IDLE}"));
     container["volumeMounts"] = json!([{"name": "t", "mountPath": "/tmp"}]);
-    container["readinessProbe"] = json!({"exec": {"command": ["test", "-f", "/tmp/ready"]}, "periodSeconds": 1});
-    container["livenessProbe"] =
-        json!({"exec": {"command": ["test", "-f", "/tmp/live"]}, "periodSeconds": 1, "failureThreshold": 1});
-    container["startupProbe"] = json!({"exec": {"command": ["test", "-f", "/tmp/live"]}, "periodSeconds": 1});
+    // an answer that a busy machine keeps for seconds is none the worse
+    let exists =
+        |file: &str| json!({"exec": {"command": ["test", "-f", file]}, "periodSeconds": 1, "timeoutSeconds": 60});
+    container["readinessProbe"] = exists("/tmp/ready");
+    container["livenessProbe"] = exists("/tmp/live");
+    container["livenessProbe"]["failureThreshold"] = json!(1);
+    container["startupProbe"] = exists("/tmp/live");
     cluster.create("probed", json!({"containers": [container], "terminationGracePeriodSeconds": 1, "volumes": [{"name": "t", "emptyDir": {}}]})).await;
     let pod = cluster.until_ready("probed").await;
     let directory = cluster.config.pod_dir(&pod.uid().unwrap()).join("volumes/kubernetes.io~empty-dir/t");

@@ -50,7 +50,7 @@ async fn writing_to_a_command_that_ended_fails() {
         let stdin = process.stdin.as_mut().unwrap();
         while stdin.write_all(&chunk).await.is_ok() {}
     };
-    tokio::time::timeout(Duration::from_secs(10), written).await.expect("the write ends");
+    tokio::time::timeout(TIMEOUT, written).await.expect("the write ends");
     let exit = process.finish().await;
     assert_eq!((exit.status, exit.stderr.as_str()), (Some(1), "full\n"));
 }
