@@ -1,19 +1,21 @@
 //! One host: power, cable, shell.
 
 use crate::cgroup::Manager;
+use crate::clock::WrongClock;
 use crate::command::{self, Output};
 use crate::disk::Disk;
 use crate::release::Release;
 use crate::size::Size;
 use crate::trust::Trust;
-use crate::{base, network};
+use crate::{base, network, processes};
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const SUPERVISOR: &str = include_str!("supervise.sh");
@@ -23,6 +25,8 @@ pub(crate) struct Shared {
     pub state: PathBuf,
     pub manager: Manager,
     pub trust: Trust,
+    /// Of hosts that have a wrong one.
+    pub clocks: Mutex<BTreeMap<u32, WrongClock>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,10 @@ impl Host {
     /// Everything the host's init printed.
     pub fn console_log(&self) -> PathBuf {
         self.dir.join("console.log")
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn disk(&self) -> Disk {
@@ -305,19 +313,10 @@ impl Host {
     }
 
     /// The machine's process that is PID 1 in the host.
-    fn leader(&self) -> Result<u32> {
+    pub(crate) fn leader(&self) -> Result<u32> {
         let parent = self.nspawn_pid()?;
-        for entry in fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // the name in parentheses may hold anything; state and parent follow the last one
-            let ppid = stat
-                .rsplit_once(") ")
-                .and_then(|(_, rest)| rest.split(' ').nth(1))
-                .and_then(|word| word.parse::<u32>().ok());
-            if ppid == Some(parent) {
-                return Ok(pid);
-            }
+        if let Some(pid) = processes::children(parent).first() {
+            return Ok(*pid);
         }
         bail!("host {} has no init process; is it running?", self.name)
     }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Locked by whoever owns the lab; its content outlives a crashed owner.
@@ -122,7 +122,12 @@ impl Lab {
     }
 
     fn at(state: PathBuf) -> Result<Lab> {
-        let shared = Arc::new(Shared { manager: Manager::detect()?, trust: Trust::new(&state), state });
+        let shared = Arc::new(Shared {
+            manager: Manager::detect()?,
+            trust: Trust::new(&state),
+            clocks: Mutex::default(),
+            state,
+        });
         let hosts = existing_hosts(&shared);
         Ok(Lab { shared, hosts, lock: None, keep: true })
     }

@@ -10,6 +10,7 @@
 
 mod base;
 mod cgroup;
+mod clock;
 mod command;
 mod disk;
 pub mod filler;
@@ -19,6 +20,7 @@ mod lab;
 mod network;
 mod oci;
 mod paths;
+mod processes;
 mod prune;
 mod recipe;
 mod release;

@@ -68,6 +68,13 @@ enum Command {
     Cut { host: String },
     /// Plug the network cable in again.
     Heal { host: String },
+    /// A clock that is wrong, until a line or the end of standard input comes.
+    Clock {
+        host: String,
+        /// Ahead of the machine's; behind it where negative.
+        #[arg(allow_hyphen_values = true)]
+        seconds: i32,
+    },
     /// Power cut, and the disk is gone.
     Destroy { host: String },
     /// Build the hosts' disk image of a release if it is missing; print its path.
@@ -130,6 +137,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Poweroff { host } => host_of(&host)?.poweroff()?,
         Command::Cut { host } => host_of(&host)?.cut()?,
         Command::Heal { host } => host_of(&host)?.heal()?,
+        Command::Clock { host, seconds } => {
+            let host = host_of(&host)?;
+            host.set_clock(seconds)?;
+            std::io::stdin().read_line(&mut String::new())?;
+            host.set_clock(0)?;
+        }
         Command::Destroy { host } => host_of(&host)?.destroy()?,
         Command::Base { release } => println!("{}", lab::host_image(release)?.display()),
         Command::Images { references } => {

@@ -1,11 +1,13 @@
 //! Two hosts, of two releases of Debian, through everything that the lab promises. One test: there is one lab on a machine.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lab::{Lab, Options, Release, Size, State, state_dir};
+use lab::{Host, Lab, Options, Release, Size, State, state_dir};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[test]
 fn two_hosts_live_and_vanish() {
@@ -23,6 +25,7 @@ fn two_hosts_live_and_vanish() {
     limits(&lab);
     power(&lab);
     disk_full(&lab);
+    clocks(&lab);
     second_lab_is_refused();
     let third = lab.add(Release::Trixie, None).unwrap();
     assert_eq!(third.ssh_ok("hostname").unwrap(), "h3");
@@ -133,6 +136,50 @@ fn disk_full(lab: &Lab) {
     let before = allocated();
     host.trim();
     assert!(allocated() + (150 << 20) < before, "of {before} bytes {} are still there", allocated());
+}
+
+/// A wrong clock is the host's alone, and that of what ran there before as well as of what starts.
+fn clocks(lab: &Lab) {
+    let (one, two) = (lab.host(1), lab.host(2));
+    // bash asks for the time by itself, and with it answers each line
+    let mut asked = two
+        .ssh_command("root")
+        .arg("bash -c 'while read -r; do printf \"%(%s)T\\n\"; done'")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut ask, mut answers) = (asked.stdin.take().unwrap(), BufReader::new(asked.stdout.take().unwrap()).lines());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let mut ran_before = || {
+        let before = now();
+        ask.write_all(b"\n").unwrap();
+        answers.next().unwrap().unwrap().parse::<i64>().unwrap() - before
+    };
+    let starts = |host: &Host| {
+        let before = now();
+        host.ssh_ok("date +%s").unwrap().parse::<i64>().unwrap() - before
+    };
+    let about = |off: i64, wanted: i64| (wanted..wanted + 60).contains(&off);
+    assert!(about(ran_before(), 0) && about(starts(two), 0));
+    for off in [3600, -600] {
+        two.set_clock(off).unwrap();
+        let off = i64::from(off);
+        assert!(about(ran_before(), off), "what ran before");
+        assert!(about(starts(two), off), "what starts");
+        // and from the start of one that another one starts
+        assert!(about(
+            two.ssh_ok("systemd-run --quiet --pipe --wait date +%s").unwrap().parse::<i64>().unwrap() - now(),
+            off
+        ));
+        assert!(about(starts(one), 0), "the other host's is right");
+    }
+    // who is traced can be stopped and go on
+    assert_eq!(two.ssh_ok("sleep 60 & kill -STOP $!; while ! grep -q '^State:.[Tt]' /proc/$!/status; do :; done; kill -CONT $!; while grep -q '^State:.[Tt]' /proc/$!/status; do :; done; kill $!; wait $!; echo $?").unwrap(), "143");
+    two.set_clock(0).unwrap();
+    assert!(about(ran_before(), 0) && about(starts(two), 0));
+    drop(ask);
+    assert!(asked.wait().unwrap().success());
 }
 
 fn second_lab_is_refused() {
