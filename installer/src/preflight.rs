@@ -59,6 +59,9 @@ fn warning(message: impl Into<String>, fix: impl Into<String>) -> Problem {
     Problem { severity: Severity::Warning, message: message.into(), fix: fix.into() }
 }
 
+/// Seconds that clocks may differ by.
+pub const CLOCK_TOLERANCE: i64 = 5;
+
 type Check = fn(Subject<'_>) -> Vec<Problem>;
 
 /// Checks of one host by itself.
@@ -80,7 +83,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("ports", ports),
     ("clock", |s| {
         let seconds = s.clock_skew_millis / 1000;
-        unless(seconds.abs() <= 5, || {
+        unless(seconds.abs() <= CLOCK_TOLERANCE, || {
             error(
                 format!("its clock is {seconds} s away from this machine's; certificates would not be valid"),
                 remedies(s.facts).clock,
@@ -354,7 +357,7 @@ fn between_hosts(subjects: &[Subject<'_>]) -> Vec<Finding> {
     }
     let clocks = || subjects.iter().map(|s| (s.clock_skew_millis, &s.host.name));
     if let (Some((early, first)), Some((late, last))) = (clocks().min(), clocks().max())
-        && late - early > 5000
+        && late - early > CLOCK_TOLERANCE * 1000
     {
         findings.push(Finding {
             severity: Severity::Error,

@@ -8,6 +8,7 @@ mod bring;
 mod bundle;
 mod certs;
 mod chosen;
+mod clocks;
 mod consent;
 mod demoted;
 mod doctor;

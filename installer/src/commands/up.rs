@@ -15,7 +15,7 @@ use super::bring::{Brought, Extent, bring_all};
 use super::fleet::{self, Fleet, Member};
 use super::membership::Membership;
 use super::progress::{Progress, Work};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, consent, demoted, drift, lost, plan, upgrade};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, clocks, consent, demoted, drift, lost, plan, upgrade};
 use crate::api::apply::{Outcome, documents};
 use crate::api::{self, Server, Servers};
 use crate::cli::Up;
@@ -138,7 +138,12 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
     let mut workable = run.cluster.clone();
     workable.hosts.retain(|host| work.iter().any(|work| work.member.host.name == host.name));
     let hosts = bring_all(run, &fleet, work, Extent::Whole(&bundle), &progress);
-    let objects = apply_addons(run, &workable, &servers, &addons, &progress);
+    let objects = async {
+        tokio::select! {
+            objects = apply_addons(run, &workable, &servers, &addons, &progress) => objects,
+            wrong = clocks::wrong(&workable.hosts, &workable.limits) => bail!(wrong),
+        }
+    };
     let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
     // a host that could not be reached has nothing new of ours: `down` would go there for nothing, and wait for it

@@ -21,6 +21,8 @@ pub enum Fault {
     SessionsDropped,
     /// A host's disk is full, until the installer has ended.
     DiskFull(u32),
+    /// A host's clock is so many seconds ahead, or behind where negative, until the installer has ended.
+    Clock(u32, i32),
 }
 
 impl fmt::Display for Fault {
@@ -32,6 +34,10 @@ impl fmt::Display for Fault {
             Fault::CutFor(n, time) => write!(f, "h{n} cut off for {} s", time.as_secs()),
             Fault::SessionsDropped => write!(f, "SSH sessions dropped"),
             Fault::DiskFull(n) => write!(f, "h{n}'s disk full"),
+            Fault::Clock(n, off) => {
+                let way = if *off < 0 { "behind" } else { "ahead" };
+                write!(f, "h{n}'s clock {} min {way}", off.abs() / 60)
+            }
         }
     }
 }
@@ -54,13 +60,16 @@ impl Fault {
             }
             Fault::SessionsDropped => lab.hosts().iter().try_for_each(drop_sessions),
             Fault::DiskFull(n) => filler::nearly_fill(lab.host(n)),
+            Fault::Clock(n, off) => lab.host(n).set_clock(off),
         }
     }
 
     /// The host that is struck, if it is one.
     pub fn host(self) -> Option<String> {
         match self {
-            Fault::PowerOff(n) | Fault::Cut(n) | Fault::CutFor(n, _) | Fault::DiskFull(n) => Some(format!("h{n}")),
+            Fault::PowerOff(n) | Fault::Cut(n) | Fault::CutFor(n, _) | Fault::DiskFull(n) | Fault::Clock(n, _) => {
+                Some(format!("h{n}"))
+            }
             Fault::Killed | Fault::SessionsDropped => None,
         }
     }
@@ -75,6 +84,7 @@ impl Fault {
                 lab.host(n).wait_ssh(Duration::from_secs(20))
             }
             Fault::DiskFull(n) => filler::free(lab.host(n)),
+            Fault::Clock(n, _) => lab.host(n).set_clock(0),
             Fault::Killed | Fault::SessionsDropped => Ok(()),
         }
     }

@@ -119,6 +119,8 @@ pub fn short() -> Result<Vec<Case>> {
     .collect()
 }
 
+/// How far a clock is off.
+const HOUR: i32 = 3600;
 const BRIEF: Duration = Duration::from_secs(4);
 
 /// Parts of the long form.
@@ -153,8 +155,15 @@ pub fn long(site: &mut Site, commands: &[Command], kinds: &[Kind], every: usize)
 
 fn in_stages(commands: &[Command]) -> Vec<Case> {
     let mut cases = Vec::new();
-    let faults: [fn(u32) -> Fault; 5] =
-        [Fault::PowerOff, Fault::Cut, |host| Fault::CutFor(host, BRIEF), |_| Fault::SessionsDropped, Fault::DiskFull];
+    let faults: [fn(u32) -> Fault; 7] = [
+        Fault::PowerOff,
+        Fault::Cut,
+        |host| Fault::CutFor(host, BRIEF),
+        |_| Fault::SessionsDropped,
+        Fault::DiskFull,
+        |host| Fault::Clock(host, HOUR),
+        |host| Fault::Clock(host, -HOUR),
+    ];
     for command in commands {
         for fault in faults {
             for host in command.hosts() {

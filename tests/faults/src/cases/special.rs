@@ -1,7 +1,4 @@
 //! What needs more than one blow: two operators, another machine in a host's place, another operator's machine.
-//!
-//! Not clocks that differ: the hosts and this machine share one kernel with one clock, and executables without libc's loader take no
-//! other. That preflight refuses them is a test of the installer.
 
 use std::fs;
 use std::path::Path;

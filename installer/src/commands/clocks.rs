@@ -1,0 +1,73 @@
+//! Clocks that were set wrong after preflight had looked: their hosts take certificates for not valid yet, or for run out, and all that is
+//! waited for waits in vain.
+
+use std::time::Duration;
+
+use futures::future;
+use futures::stream::{self, StreamExt as _};
+use time::OffsetDateTime;
+
+use crate::cluster::{Host, Limits};
+use crate::host::{HostError, Shell};
+use crate::preflight::CLOCK_TOLERANCE;
+
+/// Who has waited for so long may well want to know. There is nothing to watch; and hosts are asked only while somebody waits.
+const EVERY: Duration = Duration::from_secs(20);
+
+/// Waits until the clock of one of these hosts is wrong. Says whose, and what to do. Hosts that cannot be asked are told elsewhere.
+pub async fn wrong(hosts: &[Host], limits: &Limits) -> String {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let looking = hosts.iter().map(|host| async move {
+            let off = tokio::time::timeout(EVERY, off(host, limits.connect_timeout)).await.ok()?.ok()??;
+            (off.abs() > CLOCK_TOLERANCE).then(|| tell(host, off))
+        });
+        let told: Vec<_> = stream::iter(looking).buffered(limits.hosts).filter_map(future::ready).collect().await;
+        if !told.is_empty() {
+            return told.join("\n");
+        }
+    }
+}
+
+fn tell(host: &Host, off: i64) -> String {
+    let way = if off < 0 { "behind" } else { "ahead of" };
+    format!(
+        "{}: its clock is {} s {way} this machine's by now, and what is valid here is not so there\n    \
+         remedy: set the clocks, best by an NTP client on every host, and run `kinstall up` again",
+        host.name,
+        off.abs()
+    )
+}
+
+/// Seconds by which the host's clock is ahead of ours; `None` where its answer is none.
+async fn off(host: &Host, timeout: Duration) -> Result<Option<i64>, HostError> {
+    let shell = Shell::open(host, timeout).await?;
+    let (asked, mut said) = (now(), String::new());
+    let ran = shell.run("look at the clock", "date +%s", |line| said.push_str(&line)).await;
+    let answered = now();
+    shell.close().await;
+    ran?;
+    Ok(said.trim().parse().ok().map(|there| ahead(there, asked, answered)))
+}
+
+/// The least that explains an answer given between these two of our times.
+fn ahead(there: i64, asked: i64, answered: i64) -> i64 {
+    there - there.clamp(asked, answered.max(asked))
+}
+
+fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_took_is_nobodys_fault() {
+        assert_eq!(ahead(100, 100, 100), 0);
+        assert_eq!(ahead(107, 100, 110), 0);
+        assert_eq!(ahead(3710, 100, 110), 3600);
+        assert_eq!(ahead(40, 100, 110), -60);
+    }
+}
