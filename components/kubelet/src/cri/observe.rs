@@ -1,5 +1,6 @@
 //! What the runtime says about one pod, in the form the rest of the kubelet reasons about.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use anyhow::Result;
@@ -60,6 +61,14 @@ impl Observed {
         self.containers.get(name).and_then(|list| list.first())
     }
 
+    /// By attempts, which only grow; a clock that was set back makes what comes after it older.
+    fn newest_first(&mut self) {
+        self.sandboxes.sort_by_key(|s| Reverse((s.attempt, s.created_at)));
+        for list in self.containers.values_mut() {
+            list.sort_by_key(|c| Reverse((c.attempt(), c.status.created_at)));
+        }
+    }
+
     /// The newest container of this name in the newest sandbox.
     pub fn current(&self, name: &str) -> Option<&Container> {
         let sandbox = self.sandbox()?;
@@ -93,7 +102,6 @@ impl Observer {
         for sandbox in &sandboxes {
             observed.sandboxes.push(self.sandbox(cri, sandbox).await?);
         }
-        observed.sandboxes.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.attempt)));
         let statuses = try_join_all(containers.iter().map(|c| self.status(cri, c))).await?;
         for (container, status) in containers.into_iter().zip(statuses) {
             let Some(status) = status else { continue };
@@ -102,9 +110,7 @@ impl Observer {
             let entry = Container { sandbox: container.pod_sandbox_id, phase, status };
             observed.containers.entry(name).or_default().push(entry);
         }
-        for list in observed.containers.values_mut() {
-            list.sort_by_key(|c| std::cmp::Reverse((c.status.created_at, c.attempt())));
-        }
+        observed.newest_first();
         self.remember(&observed);
         Ok(observed)
     }
@@ -159,5 +165,37 @@ fn phase(state: i32) -> Phase {
         Ok(cri::ContainerState::ContainerRunning) => Phase::Running,
         Ok(cri::ContainerState::ContainerExited) => Phase::Exited,
         _ => Phase::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_is_so_although_the_clock_was_set_back_before_it() {
+        let sandbox = |id: &str, attempt, created_at| Sandbox {
+            id: id.into(),
+            ready: attempt == 1,
+            attempt,
+            ips: Vec::new(),
+            created_at,
+        };
+        let container = |sandbox: &str, attempt, created_at| Container {
+            sandbox: sandbox.into(),
+            phase: Phase::Running,
+            status: cri::ContainerStatus {
+                metadata: Some(cri::ContainerMetadata { name: "c".into(), attempt }),
+                created_at,
+                ..cri::ContainerStatus::default()
+            },
+        };
+        let mut observed = Observed {
+            sandboxes: vec![sandbox("dead", 0, 3600), sandbox("lives", 1, 10)],
+            containers: HashMap::from([("c".into(), vec![container("dead", 0, 3601), container("lives", 1, 11)])]),
+        };
+        observed.newest_first();
+        assert_eq!(observed.sandbox().map(|s| s.id.as_str()), Some("lives"));
+        assert_eq!(observed.current("c").map(Container::attempt), Some(1));
     }
 }

@@ -123,10 +123,9 @@ impl Launch<'_> {
         let Some(seen) = self.observed.latest(&container.name).filter(|s| s.phase == Phase::Exited) else {
             return Ok(());
         };
-        let nanos = |from: i64, to: i64| Duration::from_nanos(u64::try_from(to.saturating_sub(from)).unwrap_or(0));
         let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-        let ran = nanos(seen.status.started_at, seen.status.finished_at);
-        let checked = self.crashes.check(&container.name, ran, nanos(seen.status.finished_at, now));
+        let ran = between(seen.status.started_at, seen.status.finished_at).unwrap_or_default();
+        let checked = self.crashes.check(&container.name, ran, ago(seen.status.finished_at, now));
         let Err((delay, left)) = checked else { return Ok(()) };
         let (name, namespace) = (self.pod.name_any(), self.pod.namespace().unwrap_or_default());
         let message = format!(
@@ -263,6 +262,16 @@ impl Launch<'_> {
     }
 }
 
+/// From one time to another, in nanoseconds since 1970; `None` where the clock was set back in between.
+fn between(from: i64, to: i64) -> Option<Duration> {
+    u64::try_from(to.saturating_sub(from)).ok().map(Duration::from_nanos)
+}
+
+/// What ended in the future ended before the clock was set back, nobody knows when: as good as long ago, or its pod would wait until then.
+fn ago(ended: i64, now: i64) -> Duration {
+    between(ended, now).unwrap_or(Duration::MAX)
+}
+
 /// As Go prints durations: `10s`, `1m20s`, `5m0s`.
 fn minutes(delay: Duration) -> String {
     let seconds = delay.as_secs();
@@ -284,5 +293,14 @@ mod tests {
         assert!(crashes.check("c", s(700), s(0)).is_ok());
         assert_eq!(crashes.check("c", s(1), s(0)), Err((s(10), s(10))));
         assert_eq!(minutes(s(80)), "1m20s");
+    }
+
+    #[test]
+    fn nobody_waits_until_what_ended_before_the_clock_was_set_back() {
+        let hour = 3_600_000_000_000;
+        let mut crashes = Crashes::default();
+        assert!(crashes.check("c", Duration::ZERO, ago(hour, 0)).is_ok());
+        assert!(crashes.check("c", Duration::ZERO, ago(hour, 1)).is_ok(), "until the clock has caught up with it");
+        assert_eq!(ago(hour, hour + 5), Duration::from_nanos(5));
     }
 }
