@@ -19,6 +19,7 @@ pub enum Extent<'a> {
 }
 
 /// What came of the hosts.
+#[derive(Default)]
 pub struct Brought {
     pub changed: usize,
     /// For each host, in no order.

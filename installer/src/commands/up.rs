@@ -138,13 +138,19 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
     let mut workable = run.cluster.clone();
     workable.hosts.retain(|host| work.iter().any(|work| work.member.host.name == host.name));
     let hosts = bring_all(run, &fleet, work, Extent::Whole(&bundle), &progress);
-    let objects = async {
-        tokio::select! {
-            objects = apply_addons(run, &workable, &servers, &addons, &progress) => objects,
-            wrong = clocks::wrong(&workable.hosts, &workable.limits) => bail!(wrong),
+    let objects = apply_addons(run, &workable, &servers, &addons, &progress);
+    let brought = tokio::select! {
+        brought = async { tokio::join!(hosts, objects) } => Ok(brought),
+        wrong = clocks::wrong(&workable.hosts, &workable.limits) => Err(wrong),
+    };
+    let (hosts, objects) = match brought {
+        Ok(brought) => brought,
+        Err(wrong) => {
+            remember(run, inputs, &workable.hosts.iter().collect::<Vec<_>>())?;
+            printer.error(&wrong, Value::Null);
+            return Ok(failed(run, &Brought::default()));
         }
     };
-    let (hosts, objects) = tokio::join!(hosts, objects);
     good &= hosts.good;
     // a host that could not be reached has nothing new of ours: `down` would go there for nothing, and wait for it
     remember(run, inputs, &workable.hosts.iter().collect::<Vec<_>>())?;
