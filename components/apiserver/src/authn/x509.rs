@@ -12,7 +12,7 @@ use crate::identity::Identity;
 /// An attribute of the subject that holds the user's uid.
 const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
 
-/// What a connection's client certificate says; judged once, when the connection is made.
+/// What a connection's client certificate says; judged when the connection is made, and where it is refused with every request.
 pub struct Peer {
     /// The user, or why there is none.
     pub user: Result<Arc<Identity>, String>,
@@ -23,6 +23,10 @@ pub struct Peer {
 }
 
 impl Peer {
+    pub fn is_refused(&self) -> bool {
+        self.user.is_err() && self.proxy.is_none()
+    }
+
     /// `user` and `proxy` say whether the client authorities, and the front proxy's, stand behind the chain.
     pub fn judge(
         chain: &[CertificateDer<'_>],

@@ -16,6 +16,7 @@ use apiserver::{
     },
 };
 use certs::{Ca, Leaf, Subject, Usage};
+use hyper_util::client::legacy::connect::HttpInfo;
 use parking_lot::Mutex;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
@@ -53,6 +54,34 @@ async fn certificates_of_strangers_are_answered_not_hung_up_on() {
     assert_eq!(status, 201, "{answer}");
     let id = &answer["status"]["userInfo"]["extra"]["authentication.kubernetes.io/credential-id"][0];
     assert!(id.as_str().unwrap().starts_with("X509SHA256="), "{answer}");
+}
+
+/// Its connection is not the worse for having come too early; nor for the server's clock, which may have been set since.
+#[tokio::test]
+async fn a_certificate_that_was_not_valid_yet_is_looked_at_again() {
+    let api = Api::start().await;
+    let read = |name: &str| std::fs::read_to_string(api.path().join(name)).unwrap();
+    let ca = Ca::from_pem(&read("ca.crt"), &read("ca.key")).unwrap();
+    let begins = time::OffsetDateTime::now_utc() + time::Duration::seconds(4);
+    let leaf = Leaf::new(Subject::new("early", &["crew"]), Usage::Client).valid(begins, begins + time::Duration::HOUR);
+    let issued = ca.issue(&leaf).unwrap();
+    std::fs::write(api.path().join("early.crt"), issued.cert_pem).unwrap();
+    std::fs::write(api.path().join("early.key"), issued.key_pem).unwrap();
+    let client = api.wire("early");
+    let ask = async || {
+        let answer = client.post(api.url(SELF)).json(&json!({})).send().await.unwrap();
+        let from = answer.extensions().get::<HttpInfo>().unwrap().local_addr();
+        (answer.status().as_u16(), from)
+    };
+    let (mut status, first) = ask().await;
+    assert_eq!(status, 401);
+    let mut from = first;
+    while status == 401 {
+        assert!(time::OffsetDateTime::now_utc() < begins + time::Duration::MINUTE, "refused although it is valid");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        (status, from) = ask().await;
+    }
+    assert_eq!((status, from), (201, first), "over the connection that was refused");
 }
 
 #[tokio::test]
