@@ -1,19 +1,11 @@
 //! Connections: accepted, TLS, HTTP/1 or HTTP/2, cut when their clients only hold them.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
-use rustls_pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -36,14 +28,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const RESET_STREAMS: usize = 100;
 /// Seconds of silence after which a connection is asked whether it lives.
 const PROBE_SECONDS: u32 = 180;
-
-fn about(core: &Core, address: IpAddr, chain: Option<&[CertificateDer<'_>]>) -> Connection {
-    let peer = chain.and_then(|chain| {
-        let proxy = core.authn.front_proxy.as_ref().map(|proxy| proxy.authorities.accepts(chain));
-        Peer::judge(chain, core.authn.client_authorities.accepts(chain), proxy)
-    });
-    Connection { address: Some(address), peer }
-}
 
 /// Takes connections until the server stops.
 pub async fn accept(core: Arc<Core>, listener: TcpListener, acceptor: TlsAcceptor, connections: TaskTracker) {
@@ -90,7 +74,7 @@ async fn connection(core: Arc<Core>, stream: TcpStream, address: SocketAddr, acc
     };
     let session = tls.get_ref().1;
     let chain = session.peer_certificates();
-    let about = Arc::new(about(&core, address.ip(), chain));
+    let about = Arc::new(Connection::of(&core, address.ip(), chain));
     // who is refused may only have come before its time, or our clock was set since
     let refused = about.peer.as_ref().is_some_and(Peer::is_refused).then(|| chain.map(<[_]>::to_vec)).flatten();
     let http2 = session.alpn_protocol() == Some(b"h2");
@@ -100,7 +84,7 @@ async fn connection(core: Arc<Core>, stream: TcpStream, address: SocketAddr, acc
         hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let (core, underway) = (core.clone(), activity.begin());
             let about = match &refused {
-                Some(chain) => Arc::new(self::about(&core, address.ip(), Some(chain))),
+                Some(chain) => Arc::new(Connection::of(&core, address.ip(), Some(chain))),
                 None => about.clone(),
             };
             async move {

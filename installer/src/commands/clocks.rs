@@ -1,12 +1,12 @@
 //! Clocks that were set wrong after preflight had looked: their hosts take certificates for not valid yet, or for run out, and all that is
 //! waited for waits in vain.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future;
 use futures::stream::{self, StreamExt as _};
-use time::OffsetDateTime;
 
+use super::fleet::skew;
 use crate::cluster::{Host, Limits};
 use crate::host::{HostError, Shell};
 use crate::preflight::CLOCK_TOLERANCE;
@@ -42,32 +42,9 @@ fn tell(host: &Host, off: i64) -> String {
 /// Seconds by which the host's clock is ahead of ours; `None` where its answer is none.
 async fn off(host: &Host, timeout: Duration) -> Result<Option<i64>, HostError> {
     let shell = Shell::open(host, timeout).await?;
-    let (asked, mut said) = (now(), String::new());
+    let (asked, mut said) = (Instant::now(), String::new());
     let ran = shell.run("look at the clock", "date +%s", |line| said.push_str(&line)).await;
-    let answered = now();
+    let off = said.trim().parse::<u64>().ok().map(|there| skew(there.saturating_mul(1000), asked.elapsed()) / 1000);
     shell.close().await;
-    ran?;
-    Ok(said.trim().parse().ok().map(|there| ahead(there, asked, answered)))
-}
-
-/// The least that explains an answer given between these two of our times.
-fn ahead(there: i64, asked: i64, answered: i64) -> i64 {
-    there - there.clamp(asked, answered.max(asked))
-}
-
-fn now() -> i64 {
-    OffsetDateTime::now_utc().unix_timestamp()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_an_answer_took_is_nobodys_fault() {
-        assert_eq!(ahead(100, 100, 100), 0);
-        assert_eq!(ahead(107, 100, 110), 0);
-        assert_eq!(ahead(3710, 100, 110), 3600);
-        assert_eq!(ahead(40, 100, 110), -60);
-    }
+    ran.map(|_| off)
 }

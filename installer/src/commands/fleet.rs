@@ -80,7 +80,7 @@ impl<'f> Fleet<'f> {
                     }
                     Executable::Installed(_) => session.facts().await?,
                 };
-                let clock_skew_millis = skew(&facts, asked.elapsed());
+                let clock_skew_millis = skew(facts.clock_millis, asked.elapsed());
                 Ok(Some(Member { host, session, facts, clock_skew_millis }))
             };
             let result = self.bounded(host, work).await;
@@ -113,11 +113,15 @@ impl<'f> Fleet<'f> {
     }
 }
 
-/// The facts were taken somewhere within the time that asking took; half of it is the best guess.
-fn skew(facts: &Facts, asking: Duration) -> i64 {
-    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+/// A host's clock minus ours, in milliseconds, where it was read in the course of asking, which has just ended.
+pub fn skew(clock_millis: u64, asking: Duration) -> i64 {
+    skew_at(clock_millis, OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000, asking)
+}
+
+/// It was read somewhere within the time that asking took; half of it is the best guess.
+fn skew_at(clock_millis: u64, now: i128, asking: Duration) -> i64 {
     let taken = now - i128::try_from(asking.as_millis() / 2).unwrap_or(0);
-    let skew = i128::from(facts.clock_millis) - taken;
+    let skew = i128::from(clock_millis) - taken;
     let tolerance = i128::try_from(asking.as_millis()).unwrap_or(0);
     if skew.abs() <= tolerance { 0 } else { i64::try_from(skew).unwrap_or(i64::MAX) }
 }
@@ -195,4 +199,18 @@ fn told(printer: &Printer, findings: &[Finding]) -> Vec<Finding> {
 /// Ends every conversation.
 pub async fn close(members: Vec<Member<'_>>) {
     join_all(members.into_iter().map(|member| member.session.close())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_took_is_nobodys_fault() {
+        let ten = Duration::from_secs(10);
+        assert_eq!(skew_at(100_000, 100_000, Duration::ZERO), 0);
+        assert_eq!(skew_at(107_000, 110_000, ten), 0);
+        assert_eq!(skew_at(3_705_000, 110_000, ten), 3_600_000);
+        assert_eq!(skew_at(45_000, 110_000, ten), -60_000);
+    }
 }

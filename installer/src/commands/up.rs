@@ -143,17 +143,17 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
         brought = async { tokio::join!(hosts, objects) } => Ok(brought),
         wrong = clocks::wrong(&workable.hosts, &workable.limits) => Err(wrong),
     };
+    // a host that could not be reached has nothing new of ours: `down` would go there for nothing, and wait for it
+    remember(run, inputs, &workable.hosts.iter().collect::<Vec<_>>())?;
     let (hosts, objects) = match brought {
         Ok(brought) => brought,
         Err(wrong) => {
-            remember(run, inputs, &workable.hosts.iter().collect::<Vec<_>>())?;
             printer.error(&wrong, Value::Null);
-            return Ok(failed(run, &Brought::default()));
+            let bytes = fleet.uploads.peers().bytes();
+            return Ok(failed(run, &Brought { bytes, ..Brought::default() }));
         }
     };
     good &= hosts.good;
-    // a host that could not be reached has nothing new of ours: `down` would go there for nothing, and wait for it
-    remember(run, inputs, &workable.hosts.iter().collect::<Vec<_>>())?;
     if objects.is_ok() {
         lost::remember_served(run)?;
     }
