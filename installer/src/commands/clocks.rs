@@ -14,8 +14,23 @@ use crate::preflight::CLOCK_TOLERANCE;
 /// Who has waited for so long may well want to know. There is nothing to watch; and hosts are asked only while somebody waits.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Waits until the clock of one of these hosts is wrong. Says whose, and what to do. Hosts that cannot be asked are told elsewhere.
-pub async fn wrong(hosts: &[Host], limits: &Limits) -> String {
+/// Whose clock is wrong by now, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Wrong(String);
+
+/// Work that is waited for in vain where the clock of one of these hosts is wrong.
+///
+/// # Errors
+/// A clock was found wrong while the work took its time; hosts that cannot be asked are told elsewhere.
+pub async fn unless_wrong<T>(hosts: &[&Host], limits: &Limits, work: impl Future<Output = T>) -> Result<T, Wrong> {
+    tokio::select! {
+        done = work => Ok(done),
+        wrong = wrong(hosts, limits) => Err(wrong),
+    }
+}
+
+async fn wrong(hosts: &[&Host], limits: &Limits) -> Wrong {
     loop {
         tokio::time::sleep(EVERY).await;
         let looking = hosts.iter().map(|host| async move {
@@ -24,19 +39,18 @@ pub async fn wrong(hosts: &[Host], limits: &Limits) -> String {
         });
         let told: Vec<_> = stream::iter(looking).buffered(limits.hosts).filter_map(future::ready).collect().await;
         if !told.is_empty() {
-            return told.join("\n");
+            return Wrong(format!(
+                "{}, and what is valid here is not so there\n    \
+                 remedy: set the clocks, best by an NTP client on every host, and run the same command again",
+                told.join(", ")
+            ));
         }
     }
 }
 
 fn tell(host: &Host, off: i64) -> String {
     let way = if off < 0 { "behind" } else { "ahead of" };
-    format!(
-        "{}: its clock is {} s {way} this machine's by now, and what is valid here is not so there\n    \
-         remedy: set the clocks, best by an NTP client on every host, and run `kinstall up` again",
-        host.name,
-        off.abs()
-    )
+    format!("the clock of {} is {} s {way} this machine's by now", host.name, off.abs())
 }
 
 /// Seconds by which the host's clock is ahead of ours; `None` where its answer is none.

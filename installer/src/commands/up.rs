@@ -139,16 +139,15 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
     workable.hosts.retain(|host| work.iter().any(|work| work.member.host.name == host.name));
     let hosts = bring_all(run, &fleet, work, Extent::Whole(&bundle), &progress);
     let objects = apply_addons(run, &workable, &servers, &addons, &progress);
-    let brought = tokio::select! {
-        brought = async { tokio::join!(hosts, objects) } => Ok(brought),
-        wrong = clocks::wrong(&workable.hosts, &workable.limits) => Err(wrong),
-    };
+    let worked: Vec<_> = workable.hosts.iter().collect();
+    let brought = async { tokio::join!(hosts, objects) };
+    let brought = clocks::unless_wrong(&worked, &workable.limits, brought).await;
     // a host that could not be reached has nothing new of ours: `down` would go there for nothing, and wait for it
-    remember(run, inputs, &workable.hosts.iter().collect::<Vec<_>>())?;
+    remember(run, inputs, &worked)?;
     let (hosts, objects) = match brought {
         Ok(brought) => brought,
         Err(wrong) => {
-            printer.error(&wrong, Value::Null);
+            printer.error(&wrong.to_string(), Value::Null);
             let bytes = fleet.uploads.peers().bytes();
             return Ok(failed(run, &Brought { bytes, ..Brought::default() }));
         }

@@ -14,6 +14,7 @@ use super::{Upgrading, cordon};
 use crate::api::Servers;
 use crate::api::wait::node_silent;
 use crate::cluster::Host;
+use crate::commands::clocks::Wrong;
 use crate::commands::fleet::Member;
 use crate::commands::membership::may_stop;
 use crate::desired::components_image;
@@ -78,7 +79,7 @@ impl Upgrading<'_> {
     async fn drained_and_brought(&self, step: &Step<'_>, line: &HostLine<'_>) -> Result<(), Failed> {
         if step.drains {
             line.doing("draining");
-            self.drain(step.host).await.map_err(Failed::Untouched)?;
+            self.there(step.host, self.drain(step.host)).await.map_err(Failed::Untouched)?;
         }
         let mut member = self.open(step.host).await.map_err(Failed::Untouched)?;
         if step.restarts_etcd
@@ -89,21 +90,30 @@ impl Upgrading<'_> {
         }
         line.doing("upgrading");
         let mut since = Since::new(&member);
-        let brought = self.bring(&mut member, step, line, &mut since).await;
+        let brought = self.there(step.host, self.bring(&mut member, step, line, &mut since)).await;
         let Err(why) = brought else {
-            let good = self.settle(&mut member, step, line).await;
+            let good = self.there(step.host, self.settle(&mut member, step, line)).await;
             member.session.close().await;
             // it is well with the new version: going on is what heals it
             return good.map_err(|why| Failed::Between { why, back: anyhow!("it works with the new version") });
         };
         member.session.close().await;
+        if why.is::<Wrong>() {
+            return Err(Failed::Between { why, back: anyhow!("{} would be waited for in vain too", step.from) });
+        }
         self.tell(step.host, &format!("{why:#}"));
         self.tell(step.host, &format!("goes back to {}", step.from));
         line.doing("going back");
-        match self.back(step, line).await {
+        match self.there(step.host, self.back(step, line)).await {
             Ok(()) => Err(Failed::Back { version: step.from.clone(), why }),
             Err(back) => Err(Failed::Between { why, back }),
         }
+    }
+
+    /// Work on one host: in vain where its clock, or a control plane's, is wrong.
+    async fn there<T>(&self, host: &Host, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let asked = self.run.cluster.hosts.iter().filter(|one| one.control_plane || one.name == host.name);
+        self.timely(&asked.collect::<Vec<_>>(), work).await
     }
 
     async fn bring(

@@ -24,7 +24,7 @@ use plan::Step;
 use versions::Versions;
 
 use super::fleet::{self, Fleet, Member};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, demoted, drift, up};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, clocks, demoted, drift, up};
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
 use crate::cluster::Host;
@@ -111,7 +111,7 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     let before = Point { stage: Stage::Upgrade, when: When::Before, hosts: &everybody };
     hooks.run(before).await.context("nothing was changed")?;
     let ended = match upgrading.work(steps).await {
-        Ok(Some(upgraded)) if left.is_empty() => upgrading.finish(inputs, upgraded).await,
+        Ok(Some(upgraded)) if left.is_empty() => upgrading.timely(&everybody, upgrading.finish(inputs, upgraded)).await,
         Ok(Some(upgraded)) => Ok(upgrading.wait_for(&left, upgraded, to)),
         Ok(None) => Ok(Ended::Failed),
         Err(error) => Err(error),
@@ -216,8 +216,13 @@ impl<'a> Upgrading<'a> {
         good.then_some(steps)
     }
 
-    /// Brings every host there. Gives how many, or nothing where one did not come up well, which is told.
-    async fn work(&self, steps: Vec<Step<'_>>) -> anyhow::Result<Option<usize>> {
+    /// Work that is in vain where one of these hosts' clocks is wrong.
+    async fn timely<T>(&self, hosts: &[&Host], work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        clocks::unless_wrong(hosts, &self.run.cluster.limits, work).await?
+    }
+
+    /// Takes back what killed runs have left in the API, but for the cordons of hosts whose turn comes.
+    async fn tidy_up(&self, steps: &[Step<'_>]) -> anyhow::Result<()> {
         let run = self.run;
         let server = self.servers().await?.ready(run.cluster.limits.ready_timeout).await?;
         let goes_on = |name: &str| steps.iter().any(|step| step.host.name == name && step.drains);
@@ -225,7 +230,14 @@ impl<'a> Upgrading<'a> {
         for name in cordon::release(&server.client, |name| !goes_on(name)).await.context("cannot uncordon nodes")? {
             run.printer.event("node", &format!("  {name}: uncordoned, as a run before left it"), json!({"node": name}));
         }
-        drop(server);
+        Ok(())
+    }
+
+    /// Brings every host there. Gives how many, or nothing where one did not come up well, which is told.
+    async fn work(&self, steps: Vec<Step<'_>>) -> anyhow::Result<Option<usize>> {
+        let run = self.run;
+        let everybody: Vec<_> = run.cluster.hosts.iter().collect();
+        self.timely(&everybody, self.tidy_up(&steps)).await?;
         let (control_planes, workers) = plan::in_order(steps);
         let (first, second) = (control_planes.len(), workers.len());
         for (what, steps, at_once) in

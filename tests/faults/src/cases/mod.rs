@@ -114,6 +114,8 @@ pub fn short() -> Result<Vec<Case>> {
         at(Command::Down, "stop pods", Fault::CutFor(2, BRIEF)),
         special(Command::Down, "goes on from another machine"),
         special(Command::Up, "killed, then taken down"),
+        at(Command::Up, "hosts begin", Fault::Clock(3, -HOUR)),
+        at(Command::Upgrade, "the kubelet restarts", Fault::Clock(2, -HOUR)),
     ]
     .into_iter()
     .collect()
