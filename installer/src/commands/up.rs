@@ -3,6 +3,8 @@
 //! Nothing waits that need not: workers install while the control plane starts, addons go to the API as soon as it is
 //! ready, and only the sample's pods wait for the images on the hosts.
 
+mod summary;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -149,7 +151,7 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
         Err(wrong) => {
             printer.error(&wrong.to_string(), Value::Null);
             let bytes = fleet.uploads.peers().bytes();
-            return Ok(failed(run, &Brought { bytes, ..Brought::default() }));
+            return Ok(summary::failed(run, &Brought { bytes, ..Brought::default() }));
         }
     };
     good &= hosts.good;
@@ -161,49 +163,32 @@ async fn bring(run: &Run<'_>, arguments: &Up, asks: bool) -> anyhow::Result<Ende
         Ok(served) => served,
         Err(error) => {
             printer.error(&format!("{error:#}"), Value::Null);
-            return Ok(failed(run, &hosts));
+            return Ok(summary::failed(run, &hosts));
         }
     };
     changed += served.changed;
-    let (client, current) = (&served.server.client, api::with_current(&admin, &served.server.context));
+    let current = api::with_current(&admin, &served.server.context);
     run.state.write_bytes(ADMIN_KUBECONFIG, current.as_bytes())?;
     if !good {
-        return Ok(failed(run, &hosts));
+        return Ok(summary::failed(run, &hosts));
     }
     hooks.run(Point { stage: Stage::Converge, when: When::After, hosts: &reached }).await?;
 
     let mut report = Report::new(printer);
-    printer.phase("cluster");
-    let mut fine = validate::basics(&mut report, client, &run.cluster, &addons).await;
-    if fine {
-        changed += prune_addons(run, client, &addons).await;
-    }
-    if fine && run.cluster.wordpress.is_some() {
-        printer.phase("sample WordPress");
-        let underway = printer.cluster("sample's objects");
-        changed += apply_sample(run, &served.server, &bundle.manifest).await?;
-        drop(underway);
-        let hint = "see `kubectl -n wordpress get pods,pvc -o wide` and `kubectl -n wordpress describe pods`";
-        fine &= report
-            .check("WordPress's pods are Ready", hint, wordpress::pods_ready(client, run.cluster.limits.ready_timeout))
-            .await
-            .is_some();
-    }
-    if fine && !arguments.no_validate {
-        printer.phase("validation");
-        // a cluster that did not change is only looked at
-        if changed > 0 {
-            let _underway = printer.cluster("checks of the network from pods");
-            validate::network(&mut report, client, &run.cluster, &components_image(&bundle.manifest.version)).await;
+    let proving = prove(run, arguments, &served.server, &addons, &bundle.manifest, changed, &mut report);
+    match clocks::unless_wrong(&everybody, &run.cluster.limits, proving).await {
+        Ok(proven) => changed = proven?,
+        Err(wrong) => {
+            printer.error(&wrong.to_string(), Value::Null);
+            return Ok(summary::failed(run, &hosts));
         }
-        wordpress::run(&mut report, client, &run.cluster, &run.state, changed > 0).await;
     }
     copies.refresh(run, &fleet).await;
     let passed = report.passed();
     if passed {
         hooks.run(Point { stage: Stage::Up, when: When::After, hosts: &everybody }).await?;
     }
-    summary(run, &hosts, changed, served.ready, &report, !arguments.no_validate);
+    summary::done(run, &hosts, changed, served.ready, &report, !arguments.no_validate);
     Ok(if passed { Ended::Done } else { Ended::Invalid })
 }
 
@@ -271,6 +256,44 @@ async fn apply_addons(
         upgrade::release(client).await.with_context(|| server.named(cluster))?;
     }
     Ok(Served { server, changed, ready })
+}
+
+/// The addons and the sample come up, and all of it works, which goes into the report. Gives how much was changed with what is
+/// `changed` so far.
+async fn prove(
+    run: &Run<'_>,
+    arguments: &Up,
+    server: &Server,
+    addons: &[Value],
+    bundle: &BundleManifest,
+    mut changed: usize,
+    report: &mut Report<'_>,
+) -> anyhow::Result<usize> {
+    let (printer, client, cluster) = (run.printer, &server.client, &run.cluster);
+    printer.phase("cluster");
+    let mut fine = validate::basics(report, client, cluster, addons).await;
+    if fine {
+        changed += prune_addons(run, client, addons).await;
+    }
+    if fine && cluster.wordpress.is_some() {
+        printer.phase("sample WordPress");
+        let underway = printer.cluster("sample's objects");
+        changed += apply_sample(run, server, bundle).await?;
+        drop(underway);
+        let hint = "see `kubectl -n wordpress get pods,pvc -o wide` and `kubectl -n wordpress describe pods`";
+        let ready = wordpress::pods_ready(client, cluster.limits.ready_timeout);
+        fine &= report.check("WordPress's pods are Ready", hint, ready).await.is_some();
+    }
+    if fine && !arguments.no_validate {
+        printer.phase("validation");
+        // a cluster that did not change is only looked at
+        if changed > 0 {
+            let _underway = printer.cluster("checks of the network from pods");
+            validate::network(report, client, cluster, &components_image(&bundle.version)).await;
+        }
+        wordpress::run(report, client, cluster, &run.state, changed > 0).await;
+    }
+    Ok(changed)
 }
 
 /// Removes what addons do not have any more; gives how much that was. What is in the way of that is in the way of nothing else.
@@ -376,91 +399,4 @@ pub fn remember(run: &Run<'_>, inputs: Inputs<'_>, hosts: &[&Host]) -> anyhow::R
         })
         .collect::<anyhow::Result<_>>()?;
     state::applied::Applied::update(&run.state, &inputs.bundle.version, inputs.identity, hosts)
-}
-
-fn failed(run: &Run<'_>, hosts: &Brought) -> Ended {
-    let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
-    let text = format!(
-        "not finished; mend what is told above and run `kinstall up -i {}` again: it goes on where it stopped\nlog: {log}",
-        run.inventory
-    );
-    let bytes = json!({"sent": hosts.bytes.sent, "passed": hosts.bytes.passed});
-    let value = json!({"event": "summary", "ok": false, "bytes": bytes, "roundTrips": hosts.round_trips, "log": log});
-    run.printer.result(&text, &value);
-    Ended::Failed
-}
-
-fn summary(
-    run: &Run<'_>,
-    hosts: &Brought,
-    changed: usize,
-    nodes_ready: Option<Duration>,
-    report: &Report<'_>,
-    validated: bool,
-) {
-    let total = run.printer.elapsed();
-    let passed = report.passed();
-    let site = wordpress::url(&run.cluster);
-    let mut text = match (passed, changed) {
-        (false, _) => format!("{} of {} checks failed\n", report.failures(), report.outcomes.len()),
-        (true, 0) => "nothing changed: the cluster is as the inventory wants it\n".to_owned(),
-        (true, _) => format!("cluster {} works\n", run.cluster.name),
-    };
-    if let Some(ready) = nodes_ready {
-        text.push_str(&format!("  nodes Ready            {:>6.1} s\n", ready.as_secs_f64()));
-    }
-    let all = match (validated, site.is_some()) {
-        (true, true) => "WordPress validated",
-        (true, false) => "validated",
-        (false, _) => "done, not validated",
-    };
-    text.push_str(&format!("  {all:<22} {:>6.1} s\n", total.as_secs_f64()));
-    text.push_str(&format!("  SSH round trips        {}\n", trips(&hosts.round_trips)));
-    if hosts.bytes.passed > 0 {
-        let size = |bytes: u64| bytes >> 20;
-        let (sent, passed) = (size(hosts.bytes.sent), size(hosts.bytes.passed));
-        text.push_str(&format!("  bundle                 {sent} MiB sent, {passed} MiB passed on between hosts\n"));
-    }
-    let file = run.state.path().join(ADMIN_KUBECONFIG);
-    text.push_str(&format!("use it:     export KUBECONFIG={}\n", file.display()));
-    if let Some((url, address)) = &site {
-        text.push_str(&format!("WordPress:  curl -H 'Host: {}' http://{address}/   (or put \"{address} {}\" into /etc/hosts and open {url})\n", host_of(url), host_of(url)));
-        text.push_str(&format!(
-            "            user and password: {}\n",
-            run.state.path().join("wordpress.json").display()
-        ));
-    }
-    text.push_str(&format!("remove it:  kinstall down -i {}\n", run.inventory));
-    let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
-    text.push_str(&format!("log:        {log}"));
-    run.printer.result(
-        &text,
-        &json!({
-            "event": "summary",
-            "ok": passed,
-            "changed": changed,
-            "nodesReadySeconds": nodes_ready.map(|d| d.as_secs_f64()),
-            "totalSeconds": total.as_secs_f64(),
-            "bytes": {"sent": hosts.bytes.sent, "passed": hosts.bytes.passed},
-            "roundTrips": hosts.round_trips.iter().map(|(host, count)| (host.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
-            "wordpress": site.map(|(url, address)| json!({"url": url, "address": address})),
-            "kubeconfig": file,
-            "validation": report.json(),
-            "log": log,
-        }),
-    );
-}
-
-/// Each host's, or from the least to the most where there are many.
-fn trips(round_trips: &[(String, u32)]) -> String {
-    const FEW: usize = 8;
-    let counts = || round_trips.iter().map(|(_, count)| *count);
-    match (counts().min(), counts().max()) {
-        (Some(least), Some(most)) if round_trips.len() > FEW => format!("{least} to {most} a host"),
-        _ => round_trips.iter().map(|(host, count)| format!("{host} {count}")).collect::<Vec<_>>().join(", "),
-    }
-}
-
-fn host_of(url: &str) -> &str {
-    url.trim_start_matches("http://").trim_end_matches('/')
 }
