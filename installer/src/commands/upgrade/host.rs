@@ -112,8 +112,11 @@ impl Upgrading<'_> {
 
     /// Work on one host: in vain where its clock, or a control plane's, is wrong.
     async fn there<T>(&self, host: &Host, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let asked = self.run.cluster.hosts.iter().filter(|one| one.control_plane || one.name == host.name);
-        self.timely(&asked.collect::<Vec<_>>(), work).await
+        let hosts = [host];
+        tokio::select! {
+            done = self.timely(&hosts, work) => done,
+            wrong = self.control_planes.clone() => Err(wrong.into()),
+        }
     }
 
     async fn bring(

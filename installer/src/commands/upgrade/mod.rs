@@ -16,6 +16,8 @@ mod width;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use futures::FutureExt as _;
+use futures::future::{LocalBoxFuture, Shared};
 use hoststate::{Action, BundleManifest};
 use serde_json::{Value, json};
 
@@ -23,8 +25,9 @@ use host::Failed;
 use plan::Step;
 use versions::Versions;
 
+use super::clocks::{self, Wrong};
 use super::fleet::{self, Fleet, Member};
-use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, clocks, demoted, drift, up};
+use super::{ADMIN_KUBECONFIG, Ended, Run, adopt, ask, demoted, drift, up};
 use crate::bundle::Bundle;
 use crate::cli::Upgrade;
 use crate::cluster::Host;
@@ -44,6 +47,8 @@ struct Upgrading<'a> {
     arguments: &'a Upgrade,
     bundle: &'a Bundle,
     fleet: Fleet<'a>,
+    /// Whose clock is wrong of them, once one is; all who work on hosts look by this, not each by itself.
+    control_planes: Shared<LocalBoxFuture<'a, Wrong>>,
 }
 
 pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
@@ -57,7 +62,10 @@ pub async fn run(run: &Run<'_>, arguments: &Upgrade) -> anyhow::Result<Ended> {
     run.kubeconfig()?;
     let pki = Pki::load_or_create(&run.state, &run.cluster)?;
     drop(underway);
-    let upgrading = Upgrading { run, arguments, bundle: &bundle, fleet: Fleet::new(run) };
+    let control_planes =
+        async { clocks::wrong(&run.cluster.control_planes().collect::<Vec<_>>(), &run.cluster.limits).await };
+    let control_planes = control_planes.boxed_local().shared();
+    let upgrading = Upgrading { run, arguments, bundle: &bundle, fleet: Fleet::new(run), control_planes };
 
     let (hooks, everybody) = (run.hooks(), run.cluster.hosts.iter().collect::<Vec<_>>());
     hooks.check(&STAGES)?;
