@@ -91,8 +91,9 @@ pub enum Command {
     ///
     /// Control planes go one by one, then workers; then the addons. A host counts as done when its units are active, its API
     /// server is ready, its node is Ready and, where kubelet or runtime were restarted, a pod starts on it; else it goes back
-    /// to the version it had, and the upgrade stops. The same command again goes on where it stopped. Nodes are drained only
-    /// when the container runtime changes: everything else runs on through the restart of the components.
+    /// to the version it had, and the upgrade stops. Where a clock is found wrong meanwhile that is told, and nothing goes back:
+    /// set the clock. The same command again goes on where it stopped. Nodes are drained only when the container runtime
+    /// changes: everything else runs on through the restart of the components.
     Upgrade(Upgrade),
     /// Bring the hosts back to what they were
     ///

@@ -77,8 +77,9 @@ impl Printer {
         let _ = self.log.set(log);
     }
 
-    pub fn log_path(&self) -> Option<&std::path::Path> {
-        self.log.get().map(|log| log.path.as_path())
+    /// The log's path as it is told; empty where there is none.
+    pub fn log_name(&self) -> String {
+        self.log.get().map(|log| log.path.display().to_string()).unwrap_or_default()
     }
 
     pub fn elapsed(&self) -> Duration {

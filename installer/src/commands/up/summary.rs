@@ -10,7 +10,7 @@ use crate::validate::{Report, wordpress};
 
 /// A run that did not get to its end.
 pub fn failed(run: &Run<'_>, hosts: &Brought) -> Ended {
-    let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
+    let log = run.printer.log_name();
     let text = format!(
         "not finished; mend what is told above and run `kinstall up -i {}` again: it goes on where it stopped\nlog: {log}",
         run.inventory
@@ -63,7 +63,7 @@ pub fn done(
         ));
     }
     text.push_str(&format!("remove it:  kinstall down -i {}\n", run.inventory));
-    let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
+    let log = run.printer.log_name();
     text.push_str(&format!("log:        {log}"));
     run.printer.result(
         &text,

@@ -260,7 +260,7 @@ impl<'a> Upgrading<'a> {
                 run.printer.stage(what, began);
             }
             if let Some(text) = stopped {
-                let log = run.printer.log_path().map(|path| path.display().to_string()).unwrap_or_default();
+                let log = run.printer.log_name();
                 run.printer.result(
                     &format!("{text}\nlog: {log}"),
                     &json!({"event": "summary", "ok": false, "text": text, "log": log}),
